@@ -1,0 +1,245 @@
+"""The values that pass between the parts of a node. Nothing here touches the world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Role(StrEnum):
+    """What a credential may do (DESIGN section 8): a closed set."""
+
+    VIEWER = "viewer"
+    CLINICIAN = "clinician"
+    DEVICE = "device"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+
+
+class ActorKind(StrEnum):
+    """Who acts: the node itself, a person or application with a token, an AE, another member."""
+
+    SYSTEM = "system"
+    USER = "user"
+    DEVICE = "device"
+    PEER = "peer"
+
+
+class Action(StrEnum):
+    """What can be asked for; `bridge.access.policy` says which roles may."""
+
+    STORE = "store"
+    SEARCH = "search"
+    RETRIEVE = "retrieve"
+    AUDIT = "audit"
+    ADMINISTER = "administer"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, as established by a front door.
+
+    `name` is a token's name or a calling AE title; `address` the network address it came from; `how` the door
+    ("dimse", "http", "command").
+    """
+
+    kind: ActorKind
+    name: str
+    role: Role | None
+    address: str
+    how: str
+
+
+class InstanceKey(NamedTuple):
+    """Study (0020,000D), Series (0020,000E) and SOP Instance UID (0008,0018)."""
+
+    study: str
+    series: str
+    sop: str
+
+
+class Block(NamedTuple):
+    """One IPLD block: its binary CIDv1 and its bytes."""
+
+    cid: bytes
+    data: bytes
+
+
+class BlockPosition(NamedTuple):
+    """Where a block lies: pack number, offset of its data in the pack, length of its data in bytes."""
+
+    cid: bytes
+    pack: int
+    offset: int
+    length: int
+
+
+class StudyKey(NamedTuple):
+    """An unwrapped study key: 32 secret bytes, the generation it belongs to, the study's random 16-byte tag."""
+
+    study: str
+    generation: int
+    tag: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"StudyKey(study=..., generation={self.generation}, tag={self.tag.hex()}, secret=...)"
+
+
+class SealedObject(NamedTuple):
+    """What is needed to find and open one sealed object.
+
+    `root` is its binary CID (raw leaf for one block, dag-pb for more), `header` the 40-byte stream header of
+    segment 0 (so that any segment opens without it), `length` the plaintext length in bytes.
+    """
+
+    root: bytes
+    header: bytes
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """One committed version of an instance, as the index keeps it and retrieval needs it.
+
+    `data_set` is the offset of the data set in the Part 10 plaintext; `frames` and `bulk` are the encoded frame and
+    bulk-value tables (`bridge.dicom.frames`, `bridge.dicom.bulk`), whose offsets count from the data set's first byte.
+    """
+
+    id: int
+    key: InstanceKey
+    sop_class: str
+    transfer_syntax: str
+    digest: bytes
+    tag: bytes
+    generation: int
+    object: SealedObject
+    data_set: int
+    frames: bytes
+    bulk: bytes
+    damaged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Index values of one instance by query level: tag ("00100010") -> DICOM JSON attribute object (PS3.18 F.2)."""
+
+    patient: Mapping[str, Mapping[str, object]]
+    study: Mapping[str, Mapping[str, object]]
+    series: Mapping[str, Mapping[str, object]]
+    instance: Mapping[str, Mapping[str, object]]
+
+
+class SealedRecord(NamedTuple):
+    """A provenance record: its RFC 6962 leaf hash, and its bytes sealed (under the study's key, or the node's)."""
+
+    leaf: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """An open run of records that will become one ledger entry.
+
+    `id` is 16 random bytes; `owner` the process that must close it ("dimse-0", "web-0", "command"): what a process
+    finds open under its own name when it starts was left by a crash. `type` is an entry type of `ledger.types`;
+    `study` the Study Instance UID or None; `study_tag` its random tag; `purpose` an HL7 purpose of use code;
+    `opened` microseconds since the epoch; `outcome` 0 (success), 4, 8 or 12 (PS3.15 A.5 EventOutcomeIndicator).
+    """
+
+    id: bytes
+    owner: str
+    type: str
+    actor: Actor
+    study: str | None
+    study_tag: bytes | None
+    purpose: str
+    opened: int
+    outcome: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchClosing:
+    """What closing adds: time (microseconds), Merkle root over the batch's leaves in order, and the manifest made.
+
+    `records` is how many records the root covers: closing fails (StorageFault) when the batch holds another number.
+    `root` is the StudyRoot's CID, `pages` its pages' CIDs in order, `instances` how many instances it covers;
+    `commitment` = SHA-256(salt || root CID) with the 16-byte `salt` kept beside it.
+    """
+
+    closed: int
+    records: int
+    records_root: bytes
+    root: bytes | None = None
+    pages: tuple[bytes, ...] = ()
+    instances: int = 0
+    salt: bytes | None = None
+    commitment: bytes | None = None
+    blocks: tuple[BlockPosition, ...] = ()
+
+
+class StudyTree(NamedTuple):
+    """A study's manifest: tag, last root, its pages, how many instances they cover, all instance block CIDs in order."""
+
+    tag: bytes
+    root: bytes | None
+    pages: tuple[bytes, ...]
+    covered: int
+    instances: tuple[bytes, ...]
+
+
+class Outcome(StrEnum):
+    """What step (6) decided under the unique key (study, series, SOP, digest)."""
+
+    NEW = "new"
+    VERSION = "version"
+    AGAIN = "again"
+    HEALED = "healed"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteUnit:
+    """Everything that step (6) makes visible at once.
+
+    `link` is the CID of the instance block (dag-cbor) that the study's page will name; `json` the DICOM JSON object
+    (UTF-8, uncompressed) and `attributes` the values that searches match; `blocks` the positions of every block of
+    this instance (object, sealed metadata, instance block); `received` microseconds since the epoch.
+    """
+
+    batch: Batch
+    record: SealedRecord
+    key: InstanceKey
+    sop_class: str
+    transfer_syntax: str
+    digest: bytes
+    tag: bytes
+    generation: int
+    object: SealedObject
+    link: bytes
+    data_set: int
+    frames: bytes
+    bulk: bytes
+    json: bytes
+    attributes: Attributes
+    blocks: tuple[BlockPosition, ...]
+    received: int
+    source: str
+
+
+class Committed(NamedTuple):
+    """The row id of the instance and what was decided."""
+
+    instance: int
+    outcome: Outcome
+
+
+class SearchPage(NamedTuple):
+    """Matches as DICOM JSON objects (dicts keyed by tag, ascending), and how many more there are beyond this page.
+
+    Retrieve URL (0008,1190) is left to the door, which knows its own address.
+    """
+
+    matches: tuple[Mapping[str, object], ...]
+    remaining: int

@@ -1,0 +1,98 @@
+"""The interfaces between the recipes and what touches the world: small, synchronous, each with one contract suite.
+
+Each method names its errors; an adapter lets nothing else out. No port mentions SQL, HTTP, DIMSE or a vendor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from bridge.dicom.matching import Query
+from bridge.model import (
+    Action,
+    Actor,
+    Batch,
+    BatchClosing,
+    Block,
+    BlockPosition,
+    Committed,
+    InstanceKey,
+    SealedRecord,
+    SearchPage,
+    StoredInstance,
+    StudyKey,
+    StudyTree,
+    WriteUnit,
+)
+
+
+class ContentStore(Protocol):
+    """Blocks by CID. `put` then `sync`: after `sync` returns, every block put before it is on stable storage."""
+
+    def put(self, blocks: Sequence[Block]) -> Sequence[BlockPosition]:
+        """Append blocks; not yet durable. Raises StorageFull, StorageFault."""
+
+    def sync(self) -> None:
+        """Make everything put so far durable: one fdatasync for all that wait. Raises StorageFull, StorageFault."""
+
+    def get(self, cid: bytes) -> bytes:
+        """The block, verified against its CID. Raises ContentMissing, ContentCorrupt."""
+
+    def has(self, cid: bytes) -> bool:
+        """Whether the block is held (neither read nor verified)."""
+
+    def close(self) -> None:
+        """Sync and release what is held open."""
+
+
+class Index(Protocol):
+    """What is stored, where, and the provenance records; one transaction per group of units."""
+
+    def commit(self, unit: WriteUnit) -> Future[Committed]:
+        """Step (6): rows, frame table, block positions and the record, atomically and durably.
+
+        The future raises StorageFull, StorageFault; Busy is raised at once when the queue is full.
+        """
+
+    def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[None]:
+        """Add records to an open batch (created by its first use). Errors as `commit`."""
+
+    def close_batch(self, batch: Batch, closing: BatchClosing) -> Future[None]:
+        """Close a batch: its StudyRoot (if any), records root and time; the ledger reads only closed batches."""
+
+    def study_tree(self, study: str) -> StudyTree:
+        """The study's manifest so far and every instance block of it, in order. Raises NotFound."""
+
+    def held(self, key: InstanceKey, digest: bytes) -> StoredInstance | None:
+        """The committed copy of exactly these bytes, if there is one."""
+
+    def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
+        """The served version of each instance below the resource, in series and instance order. Raises NotFound."""
+
+    def metadata(self, study: str, series: str | None = None, sop: str | None = None) -> Iterator[tuple[InstanceKey, bytes]]:
+        """The DICOM JSON of each instance below the resource, as stored (UTF-8). Raises NotFound."""
+
+    def search(self, query: Query) -> SearchPage:
+        """One page of matches at the query's level. Raises QueryInvalid."""
+
+
+class KeyStore(Protocol):
+    """Study keys, wrapped at rest under the node's key-encryption key."""
+
+    def study_key(self, study: str) -> StudyKey:
+        """The current key of a study, created and durable at its first use. Raises StorageFault."""
+
+    def open(self, study_tag: bytes, generation: int) -> StudyKey:
+        """The key that a sealed object names. Raises ContentMissing when it is not (or no longer) held."""
+
+
+class Authoriser(Protocol):
+    """Who asks, and whether they may."""
+
+    def identify(self, credential: str, address: str) -> Actor:
+        """The actor of a bearer token or session. Raises Unauthenticated."""
+
+    def allow(self, actor: Actor, action: Action) -> None:
+        """Return when the actor may; raises Forbidden."""
