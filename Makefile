@@ -1,0 +1,118 @@
+# Cairn: run, test, lint. Bare `make` lists what there is.
+#
+# PYTHON chooses the interpreter (3.11 to 3.14) of .venv; SAMPLE=0 starts without the sample study.
+# A finished step leaves a stamp, so doing it again costs nothing.
+
+PYTHON ?= python3
+SAMPLE ?= 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CACHE := .cache
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+VIEWER := $(CACHE)/viewer.stamp
+DRIVER := tests/browser/node_modules/.package-lock.json
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+.PHONY: run
+run: $(RUNTIME) $(VIEWER) ## start a node with its viewer and a sample study, on this machine only
+	@exec $(BIN)/cairn serve $(if $(filter 0 no off,$(SAMPLE)),,--sample)
+
+.PHONY: test
+test: packages lint $(VIEWER) $(DRIVER) ## run every check: lint, then all tests against real peers
+	$(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: lint
+lint: $(DEV) ## check form, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(DEV) ## rewrite the sources in the house's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: docs
+docs: $(DEV) ## write the pages that are generated from the code
+	$(BIN)/python docs/generate.py
+
+.PHONY: bench
+bench: $(DEV) bench-packages ## measure Cairn beside Orthanc, both on this machine
+	$(BIN)/python -m tests.benchmarks
+
+.PHONY: lock
+lock: $(CACHE)/uv/bin/uv ## resolve requirements*.lock anew from pyproject.toml
+	@$(CACHE)/uv/bin/uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
+	@$(CACHE)/uv/bin/uv pip compile pyproject.toml --group build --group dev -c requirements.lock $(LOCK) -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove what was installed and built; data/ stays
+	rm -rf $(VENV) $(CACHE) tests/browser/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- steps ---------------------------------------------------------------------------------------------------------
+
+# One resolution for Python 3.11 to 3.14 and every platform; no address of an index is written.
+LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --quiet
+
+$(BIN)/python:
+	@echo "== making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Cairn needs Python 3.11 or newer; choose one with PYTHON=")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "== installing $$(grep -c == requirements.lock) locked packages"
+	@$(PIP) install --quiet --progress-bar on --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUNTIME)
+	@echo "== installing $$(grep -c == requirements-dev.lock) locked packages for the tests"
+	@$(PIP) install --quiet --progress-bar on --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# OHIF comes from the npm registry; without npm the node runs without a viewer and says so.
+$(VIEWER): $(wildcard dicomweb/viewer_install.py) | $(RUNTIME)
+	@mkdir -p $(CACHE)
+	@if command -v npm >/dev/null; then \
+		echo "== fetching the viewer (OHIF)"; $(BIN)/python -m dicomweb.viewer_install && touch $@; \
+	else \
+		echo "== npm is not installed: starting without the viewer"; \
+	fi
+
+$(DRIVER): tests/browser/package.json tests/browser/package-lock.json
+	@echo "== installing the browser driver"
+	@cd tests/browser && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+$(CACHE)/uv/bin/uv:
+	@$(PYTHON) -m venv $(CACHE)/uv
+	@$(CACHE)/uv/bin/python -m pip --disable-pip-version-check install --quiet uv
+
+# Real peers from Debian: DCMTK sends and asks, Chromium shows; Orthanc is measured beside.
+.PHONY: packages bench-packages
+packages:
+	@$(call debian,storescu:dcmtk chromium:chromium node:nodejs npm:npm)
+bench-packages:
+	@$(call debian,storescu:dcmtk Orthanc:orthanc Orthanc:orthanc-dicomweb)
+
+define debian
+missing=; for pair in $(1); do command -v $${pair%%:*} >/dev/null || missing+=" $${pair##*:}"; done; \
+if [[ -z $$missing ]]; then exit 0; fi; \
+if [[ $$(id -u) -ne 0 ]]; then echo "missing:$$missing - install with: sudo apt-get install$$missing" >&2; exit 1; fi; \
+echo "== installing from Debian:$$missing"; export DEBIAN_FRONTEND=noninteractive; \
+apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing >/dev/null
+endef
