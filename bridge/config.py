@@ -1,0 +1,240 @@
+"""Settings: one table, three sources, and where each value came from.
+
+`configs/*.toml` (or any file given by `--config`) < `CAIRN_SECTION__KEY` < flags. Unknown keys are errors, with the
+nearest known name. `cairn config show` prints the value and origin of each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from bridge.errors import ConfigError
+from bridge.model import Role
+
+ENVIRONMENT_ONLY = frozenset({"CAIRN_HOME", "CAIRN_CRASH_AT", "CAIRN_CONFIG"})
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def setting(default: Any, text: str) -> Any:
+    """A dataclass field with its explanation, from which docs and `config show` are made."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One known application entity, `[[dimse.peers]]` in TOML."""
+
+    ae_title: str
+    host: str
+    port: int = 104
+    allow: tuple[str, ...] = ("store",)
+    tls: bool = False
+    certificate: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dimse:
+    host: str = setting("127.0.0.1", "address that the DICOM listener binds")
+    port: int = setting(11112, "port of the DICOM listener")
+    ae_title: str = setting("CAIRN", "AE title of this node, at most 16 characters")
+    max_associations: int = setting(64, "associations served at once; more are rejected as transient")
+    peers: tuple[Peer, ...] = setting((), "known application entities and what each may do (TOML only)")
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    host: str = setting("127.0.0.1", "address that the HTTP listener binds; beyond loopback needs trusted_proxies")
+    port: int = setting(8042, "port of the HTTP listener")
+    trusted_proxies: tuple[str, ...] = setting((), "addresses whose X-Forwarded-* headers are believed")
+    max_body_bytes: int = setting(16 << 30, "largest request body taken, in bytes")
+    query_limit: int = setting(1000, "most matches that one search answers")
+    viewer_dir: Path | None = setting(None, "prepared OHIF files; default CAIRN_HOME/viewer or .cache/viewer")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    anonymous_role: Role | None = setting(None, "role of requests without credential, on loopback only; development")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    passphrase_file: Path | None = setting(None, "file whose contents unlock the keystore; default CAIRN_HOME/keys/unlock")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    engine: str = setting("embedded", "where blocks lie: embedded")
+    hash: str = setting("blake3", "multihash of new blocks: blake3 or sha2-256")
+    pack_bytes: int = setting(1 << 30, "size at which a new pack file is begun, in bytes")
+    reserve_bytes: int = setting(64 << 20, "free space kept for the databases, in bytes (at most 5 % of the disk)")
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    url: str | None = setting(None, "database of the index; default sqlite:///CAIRN_HOME/index.db")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    engine: str = setting("solo", "what orders the ledger: solo")
+    origin: str | None = setting(None, "name of the log in its checkpoints; default cairn/ and the node's id")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str = setting("info", "debug, info, warning or error")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a node, by section."""
+
+    home: Path = Path("data")
+    dimse: Dimse = Dimse()
+    web: Web = Web()
+    access: Access = Access()
+    keys: Keys = Keys()
+    content: Content = Content()
+    index: Index = Index()
+    ledger: Ledger = Ledger()
+    log: Log = Log()
+
+
+CHOICES = {
+    "content.engine": ("embedded",),
+    "content.hash": ("blake3", "sha2-256"),
+    "ledger.engine": ("solo",),
+    "log.level": ("debug", "info", "warning", "error"),
+}
+Origins = Mapping[str, str]
+
+
+def load(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str] | None = None
+) -> tuple[Settings, Origins]:
+    """Settings and the origin of each ("default", "file NAME", "environment NAME", "flag").
+
+    Raises
+    ------
+    ConfigError
+        for an unreadable file, an unknown section, key or variable, a value of the wrong type, or a combination that
+        would expose the node (a listener beyond loopback with an anonymous role or without trusted proxies).
+    """
+    settings = Settings(home=Path(environment.get("CAIRN_HOME", "data")).absolute())
+    origins = {name: "default" for name, _, _ in table()}
+    origins["home"] = "environment CAIRN_HOME" if "CAIRN_HOME" in environment else "default"
+    for name, value, origin in _sources(file, environment, flags or {}):
+        settings = _set(settings, name, value, origin)
+        origins[name] = origin
+    _check(settings)
+    return settings, origins
+
+
+def table() -> Sequence[tuple[str, object, str]]:
+    """Every setting: dotted name, default, explanation."""
+    rows: list[tuple[str, object, str]] = []
+    for section in fields(Settings):
+        default = section.default
+        if is_dataclass(default) and not isinstance(default, type):
+            rows += [
+                (f"{section.name}.{f.name}", getattr(default, f.name), f.metadata["help"]) for f in fields(default)
+            ]
+    return rows
+
+
+def value_of(settings: Settings, name: str) -> object:
+    """The value of a dotted name."""
+    section, key = name.split(".")
+    return getattr(getattr(settings, section), key)
+
+
+def _sources(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]
+) -> Sequence[tuple[str, object, str]]:
+    rows: list[tuple[str, object, str]] = []
+    if file is not None:
+        try:
+            document = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the settings file {file} cannot be read: {error}") from error
+        for section, values in document.items():
+            if not isinstance(values, dict):
+                raise ConfigError(f"{file}: {section} is not a section; settings lie in sections such as [web]")
+            rows += [(f"{section}.{key}", value, f"file {file}") for key, value in values.items()]
+    for variable, text in environment.items():
+        if variable.startswith("CAIRN_") and variable not in ENVIRONMENT_ONLY:
+            rows.append((variable[6:].lower().replace("__", "."), text, f"environment {variable}"))
+    rows += [(name, text, "flag") for name, text in flags.items()]
+    return rows
+
+
+def _set(settings: Settings, name: str, value: object, origin: str) -> Settings:
+    names = [known for known, _, _ in table()]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{origin}: there is no setting {name}{hint}")
+    section_name, key = name.split(".")
+    section = getattr(settings, section_name)
+    wanted = get_type_hints(type(section))[key]
+    converted = _convert(name, wanted, value, origin)
+    if name in CHOICES and converted not in CHOICES[name]:
+        raise ConfigError(f"{origin}: {name} must be one of {', '.join(CHOICES[name])}")
+    return replace(settings, **{section_name: replace(section, **{key: converted})})
+
+
+def _convert(name: str, wanted: Any, value: object, origin: str) -> object:
+    if get_origin(wanted) in (Union, types.UnionType):
+        if value == "" or value is None or value == "none":
+            return None
+        wanted = next(kind for kind in get_args(wanted) if kind is not type(None))
+    try:
+        if name == "dimse.peers":
+            return _peers(value)
+        if get_origin(wanted) is tuple:
+            return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else _texts(value)
+        if wanted is int and isinstance(value, (int, str)) and not isinstance(value, bool):
+            return int(value)
+        if isinstance(value, str):
+            return Path(value).absolute() if wanted is Path else wanted(value)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"{origin}: {name} = {value!r} is not valid: {error}") from error
+    raise ConfigError(f"{origin}: {name} = {value!r} is not a {getattr(wanted, '__name__', wanted)}")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise ValueError("a list of strings is expected")
+
+
+def _peers(value: object) -> tuple[Peer, ...]:
+    if not isinstance(value, list):
+        raise ValueError("peers are given as [[dimse.peers]] in a TOML file")
+    known = {f.name for f in fields(Peer)}
+    for item in value:
+        unknown = set(item) - known
+        if unknown:
+            raise ValueError(f"a peer has no {', '.join(sorted(unknown))}")
+    return tuple(Peer(**{**item, "allow": tuple(item.get("allow", ("store",)))}) for item in value)
+
+
+def _check(settings: Settings) -> None:
+    beyond = settings.web.host not in LOOPBACK_HOSTS
+    if beyond and not settings.web.trusted_proxies:
+        raise ConfigError("web.host is beyond loopback: HTTP needs TLS in front of it; set web.trusted_proxies")
+    if beyond and settings.access.anonymous_role is not None:
+        raise ConfigError("access.anonymous_role is for loopback only; unset it or bind web.host to 127.0.0.1")
+    title = settings.dimse.ae_title
+    if not 1 <= len(title.strip()) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
+        raise ConfigError("dimse.ae_title must have 1 to 16 printable ASCII characters without backslash (PS3.5 6.2 AE)")
+    for name in ("dimse.port", "web.port"):
+        port = value_of(settings, name)
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ConfigError(f"{name} must be between 0 and 65535")

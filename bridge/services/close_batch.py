@@ -1,0 +1,171 @@
+"""Batches of records, and step (8) of the way in: closing one.
+
+A batch is an open run of records about one study (or none) by one actor; closed, it becomes one ledger entry.
+A batch of stores closes when its association or request ends, after 2 s without a store, after 30 s, or at 1,000
+records (DESIGN section 6). What a crash left open is closed when the process of the same name starts again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from bridge import crash
+from bridge.content.manifest import StudyTreeBuilder
+from bridge.errors import CairnError
+from bridge.model import Actor, Batch, BatchClosing, Committed, SealedRecord, StudyKey, WriteUnit
+from bridge.ports import ContentStore, Index
+from bridge.services.provenance import Clock, now_us
+from ledger import merkle
+
+log = logging.getLogger(__name__)
+IDLE_S, OLD_S, RECORDS = 2.0, 30.0, 1000
+
+
+class OpenBatch:
+    """One batch still taking records. Its lock keeps the order of leaves here equal to that in the index."""
+
+    __slots__ = ("batch", "began", "closed", "leaves", "lock", "touched")
+
+    def __init__(self, batch: Batch, leaves: Sequence[bytes] = ()) -> None:
+        self.batch = batch
+        self.leaves = list(leaves)
+        self.lock = threading.Lock()
+        self.began = self.touched = time.monotonic()
+        self.closed = False
+
+    @property
+    def due(self) -> bool:
+        """Whether a batch of stores should close now."""
+        now = time.monotonic()
+        return now - self.touched > IDLE_S or now - self.began > OLD_S or len(self.leaves) >= RECORDS
+
+
+class Batches:
+    """The open batches of one process."""
+
+    def __init__(self, index: Index, content: ContentStore, owner: str, hash_name: str, clock: Clock = now_us) -> None:
+        self._index = index
+        self._content = content
+        self._owner = owner
+        self._hash = hash_name
+        self._clock = clock
+        self._stores: set[OpenBatch] = set()
+        self._lock = threading.Lock()
+
+    def open(self, kind: str, actor: Actor, study: StudyKey | None, purpose: str, outcome: int = 0) -> OpenBatch:
+        """A new batch; it exists in the index from its first record on."""
+        return OpenBatch(
+            Batch(
+                id=os.urandom(16),
+                owner=self._owner,
+                type=kind,
+                actor=actor,
+                study=study.study if study else None,
+                study_tag=study.tag if study else None,
+                purpose=purpose,
+                opened=self._clock(),
+                outcome=outcome,
+            )
+        )
+
+    def store(self, open_batch: OpenBatch, unit: Callable[[Batch], WriteUnit]) -> Committed | None:
+        """Commit one unit under an open batch; None when the batch was closed meanwhile. Raises what Index.commit does."""
+        with open_batch.lock:
+            if open_batch.closed:
+                return None
+            write = unit(open_batch.batch)
+            committed = self._index.commit(write).result()
+            self._took(open_batch, [write.record])
+        with self._lock:
+            self._stores.add(open_batch)
+        return committed
+
+    def append(self, open_batch: OpenBatch, records: Sequence[SealedRecord]) -> bool:
+        """Add records durably; False when the batch was closed meanwhile. Raises what Index.append does."""
+        with open_batch.lock:
+            if open_batch.closed:
+                return False
+            self._index.append(open_batch.batch, records).result()
+            self._took(open_batch, records)
+        return True
+
+    def append_store(self, open_batch: OpenBatch, records: Sequence[SealedRecord]) -> bool:
+        """As `append`, for a batch that closes by the rules of stores."""
+        appended = self.append(open_batch, records)
+        with self._lock:
+            self._stores.add(open_batch)
+        return appended
+
+    @staticmethod
+    def _took(open_batch: OpenBatch, records: Sequence[SealedRecord]) -> None:
+        open_batch.leaves += [record.leaf for record in records]
+        open_batch.touched = time.monotonic()
+
+    def close(self, open_batch: OpenBatch) -> None:
+        """(8) Put the study's touched pages and root, make them durable, close the batch in one transaction.
+
+        A batch without records leaves nothing. Raises StorageFull, StorageFault, Busy; the batch then stays open and
+        is tried again by `tick`.
+        """
+        with open_batch.lock:
+            if not open_batch.closed and open_batch.leaves:
+                crash.step("close_batch.8")
+                self._index.close_batch(open_batch.batch, self._closing(open_batch)).result()
+                crash.step("close_batch.9")
+            open_batch.closed = True
+        with self._lock:
+            self._stores.discard(open_batch)
+
+    def _closing(self, open_batch: OpenBatch) -> BatchClosing:
+        leaves = open_batch.leaves
+        closing = BatchClosing(closed=self._clock(), records=len(leaves), records_root=merkle.root(leaves))
+        if open_batch.batch.type != "study.store" or open_batch.batch.study is None:
+            return closing
+        tree = StudyTreeBuilder(self._index.study_tree(open_batch.batch.study), self._hash).build()
+        positions = self._content.put(tree.blocks)
+        self._content.sync()
+        crash.step("close_batch.8b")
+        salt = os.urandom(16)
+        return BatchClosing(
+            closed=closing.closed,
+            records=closing.records,
+            records_root=closing.records_root,
+            root=tree.root,
+            pages=tree.pages,
+            instances=tree.instances,
+            salt=salt,
+            commitment=hashlib.sha256(salt + tree.root).digest(),
+            blocks=tuple(positions),
+        )
+
+    def tick(self) -> None:
+        """Close the batches of stores that are due; a failure is logged and tried again at the next tick."""
+        with self._lock:
+            due = [open_batch for open_batch in self._stores if open_batch.due]
+        for open_batch in due:
+            self.close_or_log(open_batch)
+
+    def close_or_log(self, open_batch: OpenBatch) -> None:
+        """`close`, leaving the batch to a later tick or start when that fails now."""
+        try:
+            self.close(open_batch)
+        except CairnError as error:
+            log.warning("a batch stays open for now", extra={"slug": error.slug})
+
+    def recover(self, left: Sequence[tuple[Batch, Sequence[bytes]]]) -> int:
+        """Close what a crash left open under this process's name; the number closed."""
+        for batch, leaves in left:
+            self.close(OpenBatch(batch, leaves))
+        return len(left)
+
+    def close_all(self) -> None:
+        """Close every batch of stores, at the end of the process."""
+        with self._lock:
+            left = list(self._stores)
+        for open_batch in left:
+            self.close_or_log(open_batch)

@@ -1,0 +1,50 @@
+"""Makes provenance records: one fact each, canonical, salted, sealed, with the leaf hash that the ledger will sign.
+
+A record about a study is sealed under that study's key and is gone with it; one about no study is sealed under the
+node's audit key. UIDs are in it, names of patients never are (DESIGN section 6).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from bridge.crypto import records
+from bridge.model import Actor, SealedRecord
+from ledger import record as ledger_record
+
+Clock = Callable[[], int]
+CborValue = object
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+def by(actor: Actor) -> dict[str, CborValue]:
+    """The actor as a record holds it."""
+    return {
+        "kind": actor.kind.value,
+        "name": actor.name,
+        "role": actor.role.value if actor.role else "",
+        "address": actor.address,
+        "how": actor.how,
+    }
+
+
+class Provenance:
+    """Seals records under a given key; the clock and randomness are passed in so that tests repeat."""
+
+    def __init__(self, clock: Clock = now_us, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        self._clock = clock
+        self._entropy = entropy
+
+    def seal(self, kind: str, body: Mapping[str, CborValue], secret: bytes) -> SealedRecord:
+        """The record of type `kind` with `body`, sealed under `secret` (32 bytes: a study key's or the audit key)."""
+        encoded = ledger_record.encode(
+            ledger_record.Record(type=kind, time_us=self._clock(), salt=self._entropy(16), body=dict(body))
+        )
+        leaf = ledger_record.leaf_hash(encoded)
+        return SealedRecord(leaf, records.seal(secret, leaf, encoded))

@@ -1,0 +1,140 @@
+"""The way back: locate -> (authorised, access recorded) -> blocks -> CID verified -> opened -> frame -> stream.
+
+    (1) the door has authorised the actor and opened a viewing       services.access: durable before the first byte
+    (2) locate the instances                                         Index
+    (3) note what is served                                          Viewing.saw
+    (4) fetch the blocks that hold the range, verified by CID        ContentStore
+    (5) open the segments                                            bridge.crypto.sealing
+    (6) cut out the frame, the value, the file                       bridge.dicom.frames [pure]
+
+What fails (4) or (5) is flagged damaged, so that the next time its sender sends it, it heals.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bridge.crypto import derive
+from bridge.dicom import frames, transfer_syntaxes
+from bridge.dicom.bulk import BulkTable
+from bridge.errors import ContentCorrupt, IntegrityError, NotFound
+from bridge.model import InstanceKey, StoredInstance
+from bridge.ports import ContentStore, Index, KeyStore
+from bridge.services.access import Viewing
+from bridge.services.sealed_object import SealedObjectReader
+
+log = logging.getLogger(__name__)
+INFLATED_LIMIT = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """One bulk value: its VR and its bytes, little-endian as PS3.18 8.7.3.3.1 asks."""
+
+    vr: str
+    data: bytes
+
+
+class Retrieve:
+    """Serves what the index locates. Thread-safe."""
+
+    def __init__(
+        self, content: ContentStore, index: Index, keys: KeyStore, damaged: Callable[[StoredInstance], None]
+    ) -> None:
+        self._content = content
+        self._index = index
+        self._keys = keys
+        self._damaged = damaged
+
+    def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
+        """(2) The served version of each instance below the resource. Raises NotFound."""
+        return self._index.locate(study, series, sop)
+
+    def part10(self, viewing: Viewing, instance: StoredInstance) -> Iterator[bytes]:
+        """The Part 10 file as it was received, in pieces of at most 1 MiB. Raises ContentMissing, ContentCorrupt."""
+        viewing.saw("instance", instance.key.sop)
+        try:
+            yield from self._open(instance).chunks()
+        except IntegrityError:
+            self._flag(instance)
+            raise
+
+    def frames(self, viewing: Viewing, instance: StoredInstance, numbers: Sequence[int]) -> Iterator[bytes]:
+        """Frames by number from 1, native ones little-endian. Raises NotFound beyond the last, ContentMissing, ContentCorrupt."""
+        table = frames.FrameTable.decode(instance.frames)
+        if not numbers or max(numbers) > table.count or min(numbers) < 1:
+            raise NotFound(f"the instance has {table.count} frames")
+        big_endian = transfer_syntaxes.of(instance.transfer_syntax).big_endian
+        source = self._data_set(instance)
+        for number in numbers:
+            viewing.saw("frame", instance.key.sop, str(number))
+            try:
+                raw = b"".join(source(offset, length) for offset, length in table.ranges(number))
+            except IntegrityError:
+                self._flag(instance)
+                raise
+            yield frames.frame_from(table, number, raw, big_endian=big_endian)
+
+    def bulk(self, viewing: Viewing, instance: StoredInstance, path: str) -> Bulk:
+        """One bulk value by its path in the data set. Raises NotFound, ContentMissing, ContentCorrupt."""
+        value = BulkTable.decode(instance.bulk).get(path)
+        if value is None:
+            raise NotFound("the instance has no such bulk value")
+        viewing.saw("bulk", instance.key.sop, path)
+        try:
+            data = self._data_set(instance)(value.offset, value.length)
+        except IntegrityError:
+            self._flag(instance)
+            raise
+        if transfer_syntaxes.of(instance.transfer_syntax).big_endian:
+            data = frames.swapped(data, value.vr)
+        return Bulk(value.vr, data)
+
+    def metadata(
+        self, viewing: Viewing, study: str, series: str | None = None, sop: str | None = None
+    ) -> Iterator[tuple[InstanceKey, bytes]]:
+        """The DICOM JSON of each instance below the resource. Raises NotFound."""
+        viewing.saw("metadata", sop or series or study)
+        return self._index.metadata(study, series, sop)
+
+    def verify(self, instance: StoredInstance) -> None:
+        """Open the whole instance, for fsck. Raises ContentMissing, ContentCorrupt."""
+        for _ in self._open(instance).chunks():
+            pass
+
+    def _open(self, instance: StoredInstance) -> SealedObjectReader:
+        """(4), (5) A reader of the instance's plaintext."""
+        key = self._keys.open(self._keys.study_key(instance.key.study).tag, instance.generation)
+        return SealedObjectReader(
+            self._content,
+            instance.object,
+            derive.object_key(key.secret, instance.tag),
+            derive.object_data(key.tag, instance.tag),
+        )
+
+    def _data_set(self, instance: StoredInstance) -> Callable[[int, int], bytes]:
+        """A function (offset, length) -> bytes over the data set, inflated when its transfer syntax is deflated."""
+        reader = self._open(instance)
+        if not transfer_syntaxes.of(instance.transfer_syntax).deflated:
+            return lambda offset, length: reader.read(instance.data_set + offset, length)
+        inflated = _inflate(reader.chunks(instance.data_set, instance.object.length - instance.data_set))
+        return lambda offset, length: inflated[offset : offset + length]
+
+    def _flag(self, instance: StoredInstance) -> None:
+        log.error("an instance is damaged", extra={"instance": instance.id})
+        self._damaged(instance)
+
+
+def _inflate(chunks: Iterator[bytes]) -> bytes:
+    """A raw deflate stream (PS3.5 A.5), bounded as it was at ingest. Raises ContentCorrupt."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    out = bytearray()
+    try:
+        for chunk in chunks:
+            out += inflater.decompress(chunk, INFLATED_LIMIT - len(out))
+    except zlib.error as error:
+        raise ContentCorrupt("the deflated data set cannot be inflated") from error
+    return bytes(out)

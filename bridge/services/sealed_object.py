@@ -1,0 +1,94 @@
+"""One sealed object as blocks: plaintext -> 1 MiB ciphertext segments -> UnixFS leaves and nodes, and back by range.
+
+A segment is a leaf, so opening any part of an object costs the dag-pb nodes above it and the segments it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bridge.content import unixfs
+from bridge.crypto import sealing
+from bridge.model import Block, BlockPosition, SealedObject
+from bridge.ports import ContentStore
+
+PUT_AT_ONCE = 4 << 20
+
+
+class BlockSink:
+    """Blocks on their way to the store, put a few megabytes at a time: one write for a usual instance."""
+
+    def __init__(self, content: ContentStore) -> None:
+        self._content = content
+        self._waiting: list[Block] = []
+        self._size = 0
+        self.positions: list[BlockPosition] = []
+
+    def add(self, block: Block) -> None:
+        """Take a block, writing when enough has gathered. Raises StorageFull, StorageFault."""
+        self._waiting.append(block)
+        self._size += len(block.data)
+        if self._size >= PUT_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what waits. Raises StorageFull, StorageFault."""
+        if self._waiting:
+            self.positions += self._content.put(self._waiting)
+            self._waiting, self._size = [], 0
+
+
+class SealedObjectWriter:
+    """Seals one plaintext stream into blocks of a sink."""
+
+    def __init__(self, sink: BlockSink, key: bytes, associated_data: bytes, hash_name: str) -> None:
+        self._sink = sink
+        self._sealer = sealing.Sealer(key, associated_data)
+        self._builder = unixfs.Builder(hash_name)
+        self._length = 0
+
+    def write(self, data: bytes) -> None:
+        """The next plaintext bytes."""
+        self._length += len(data)
+        for segment in self._sealer.update(data):
+            self._leaf(segment)
+
+    def finish(self) -> SealedObject:
+        """Seal the last segment; the object's root, stream header and plaintext length."""
+        self._leaf(self._sealer.finalize())
+        root, blocks = self._builder.finish()
+        for block in blocks:
+            self._sink.add(block)
+        return SealedObject(root, self._sealer.header, self._length)
+
+    def _leaf(self, segment: bytes) -> None:
+        for block in self._builder.add(segment):
+            self._sink.add(block)
+
+
+class SealedObjectReader:
+    """Opens ranges of one sealed object; every block is verified against its CID, every segment by its tag."""
+
+    def __init__(self, content: ContentStore, sealed: SealedObject, key: bytes, associated_data: bytes) -> None:
+        self._content = content
+        self._sealed = sealed
+        self._opener = sealing.Opener(key, associated_data, sealed.header, sealed.length)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """`length` plaintext bytes from `offset`. Raises ContentMissing, ContentCorrupt; ValueError beyond the end."""
+        return b"".join(self.chunks(offset, length))
+
+    def chunks(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The same in pieces of at most a segment, with the memory of one."""
+        wanted = self._sealed.length - offset if length is None else length
+        if offset < 0 or wanted < 0 or offset + wanted > self._sealed.length:
+            raise ValueError("range beyond the object")
+        if wanted == 0 and self._sealed.length > 0:
+            return
+        first, last = self._opener.segments(offset, wanted)
+        leaves = unixfs.leaves(self._sealed.root, self._content.get, first, last)
+        for index, cid in zip(range(first, last + 1), leaves, strict=True):
+            plain = self._opener.open(index, self._content.get(cid))
+            start = self._opener.start_of(index)
+            low, high = max(offset - start, 0), min(offset + wanted - start, len(plain))
+            yield plain if (low, high) == (0, len(plain)) else plain[low:high]
