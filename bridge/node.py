@@ -1,0 +1,109 @@
+"""One process's view of a node: the adapters opened, the recipes on top of them, and the clock that drives both.
+
+Thread-safe once opened. Made after a fork, never before: it opens databases and starts threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from bridge import crash
+from bridge.access.sessions import Sessions
+from bridge.access.tokens import Tokens
+from bridge.config import Settings
+from bridge.content import recovery
+from bridge.content.packs import PackStore
+from bridge.crypto.keyring import Keyring
+from bridge.crypto.keystore import KeyStoreFile
+from bridge.dicom.matching import Query
+from bridge.errors import CairnError
+from bridge.index.index import SqlIndex
+from bridge.model import Actor, SearchPage
+from bridge.services.access import Access
+from bridge.services.close_batch import Batches
+from bridge.services.provenance import Provenance
+from bridge.services.retrieve import Retrieve
+from bridge.services.store import Store
+
+log = logging.getLogger(__name__)
+PULSE_S = 0.25
+
+
+class Node:
+    """Everything a door needs, under the names the doors use.
+
+    `owner` names the process ("dimse-0", "web-0", "command"): what a crash left open under it is closed first.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        keystore: KeyStoreFile,
+        owner: str,
+        *,
+        not_ready: Callable[[], list[str]] = list,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.version = version("cairn-pacs")
+        self.settings = settings
+        self.keystore = keystore
+        self.owner = owner
+        self.ready = not_ready
+        self._beat = beat
+        home = settings.home
+        self.keys = Keyring(home / "keys" / "keys.db", keystore)
+        self.index = SqlIndex(home / "index.db", owner, self._durable)
+        recovery.recover(home / "packs", self.index.committed_end)
+        self.content = PackStore(
+            home / "packs",
+            owner,
+            self.index.locate_block,
+            pack_bytes=settings.content.pack_bytes,
+            reserve_bytes=settings.content.reserve_bytes,
+        )
+        hash_name = settings.content.hash
+        provenance = Provenance()
+        self.batches = Batches(self.index, self.content, owner, hash_name)
+        self.batches.recover(self.index.open_batches(owner))
+        self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
+        self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
+        self.retrieve = Retrieve(self.content, self.index, self.keys, self.index.mark_damaged)
+        self.tokens = Tokens(self.index)
+        self.sessions = Sessions(self.index)
+        self.authoriser = self.tokens
+        self._stopped = threading.Event()
+        self._pulse = threading.Thread(target=self._run_pulse, name="pulse", daemon=True)
+        self._pulse.start()
+
+    def search(self, query: Query) -> SearchPage:
+        """One page of matches. Raises QueryInvalid."""
+        return self.index.search(query)
+
+    def close(self) -> None:
+        """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""
+        self._stopped.set()
+        self._pulse.join()
+        self.access.close_all()
+        self.batches.close_all()
+        self.index.close()
+        self.content.close()
+        self.keys.close()
+
+    def _durable(self) -> None:
+        """(5) of the way in, called by the index's committer before each group's transaction (6)."""
+        crash.step("store.5")
+        self.content.sync()
+        crash.step("store.6")
+
+    def _run_pulse(self) -> None:
+        while not self._stopped.wait(PULSE_S):
+            self._beat()
+            try:
+                self.batches.tick()
+                self.access.flush()
+            except CairnError as error:
+                log.error("the clock's work failed and is tried again", extra={"slug": error.slug})

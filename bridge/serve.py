@@ -1,0 +1,138 @@
+"""What `cairn serve` runs: which processes there are, what each does, and what is printed when all accept."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bridge import commands, control, logs
+from bridge.config import Settings
+from bridge.crypto.keystore import KeyStoreFile
+from bridge.node import Node
+from bridge.runlock import RunLock
+from bridge.status_board import StatusBoard
+from bridge.supervisor import Child, Supervisor, listen
+
+log = logging.getLogger(__name__)
+DIMSE, WEB, LEDGER = "dimse-0", "web-0", "ledger-0"
+WEB_APP = "dicomweb.app:create_app"
+Say = Callable[[str], None]
+
+
+def serve(settings: Settings, *, sample: bool, say: Say) -> int:
+    """Run a node until SIGTERM or SIGINT; the exit code. Raises ConfigError when it cannot start."""
+    with RunLock(settings.home):
+        first = not (settings.home / "keys" / "keystore.json").exists()
+        keystore = KeyStoreFile.open_or_create(settings.home, settings.keys.passphrase_file)
+        dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
+        http = listen(settings.web.host, settings.web.port, "HTTP")
+        board = StatusBoard((DIMSE, WEB, LEDGER))
+        children = [
+            Child(DIMSE, partial(_dimse, settings, keystore, dicom, board)),
+            Child(WEB, partial(_web, settings, keystore, http, board)),
+            Child(LEDGER, partial(_ledger, settings, keystore, board)),
+        ]
+        announce = partial(_announce, settings, keystore, first=first, sample=sample, say=say)
+        return Supervisor(children, board).run(announce)
+
+
+def _until_signalled() -> threading.Event:
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    return ended
+
+
+def _dimse(settings: Settings, keystore: KeyStoreFile, listener: socket.socket, board: StatusBoard) -> None:
+    from bridge.dimse.acceptor import Acceptor
+
+    ended = _until_signalled()
+    accepting = threading.Event()
+    node = Node(settings, keystore, DIMSE, beat=lambda: board.beat(DIMSE, accepting.is_set()))
+    acceptor = Acceptor(settings.dimse, node.store, listener)
+    acceptor.start()
+    accepting.set()
+    board.beat(DIMSE, True)
+    ended.wait()
+    board.beat(DIMSE, False)
+    acceptor.stop(drain_s=10.0)
+    node.close()
+
+
+def _web(settings: Settings, keystore: KeyStoreFile, listener: socket.socket, board: StatusBoard) -> None:
+    import uvicorn
+
+    module, _, factory = WEB_APP.partition(":")
+    create_app = getattr(importlib.import_module(module), factory)
+    accepting = threading.Event()
+    node = Node(
+        settings, keystore, WEB, not_ready=board.reasons, beat=lambda: board.beat(WEB, accepting.is_set())
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(node),
+            http="httptools",
+            loop="uvloop",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(settings.web.trusted_proxies),
+            forwarded_allow_ips=list(settings.web.trusted_proxies),
+            timeout_graceful_shutdown=10,
+        )
+    )
+    commander = control.ControlServer(settings.home / "run" / "cairn.sock", partial(commands.perform, node))
+    threading.Thread(target=_when_started, args=(server, accepting, board), daemon=True).start()
+    server.run(sockets=[listener])
+    board.beat(WEB, False)
+    commander.close()
+    node.close()
+
+
+def _when_started(server: Any, accepting: threading.Event, board: StatusBoard) -> None:
+    """Tell the board as soon as uvicorn accepts: it offers a flag, not a callback, when no lifespan runs."""
+    waiting = threading.Event()
+    while not server.started and not server.should_exit:
+        waiting.wait(0.01)
+    accepting.set()
+    board.beat(WEB, True)
+
+
+def _ledger(settings: Settings, keystore: KeyStoreFile, board: StatusBoard) -> None:
+    from bridge.sealing_process import run
+
+    run(settings, keystore, _until_signalled(), lambda: board.beat(LEDGER, True))
+
+
+def _announce(settings: Settings, keystore: KeyStoreFile, *, first: bool, sample: bool, say: Say) -> None:
+    """What a newcomer sees: the sample (once), the viewer's link, the root, and how to send an image."""
+    sock = settings.home / "run" / "cairn.sock"
+    web = f"http://{settings.web.host}:{settings.web.port}"
+    port, title = settings.dimse.port, settings.dimse.ae_title
+    if keystore.protection == "unprotected":
+        say(f"keys        unlocked by {settings.home / 'keys' / 'unlock'} (unprotected: see docs/operations.md)")
+    if settings.access.anonymous_role is not None:
+        say(f"WARNING     requests from this machine need NO credential: they act as {settings.access.anonymous_role}")
+    if sample and control.ask(sock, "status", {}, say)["instances"] == 0:
+        say("sample      sending a CT phantom, a colour multi-frame and a report over the DICOM network")
+        subprocess.run(
+            [sys.executable, "-m", "bridge.sample.send", settings.dimse.host, str(port), title], check=False
+        )
+    if first or sample:
+        link = control.ask(sock, "login-link", {"name": "first-start", "role": "admin"}, say)
+        say(f"viewer      {link['url']}   (once, within 10 minutes; again: cairn login-link)")
+    say(f"DICOMweb    {web}/dicom-web   (credential: cairn token create --role viewer)")
+    say(f"DICOM       {title} on {settings.dimse.host}:{port}; send: storescu -aec {title} {settings.dimse.host} {port} FILE")
+    say(f"data        {settings.home}")
+    say("ready")
