@@ -44,7 +44,7 @@ class SealedObjectWriter:
     def __init__(self, sink: BlockSink, key: bytes, associated_data: bytes, hash_name: str) -> None:
         self._sink = sink
         self._sealer = sealing.Sealer(key, associated_data)
-        self._builder = unixfs.Builder(hash_name)
+        self._tree = unixfs.TreeBuilder(hash_name)
         self._length = 0
 
     def write(self, data: bytes) -> None:
@@ -56,13 +56,13 @@ class SealedObjectWriter:
     def finish(self) -> SealedObject:
         """Seal the last segment; the object's root, stream header and plaintext length."""
         self._leaf(self._sealer.finalize())
-        root, blocks = self._builder.finish()
+        root, blocks = self._tree.finish()
         for block in blocks:
             self._sink.add(block)
         return SealedObject(root, self._sealer.header, self._length)
 
     def _leaf(self, segment: bytes) -> None:
-        for block in self._builder.add(segment):
+        for block in self._tree.leaf(segment):
             self._sink.add(block)
 
 
@@ -86,9 +86,10 @@ class SealedObjectReader:
         if wanted == 0 and self._sealed.length > 0:
             return
         first, last = self._opener.segments(offset, wanted)
-        leaves = unixfs.leaves(self._sealed.root, self._content.get, first, last)
-        for index, cid in zip(range(first, last + 1), leaves, strict=True):
-            plain = self._opener.open(index, self._content.get(cid))
-            start = self._opener.start_of(index)
+        size = sealing.ciphertext_length(self._sealed.length)
+        stop = min((last + 1) * unixfs.LEAF_SIZE, size)
+        for leaf in unixfs.leaves(self._sealed.root, self._content.get, size, first * unixfs.LEAF_SIZE, stop):
+            plain = self._opener.open(leaf.index, self._content.get(leaf.cid))
+            start = self._opener.start_of(leaf.index)
             low, high = max(offset - start, 0), min(offset + wanted - start, len(plain))
             yield plain if (low, high) == (0, len(plain)) else plain[low:high]

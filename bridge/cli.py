@@ -1,0 +1,254 @@
+"""The command `cairn` (DESIGN section 8). Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 integrity violated."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge import config
+from bridge.config import Settings
+from bridge.control import Failed, ask, exit_code
+from bridge.errors import CairnError, ConfigError
+
+ROLES = click.Choice(["viewer", "clinician", "device", "auditor", "admin"])
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+
+
+class Cairn(click.Group):
+    """Turns errors into a line that says the cause and what to do, and the exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except CairnError as error:
+            click.echo(f"cairn: {error.detail}\n       {error.advice}", err=True)
+            ctx.exit(exit_code(error))
+        except Failed as error:
+            click.echo(f"cairn: {error.detail}\n       {error.advice}", err=True)
+            ctx.exit(error.code)
+
+
+@click.group(cls=Cairn, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), envvar="CAIRN_CONFIG", help="Settings file (TOML).")
+@click.version_option(package_name="cairn-pacs", prog_name="cairn")
+@click.pass_context
+def main(ctx: click.Context, file: Path | None) -> None:
+    """Cairn: a DICOMweb-compatible PACS bridge with sealed content and a ledger anyone can check."""
+    ctx.obj = file
+
+
+def _settings(ctx: click.Context, file: Path | None = None) -> Settings:
+    return config.load(file or ctx.obj, os.environ)[0]
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def perform(settings: Settings, name: str, arguments: Mapping[str, Any]) -> Any:
+    """Let the running node do it; when none runs, open the stores under the run lock and do it here."""
+    try:
+        return ask(settings.home / "run" / "cairn.sock", name, arguments, _say)
+    except OSError:
+        pass  # nothing listens: no node runs, or one is just starting or ending, which the lock tells
+    from bridge import commands
+    from bridge.offline import opened
+
+    with opened(settings) as node:
+        return commands.perform(node, name, arguments, _say)
+
+
+def _print(result: Any, wants_json: bool, human: Callable[[Any], str]) -> None:
+    click.echo(json.dumps(result) if wants_json else human(result))
+
+
+@main.command()
+@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML).")
+@click.option("--sample", is_flag=True, help="Send a sample study when the archive is empty.")
+@click.pass_context
+def serve(ctx: click.Context, file: Path | None, sample: bool) -> None:
+    """Run the node until SIGTERM or Ctrl-C."""
+    settings = _settings(ctx, file)
+    from bridge import logs
+    from bridge.serve import serve as run
+
+    logs.configure(settings.log.level)
+    sys.exit(run(settings, sample=sample, say=lambda text: click.echo(text)))
+
+
+@main.command("import")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@as_json
+@click.pass_context
+def import_(ctx: click.Context, path: Path, as_json: bool) -> None:
+    """Import a DICOM file, or every one below a folder."""
+    result = perform(_settings(ctx), "import", {"path": str(path.absolute())})
+    _print(result, as_json, lambda r: ", ".join(f"{count} {outcome}" for outcome, count in r["outcomes"].items()) or "nothing to import")
+    if result["refused"] and not set(result["outcomes"]) - {"refused"}:
+        ctx.exit(1)
+
+
+@main.command()
+@click.option("--repair", is_flag=True, help="Flag what is damaged, so that sending it again heals it.")
+@as_json
+@click.pass_context
+def fsck(ctx: click.Context, repair: bool, as_json: bool) -> None:
+    """Read everything back: packs, index, keys, records. Exit 3 when anything does not hold."""
+    result = perform(_settings(ctx), "fsck", {"repair": repair})
+    _print(result, as_json, lambda r: "\n".join(f"{f['place']}: {f['what']}" for f in r["findings"]) or "clean")
+    if result["findings"]:
+        ctx.exit(3)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--without-content", is_flag=True, help="Leave the packs out (they are append-only: copy them by other means).")
+@as_json
+@click.pass_context
+def backup(ctx: click.Context, directory: Path, without_content: bool, as_json: bool) -> None:
+    """Copy keys, index, ledger and packs into DIRECTORY, while the node runs or not."""
+    arguments = {"to": str(directory.absolute()), "without_content": without_content}
+    result = perform(_settings(ctx), "backup", arguments)
+    _print(result, as_json, lambda r: f"backed up to {directory}; it holds the keys, keep it safe")
+
+
+@main.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@as_json
+@click.pass_context
+def restore(ctx: click.Context, directory: Path, as_json: bool) -> None:
+    """Make an empty CAIRN_HOME into what DIRECTORY holds. No node may run on it."""
+    from bridge.runlock import RunLock
+    from bridge.services.backup import restore as run
+
+    settings = _settings(ctx)
+    with RunLock(settings.home):
+        run(directory, settings.home, _say)
+    _print({"restored": str(settings.home)}, as_json, lambda r: f"restored to {r['restored']}")
+
+
+@main.command("rebuild-index")
+@as_json
+@click.pass_context
+def rebuild_index(ctx: click.Context, as_json: bool) -> None:
+    """Make the index again from packs and keys; the old one is set aside. No node may run."""
+    from bridge.offline import rebuilt
+
+    result = rebuilt(_settings(ctx), _say)
+    _print(result, as_json, lambda r: f"{r['instances']} instances, {r['blocks']} blocks; {r['not_opened']} could not be opened")
+
+
+@main.group("config")
+def config_() -> None:
+    """Settings."""
+
+
+@config_.command()
+@as_json
+@click.pass_context
+def show(ctx: click.Context, as_json: bool) -> None:
+    """Every setting, its value and where it came from."""
+    settings, origins = config.load(ctx.obj, os.environ)
+    rows = [{"name": "home", "value": str(settings.home), "origin": origins["home"]}]
+    rows += [{"name": n, "value": str(config.value_of(settings, n)), "origin": origins[n]} for n, _, _ in config.table()]
+    _print({"settings": rows}, as_json, lambda r: "\n".join(f"{s['name']} = {s['value']}  ({s['origin']})" for s in r["settings"]))
+
+
+@main.group()
+def token() -> None:
+    """Credentials for HTTP."""
+
+
+@token.command()
+@click.option("--role", type=ROLES, required=True)
+@click.option("--name", help="Who holds it; the role by default.")
+@click.option("--expires", help="When it ends: 2027-01-31, 2027-01-31T12:00:00Z, or a span such as 12h or 30d.")
+@as_json
+@click.pass_context
+def create(ctx: click.Context, role: str, name: str | None, expires: str | None, as_json: bool) -> None:
+    """Make a token; it is shown once and kept only as a hash."""
+    result = perform(_settings(ctx), "token-create", {"role": role, "name": name, "expires": expires})
+    _print(result, as_json, lambda r: str(r["token"]))
+
+
+@token.command("list")
+@as_json
+@click.pass_context
+def list_(ctx: click.Context, as_json: bool) -> None:
+    """Tokens by id, name, role and state; never the secrets."""
+    result = perform(_settings(ctx), "token-list", {})
+    _print(result, as_json, lambda r: "\n".join("  ".join(str(v) for v in t.values()) for t in r["tokens"]) or "no tokens")
+
+
+@token.command()
+@click.argument("which")
+@as_json
+@click.pass_context
+def revoke(ctx: click.Context, which: str, as_json: bool) -> None:
+    """Revoke a token by its id, name or secret; it stops working at once."""
+    result = perform(_settings(ctx), "token-revoke", {"which": which})
+    _print(result, as_json, lambda r: f"revoked {', '.join(r['revoked'])}")
+
+
+@main.command("login-link")
+@click.option("--name", help="Who will use it; the role by default.")
+@click.option("--role", type=ROLES, default="viewer", show_default=True)
+@as_json
+@click.pass_context
+def login_link(ctx: click.Context, name: str | None, role: str, as_json: bool) -> None:
+    """A link that signs a browser in, once, within 10 minutes."""
+    _print(perform(_settings(ctx), "login-link", {"name": name, "role": role}), as_json, lambda r: str(r["url"]))
+
+
+@main.group()
+def ledger() -> None:
+    """The signed provenance log."""
+
+
+@ledger.command()
+@click.option("--after", type=int, default=0, help="Start after this many entries.")
+@click.option("--limit", type=int, default=1000, show_default=True)
+@as_json
+@click.pass_context
+def entries(ctx: click.Context, after: int, limit: int, as_json: bool) -> None:
+    """Entries in order: id, type, time, study (resolved here), records, finality."""
+    result = perform(_settings(ctx), "ledger-entries", {"after": after, "limit": limit})
+    _print(
+        result,
+        as_json,
+        lambda r: "\n".join(f"{e['time']}  {e['type']:14}  {len(e['records'])} records  {e['study'] or '-'}  {e['id']}" for e in r["entries"]),
+    )
+
+
+@ledger.command()
+@as_json
+@click.pass_context
+def key(ctx: click.Context, as_json: bool) -> None:
+    """This log's verifier key (C2SP signed-note vkey)."""
+    _print(perform(_settings(ctx), "ledger-key", {}), as_json, lambda r: str(r["key"]))
+
+
+@ledger.command()
+@as_json
+@click.pass_context
+def verify(ctx: click.Context, as_json: bool) -> None:
+    """Check every hash, signature and the tree of this node's ledger. Exit 3 when anything is wrong."""
+    result = perform(_settings(ctx), "ledger-verify", {})
+    _print(
+        result,
+        as_json,
+        lambda r: "\n".join(f"{f['place']}: {f['what']}" for f in r["findings"]) or f"verified: {r['entries']} entries",
+    )
+    if result["findings"]:
+        ctx.exit(3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What commands do, once: performed by the running node for the local socket, or by the command itself under the run lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bridge import ledger_commands
+from bridge.access.tokens import parse_expiry
+from bridge.errors import ConfigError
+from bridge.model import Actor, ActorKind, Role
+from bridge.node import Node
+from bridge.services.backup import backup
+from bridge.services.fsck import fsck
+from bridge.services.import_files import import_files
+
+Report = Callable[[str], None]
+Command = Callable[[Node, Mapping[str, Any], Report], object]
+OPERATOR = Actor(ActorKind.SYSTEM, "operator", Role.ADMIN, "", "command")
+
+
+def perform(node: Node, name: str, arguments: Mapping[str, Any], report: Report) -> object:
+    """Run a command by name; its result as JSON values. Raises CairnError; ConfigError for an unknown name."""
+    command = COMMANDS.get(name)
+    if command is None:
+        raise ConfigError(f"the running node knows no command {name}; is it of another version?")
+    return command(node, arguments, report)
+
+
+def _status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    return {"version": node.version, "not_ready": node.ready(), **node.index.counts()}
+
+
+def _token_create(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    role = Role(arguments["role"])
+    name = arguments.get("name") or role.value
+    expires = parse_expiry(arguments["expires"]) if arguments.get("expires") else None
+    secret = node.tokens.create(role, name, expires)
+    node.access.administered("admin.token", OPERATOR, {"did": "created", "name": name, "role": role.value})
+    return {"token": secret, "name": name, "role": role.value}
+
+
+def _token_list(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    return {"tokens": node.tokens.list()}
+
+
+def _token_revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    revoked = node.tokens.revoke(arguments["which"])
+    for name in revoked:
+        node.access.administered("admin.token", OPERATOR, {"did": "revoked", "name": name})
+    if not revoked:
+        raise ConfigError("no live token has this id or name; see cairn token list")
+    return {"revoked": revoked}
+
+
+def _login_link(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    role = Role(arguments["role"])
+    name = arguments.get("name") or role.value
+    secret = node.sessions.create_link(role, name)
+    node.access.administered("admin.token", OPERATOR, {"did": "login link", "name": name, "role": role.value})
+    return {"url": f"http://{node.settings.web.host}:{node.settings.web.port}/login?token={secret}"}
+
+
+def _import(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    path = Path(arguments["path"])
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist")
+    return import_files(node.store, OPERATOR, path, report)
+
+
+def _fsck(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    findings = fsck(node, report, repair=bool(arguments.get("repair")))
+    return {"findings": [{"place": finding.place, "what": finding.what} for finding in findings]}
+
+
+def _backup(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    return backup(node.settings.home, Path(arguments["to"]), report, content=not arguments.get("without_content"))
+
+
+COMMANDS: dict[str, Command] = {
+    "status": _status,
+    "token-create": _token_create,
+    "token-list": _token_list,
+    "token-revoke": _token_revoke,
+    "login-link": _login_link,
+    "import": _import,
+    "fsck": _fsck,
+    "backup": _backup,
+    "ledger-entries": ledger_commands.entries,
+    "ledger-key": ledger_commands.key,
+    "ledger-verify": ledger_commands.verify,
+}

@@ -1,0 +1,45 @@
+"""Opening a node's stores from a command, while no node runs and only while holding the run lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from bridge.config import Settings
+from bridge.crypto.keystore import KeyStoreFile
+from bridge.errors import ConfigError
+from bridge.node import Node
+from bridge.runlock import RunLock
+from bridge.services import rebuild_index
+
+COMMAND = "command"
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Node]:
+    """The node's stores under the run lock. Raises Busy when a node runs but cannot be asked."""
+    with RunLock(settings.home):
+        node = Node(settings, _keystore(settings), COMMAND)
+        try:
+            yield node
+        finally:
+            node.close()
+
+
+def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]:
+    """Set the index aside and make it again. Raises Busy when a node runs, ConfigError without a keystore."""
+    if not (settings.home / "keys" / "keystore.json").exists():
+        raise ConfigError(f"{settings.home} holds no keystore; without its keys nothing can be opened")
+    with RunLock(settings.home):
+        old = rebuild_index.set_aside(settings.home)
+        if old:
+            report(f"the old index is now {old}")
+        node = Node(settings, _keystore(settings), COMMAND)
+        try:
+            return rebuild_index.rebuild_index(node, report)
+        finally:
+            node.close()
+
+
+def _keystore(settings: Settings) -> KeyStoreFile:
+    return KeyStoreFile.open_or_create(settings.home, settings.keys.passphrase_file)

@@ -1,0 +1,150 @@
+"""`cairn backup DIR` and `cairn restore DIR`: keys, index, ledger and packs, online and consistent.
+
+Order makes it consistent without stopping anything: the ledger is copied first (it may know less than the index, and
+catches up), then the index, then the keys (they may know more), then the packs up to what the index names. Packs only
+ever grow, so a backup into the same directory copies only what is new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from bridge.errors import ConfigError, IntegrityError, StorageFault
+from bridge.content.pack_format import packs_in, sync_directory
+
+Report = Callable[[str], None]
+MANIFEST = "backup.json"
+DATABASES = ("ledger/ledger.db", "index.db", "keys/keys.db")
+SECRETS = ("keys/keystore.json", "keys/unlock")
+CHUNK = 8 << 20
+
+
+def backup(home: Path, to: Path, report: Report, *, content: bool = True) -> dict[str, int]:
+    """Copy a node, running or not, into `to`; counts of files and bytes. Raises StorageFault.
+
+    The copy holds the keys and, when it lies there, the file that unlocks them: keep it as safe as the node.
+    """
+    old = os.umask(0o077)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for name in DATABASES:
+            if (home / name).exists():
+                report(f"copying {name}")
+                _copy_database(home / name, to / name)
+        for name in SECRETS:
+            if (home / name).exists():
+                _copy_file(home / name, to / name)
+        copied = _copy_packs(home / "packs", to / "packs", report) if content else 0
+        _write(to / MANIFEST, json.dumps({"format": 1, "content": content}).encode())
+        return {"databases": len(DATABASES), "pack_bytes": copied}
+    except (OSError, sqlite3.Error) as error:
+        raise StorageFault(f"the backup could not be written: {error}") from error
+    finally:
+        os.umask(old)
+
+
+def restore(source: Path, home: Path, report: Report) -> None:
+    """Make an empty CAIRN_HOME into what was backed up. Raises ConfigError when it is not empty or no backup is there."""
+    if not (source / MANIFEST).is_file():
+        raise ConfigError(f"{source} holds no finished backup ({MANIFEST} is missing)")
+    taken = [name for name in (*DATABASES, *SECRETS, "packs") if (home / name).exists()]
+    if taken:
+        raise ConfigError(f"{home} is not empty ({taken[0]} is there); restore into an empty CAIRN_HOME")
+    old = os.umask(0o077)
+    try:
+        for name in (*DATABASES, *SECRETS):
+            if (source / name).exists():
+                report(f"restoring {name}")
+                _copy_file(source / name, home / name)
+        for name in DATABASES:
+            _check(home / name)
+        _copy_packs(source / "packs", home / "packs", report)
+    except OSError as error:
+        raise StorageFault(f"the backup could not be restored: {error}") from error
+    finally:
+        os.umask(old)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """SQLite's online backup: a consistent copy while others write."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(target.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as reading,
+        contextlib.closing(sqlite3.connect(fresh)) as writing,
+    ):
+        reading.backup(writing)
+        writing.execute("PRAGMA journal_mode=DELETE")
+    _sync_file(fresh)
+    fresh.replace(target)
+    sync_directory(target.parent)
+
+
+def _check(database: Path) -> None:
+    if not database.exists():
+        return
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        try:
+            answer = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            answer = str(error)
+    if answer != "ok":
+        raise IntegrityError(f"{database.name} in the backup is damaged: {answer}")
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    _write(target, source.read_bytes()) if source.stat().st_size <= CHUNK else _copy_big(source, target)
+
+
+def _copy_big(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    _sync_file(target)
+    sync_directory(target.parent)
+
+
+def _write(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(target.name + ".new")
+    fresh.write_bytes(data)
+    _sync_file(fresh)
+    fresh.replace(target)
+    sync_directory(target.parent)
+
+
+def _copy_packs(source: Path, target: Path, report: Report) -> int:
+    """Append to each pack of the backup what its original holds beyond it; the bytes copied."""
+    target.mkdir(parents=True, exist_ok=True)
+    total = 0
+    for path in packs_in(source) if source.is_dir() else []:
+        copy = target / path.name
+        have, size = (copy.stat().st_size if copy.exists() else 0), path.stat().st_size
+        if have >= size:
+            continue
+        report(f"copying pack {path.name}: {(size - have) >> 20} MiB")
+        with path.open("rb") as reading, copy.open("ab") as writing:
+            reading.seek(have)
+            left = size - have
+            while left and (chunk := reading.read(min(CHUNK, left))):
+                writing.write(chunk)
+                left -= len(chunk)
+                total += len(chunk)
+            writing.flush()
+            os.fsync(writing.fileno())
+    sync_directory(target)
+    return total
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
