@@ -18,7 +18,7 @@ from bridge.config import Settings
 from bridge.content import recovery
 from bridge.content.packs import PackStore
 from bridge.crypto.keyring import Keyring
-from bridge.crypto.keystore import KeyStoreFile
+from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
 from bridge.errors import CairnError
 from bridge.index.index import SqlIndex
@@ -42,7 +42,7 @@ class Node:
     def __init__(
         self,
         settings: Settings,
-        keystore: KeyStoreFile,
+        keystore: Keystore,
         owner: str,
         *,
         not_ready: Callable[[], list[str]] = list,

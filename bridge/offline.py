@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from bridge.config import Settings
-from bridge.crypto.keystore import KeyStoreFile
+from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.errors import ConfigError
 from bridge.node import Node
 from bridge.runlock import RunLock
@@ -41,5 +41,5 @@ def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]
             node.close()
 
 
-def _keystore(settings: Settings) -> KeyStoreFile:
-    return KeyStoreFile.open_or_create(settings.home, settings.keys.passphrase_file)
+def _keystore(settings: Settings) -> Keystore:
+    return open_keystore(settings.home, settings.keys.passphrase_file)

@@ -17,7 +17,7 @@ from typing import Any
 
 from bridge import commands, control, logs
 from bridge.config import Settings
-from bridge.crypto.keystore import KeyStoreFile
+from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.node import Node
 from bridge.runlock import RunLock
 from bridge.status_board import StatusBoard
@@ -33,7 +33,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
     """Run a node until SIGTERM or SIGINT; the exit code. Raises ConfigError when it cannot start."""
     with RunLock(settings.home):
         first = not (settings.home / "keys" / "keystore.json").exists()
-        keystore = KeyStoreFile.open_or_create(settings.home, settings.keys.passphrase_file)
+        keystore = open_keystore(settings.home, settings.keys.passphrase_file)
         dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
         http = listen(settings.web.host, settings.web.port, "HTTP")
         board = StatusBoard((DIMSE, WEB, LEDGER))
@@ -53,7 +53,7 @@ def _until_signalled() -> threading.Event:
     return ended
 
 
-def _dimse(settings: Settings, keystore: KeyStoreFile, listener: socket.socket, board: StatusBoard) -> None:
+def _dimse(settings: Settings, keystore: Keystore, listener: socket.socket, board: StatusBoard) -> None:
     from bridge.dimse.acceptor import Acceptor
 
     ended = _until_signalled()
@@ -69,7 +69,7 @@ def _dimse(settings: Settings, keystore: KeyStoreFile, listener: socket.socket, 
     node.close()
 
 
-def _web(settings: Settings, keystore: KeyStoreFile, listener: socket.socket, board: StatusBoard) -> None:
+def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board: StatusBoard) -> None:
     import uvicorn
 
     module, _, factory = WEB_APP.partition(":")
@@ -109,13 +109,13 @@ def _when_started(server: Any, accepting: threading.Event, board: StatusBoard) -
     board.beat(WEB, True)
 
 
-def _ledger(settings: Settings, keystore: KeyStoreFile, board: StatusBoard) -> None:
+def _ledger(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:
     from bridge.sealing_process import run
 
     run(settings, keystore, _until_signalled(), lambda: board.beat(LEDGER, True))
 
 
-def _announce(settings: Settings, keystore: KeyStoreFile, *, first: bool, sample: bool, say: Say) -> None:
+def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bool, say: Say) -> None:
     """What a newcomer sees: the sample (once), the viewer's link, the root, and how to send an image."""
     sock = settings.home / "run" / "cairn.sock"
     web = f"http://{settings.web.host}:{settings.web.port}"

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from bridge.crypto import derive
 from bridge.errors import AccessNotRecordable, CairnError
 from bridge.model import Actor, ActorKind, SealedRecord, StudyKey
 from bridge.ports import KeyStore
@@ -69,7 +70,7 @@ class Access:
         self._batches = batches
         self._keys = keys
         self._provenance = provenance
-        self._audit_key = audit_key
+        self._audit_key = derive.node_record_key(audit_key)
         self._now = now
         self._lock = threading.Lock()
         self._opening: dict[tuple[object, ...], threading.Lock] = {}
@@ -105,7 +106,7 @@ class Access:
     def about_study(self, kind: str, actor: Actor, study: StudyKey, purpose: str, body: Mapping[str, object]) -> None:
         """One fact about a study (an export, a damage), durable and closed on return. Errors as `administered`."""
         open_batch = self._batches.open(kind, actor, study, purpose)
-        self._batches.append(open_batch, [self._seal(kind, {"actor": by(actor), **body}, study.secret)])
+        self._batches.append(open_batch, [self._seal(kind, {"actor": by(actor), **body}, derive.record_key(study))])
         self._batches.close(open_batch)
 
     def note(self, session: Session, item: tuple[str, ...]) -> None:
@@ -172,8 +173,9 @@ class Access:
         key = self._keys.study_key(study)
         body = {"actor": by(actor), "study": study, "purpose": purpose, "reason": reason or "", "opens": True}
         open_batch = self._batches.open("study.access", actor, key, purpose)
-        self._batches.append(open_batch, [self._seal("study.access", body, key.secret)])
-        return Session("study.access", open_batch, key.secret)
+        secret = derive.record_key(key)
+        self._batches.append(open_batch, [self._seal("study.access", body, secret)])
+        return Session("study.access", open_batch, secret)
 
     def _open(self, kind: str, actor: Actor, outcome: int) -> Session:
         return Session(kind, self._batches.open(kind, actor, None, "HOPERAT", outcome), self._audit_key)

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from bridge import crash
-from bridge.content.manifest import StudyTreeBuilder
+from bridge.content import cid as cids
+from bridge.content import manifest
 from bridge.errors import CairnError
 from bridge.model import Actor, Batch, BatchClosing, Committed, SealedRecord, StudyKey, WriteUnit
 from bridge.ports import ContentStore, Index
@@ -48,7 +49,7 @@ class OpenBatch:
 class Batches:
     """The open batches of one process."""
 
-    def __init__(self, index: Index, content: ContentStore, owner: str, hash_name: str, clock: Clock = now_us) -> None:
+    def __init__(self, index: Index, content: ContentStore, owner: str, hash_name: cids.HashName, clock: Clock = now_us) -> None:
         self._index = index
         self._content = content
         self._owner = owner
@@ -126,7 +127,7 @@ class Batches:
         closing = BatchClosing(closed=self._clock(), records=len(leaves), records_root=merkle.root(leaves))
         if open_batch.batch.type != "study.store" or open_batch.batch.study is None:
             return closing
-        tree = StudyTreeBuilder(self._index.study_tree(open_batch.batch.study), self._hash).build()
+        tree = manifest.grow(self._index.study_tree(open_batch.batch.study), self._hash)
         positions = self._content.put(tree.blocks)
         self._content.sync()
         crash.step("close_batch.8b")
@@ -137,7 +138,7 @@ class Batches:
             records_root=closing.records_root,
             root=tree.root,
             pages=tree.pages,
-            instances=tree.instances,
+            instances=tree.covered,
             salt=salt,
             commitment=hashlib.sha256(salt + tree.root).digest(),
             blocks=tuple(positions),

@@ -76,7 +76,7 @@ def _instances(node: Node, repair: bool) -> Iterator[Finding]:
         place = f"instance {instance.key.sop}"
         try:
             metadata = open_metadata(node.content, node.keys, link)
-            if (metadata.key, metadata.digest, metadata.object) != (instance.key, instance.digest, instance.object):
+            if (metadata.study, metadata.series, metadata.sop, metadata.digest) != (*instance.key, instance.digest):
                 yield Finding(place, "the index says otherwise than its sealed metadata")
             node.retrieve.verify(instance)
         except CairnError as error:

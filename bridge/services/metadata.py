@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bridge.content import manifest, sealed_metadata, unixfs
 from bridge.crypto import derive, sealing
+from bridge.errors import ContentCorrupt
 from bridge.model import SealedObject
 from bridge.ports import ContentStore, KeyStore
 from bridge.services.sealed_object import SealedObjectReader
@@ -11,13 +12,25 @@ from bridge.services.sealed_object import SealedObjectReader
 
 def open_metadata(content: ContentStore, keys: KeyStore, link: bytes) -> sealed_metadata.SealedMetadata:
     """The metadata of the instance block `link`. Raises ContentMissing (block or key), ContentCorrupt."""
-    block = manifest.decode_instance_block(content.get(link))
-    key = keys.open(block.study_tag, block.generation)
+    block = manifest.decode_instance(content.get(link))
+    key = keys.open(block.study, block.generation)
     size = unixfs.size_of(block.metadata, content.get)
-    first = next(iter(unixfs.leaves(block.metadata, content.get, size, 0, 1)))
-    header = content.get(first.cid)[: sealing.HEADER_LENGTH]
-    sealed = SealedObject(block.metadata, header, sealing.plaintext_length(size))
+    first = next(unixfs.leaves(block.metadata, content.get, size, 0, 1))
+    header = content.get(first.cid)[: sealing.HEADER_SIZE]
+    sealed = SealedObject(block.metadata, header, plaintext_length(size))
     reader = SealedObjectReader(
-        content, sealed, derive.metadata_key(key.secret, block.tag), derive.metadata_data(block.study_tag, block.tag)
+        content,
+        sealed,
+        derive.metadata_key(key, block.tag),
+        derive.metadata_associated_data(block.study, block.generation, block.tag),
     )
     return sealed_metadata.decode(reader.read(0, sealed.length))
+
+
+def plaintext_length(ciphertext: int) -> int:
+    """The plaintext length of all segments of `ciphertext` bytes. Raises ContentCorrupt for an impossible length."""
+    segments = -(-ciphertext // sealing.SEGMENT_SIZE)
+    length = ciphertext - sealing.HEADER_SIZE - sealing.TAG_SIZE * segments
+    if length < 0 or sealing.ciphertext_length(length) != ciphertext:
+        raise ContentCorrupt("no sealed object has this length")
+    return length

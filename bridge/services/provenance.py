@@ -41,10 +41,9 @@ class Provenance:
         self._clock = clock
         self._entropy = entropy
 
-    def seal(self, kind: str, body: Mapping[str, CborValue], secret: bytes) -> SealedRecord:
-        """The record of type `kind` with `body`, sealed under `secret` (32 bytes: a study key's or the audit key)."""
+    def seal(self, kind: str, body: Mapping[str, CborValue], key: bytes) -> SealedRecord:
+        """The record of type `kind` with `body`, sealed under a key of `derive.record_key` or `derive.node_record_key`."""
         encoded = ledger_record.encode(
             ledger_record.Record(type=kind, time_us=self._clock(), salt=self._entropy(16), body=dict(body))
         )
-        leaf = ledger_record.leaf_hash(encoded)
-        return SealedRecord(leaf, records.seal(secret, leaf, encoded))
+        return records.seal_record(key, encoded)

@@ -21,7 +21,7 @@ from bridge.content import manifest
 from bridge.content.pack_format import packs_in
 from bridge.content.scan import rebuild
 from bridge.dicom import attributes
-from bridge.errors import CairnError
+from bridge.errors import CairnError, ContentCorrupt
 from bridge.model import BlockPosition
 from bridge.node import Node
 from bridge.services.metadata import open_metadata
@@ -61,10 +61,11 @@ def rebuild_index(node: Node, report: Report) -> dict[str, int]:
         node.index.add_blocks(waiting)
     instances = lost = 0
     for link in links:
-        if not manifest.is_instance_block(node.content.get(link)):
-            continue
         try:
-            block = manifest.decode_instance_block(node.content.get(link))
+            block = manifest.decode_instance(node.content.get(link))
+        except ContentCorrupt:
+            continue  # a page or a root
+        try:
             metadata = open_metadata(node.content, node.keys, link)
         except CairnError as error:
             lost += 1

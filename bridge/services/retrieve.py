@@ -107,12 +107,14 @@ class Retrieve:
 
     def _open(self, instance: StoredInstance) -> SealedObjectReader:
         """(4), (5) A reader of the instance's plaintext."""
-        key = self._keys.open(self._keys.study_key(instance.key.study).tag, instance.generation)
+        key = self._keys.study_key(instance.key.study)
+        if key.generation != instance.generation:
+            key = self._keys.open(key.tag, instance.generation)
         return SealedObjectReader(
             self._content,
             instance.object,
-            derive.object_key(key.secret, instance.tag),
-            derive.object_data(key.tag, instance.tag),
+            derive.object_key(key, instance.tag),
+            derive.object_associated_data(key.tag, key.generation, instance.tag),
         )
 
     def _data_set(self, instance: StoredInstance) -> Callable[[int, int], bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bridge.content import cid as cids
 from bridge.content import unixfs
 from bridge.crypto import sealing
 from bridge.model import Block, BlockPosition, SealedObject
@@ -41,7 +42,7 @@ class BlockSink:
 class SealedObjectWriter:
     """Seals one plaintext stream into blocks of a sink."""
 
-    def __init__(self, sink: BlockSink, key: bytes, associated_data: bytes, hash_name: str) -> None:
+    def __init__(self, sink: BlockSink, key: bytes, associated_data: bytes, hash_name: cids.HashName) -> None:
         self._sink = sink
         self._sealer = sealing.Sealer(key, associated_data)
         self._tree = unixfs.TreeBuilder(hash_name)
@@ -72,7 +73,7 @@ class SealedObjectReader:
     def __init__(self, content: ContentStore, sealed: SealedObject, key: bytes, associated_data: bytes) -> None:
         self._content = content
         self._sealed = sealed
-        self._opener = sealing.Opener(key, associated_data, sealed.header, sealed.length)
+        self._opener = sealing.Opener(key, sealed.header, associated_data, sealed.length)
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` plaintext bytes from `offset`. Raises ContentMissing, ContentCorrupt; ValueError beyond the end."""
@@ -81,15 +82,10 @@ class SealedObjectReader:
     def chunks(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The same in pieces of at most a segment, with the memory of one."""
         wanted = self._sealed.length - offset if length is None else length
-        if offset < 0 or wanted < 0 or offset + wanted > self._sealed.length:
-            raise ValueError("range beyond the object")
-        if wanted == 0 and self._sealed.length > 0:
+        slices = sealing.segment_range(offset, wanted, self._sealed.length)
+        if not slices:
             return
-        first, last = self._opener.segments(offset, wanted)
         size = sealing.ciphertext_length(self._sealed.length)
-        stop = min((last + 1) * unixfs.LEAF_SIZE, size)
-        for leaf in unixfs.leaves(self._sealed.root, self._content.get, size, first * unixfs.LEAF_SIZE, stop):
-            plain = self._opener.open(leaf.index, self._content.get(leaf.cid))
-            start = self._opener.start_of(leaf.index)
-            low, high = max(offset - start, 0), min(offset + wanted - start, len(plain))
-            yield plain if (low, high) == (0, len(plain)) else plain[low:high]
+        start, stop = (number * unixfs.LEAF_SIZE for number in (slices[0].number, slices[-1].number + 1))
+        leaves = unixfs.leaves(self._sealed.root, self._content.get, size, start, stop)
+        yield from self._opener.read(offset, wanted, lambda _: self._content.get(next(leaves).cid))

@@ -24,6 +24,7 @@ from typing import Self
 from blake3 import blake3
 
 from bridge import crash
+from bridge.content import cid as cids
 from bridge.content import manifest, sealed_metadata
 from bridge.crypto import derive
 from bridge.dicom import attributes, part10, storage_classes, transfer_syntaxes
@@ -35,7 +36,7 @@ from bridge.errors import (
     TransferSyntaxUnsupported,
     Unreadable,
 )
-from bridge.model import Actor, Batch, BlockPosition, InstanceKey, Outcome, SealedObject, StudyKey, WriteUnit
+from bridge.model import Actor, Batch, Block, BlockPosition, InstanceKey, Outcome, SealedObject, StudyKey, WriteUnit
 from bridge.ports import ContentStore, Index, KeyStore
 from bridge.services.close_batch import Batches, OpenBatch
 from bridge.services.provenance import Clock, Provenance, by, now_us
@@ -73,7 +74,7 @@ class Store:
         keys: KeyStore,
         batches: Batches,
         provenance: Provenance,
-        hash_name: str,
+        hash_name: cids.HashName,
         clock: Clock = now_us,
     ) -> None:
         self.content = content
@@ -222,8 +223,8 @@ class Incoming:
         study_key = self._study_key(key)
         self._writer = SealedObjectWriter(
             self._sink,
-            derive.object_key(study_key.secret, self._tag),
-            derive.object_data(study_key.tag, self._tag),
+            derive.object_key(study_key, self._tag),
+            derive.object_associated_data(study_key.tag, study_key.generation, self._tag),
             self._store.hash_name,
         )
         held, self._held = self._held, []
@@ -277,7 +278,7 @@ class Incoming:
         """The very bytes are held: only the fact that they came again is recorded."""
         store = self._store
         body = self._record_body(scanned, digest) | {"again": True}
-        record = store.provenance.seal("study.store", body, study_key.secret)
+        record = store.provenance.seal("study.store", body, derive.record_key(study_key))
         while not store.batches.append_store(self._reception.batch(study_key), [record]):
             pass  # closed for age between the two calls: the next call opens a new one
         crash.step("store.7")
@@ -290,32 +291,36 @@ class Incoming:
             raise Unreadable("the header has not been read")
         crash.step("store.3")
         sealed = writer.finish()
+        identity = scanned.identity
         metadata = sealed_metadata.encode(
             sealed_metadata.SealedMetadata(
-                key=scanned.identity.key,
-                sop_class=scanned.identity.sop_class,
+                study=identity.key.study,
+                series=identity.key.series,
+                sop=identity.key.sop,
+                sop_class=identity.sop_class,
                 transfer_syntax=meta.transfer_syntax,
                 digest=digest,
                 json=scanned.json,
                 frames=scanned.frames.encode(),
                 bulk=scanned.bulk.encode(),
                 data_set=meta.data_set,
-                object=sealed,
+                header=sealed.header,
+                length=sealed.length,
                 received=store.clock(),
                 source=self._source,
             )
         )
         metadata_writer = SealedObjectWriter(
             self._sink,
-            derive.metadata_key(study_key.secret, self._tag),
-            derive.metadata_data(study_key.tag, self._tag),
+            derive.metadata_key(study_key, self._tag),
+            derive.metadata_associated_data(study_key.tag, study_key.generation, self._tag),
             store.hash_name,
         )
         metadata_writer.write(metadata)
         described = metadata_writer.finish()
-        block = manifest.instance_block(
-            study_key.tag, study_key.generation, self._tag, sealed.root, described.root, store.hash_name
-        )
+        instance = manifest.InstanceBlock(study_key.tag, study_key.generation, self._tag, sealed.root, described.root)
+        encoded = manifest.encode_instance(instance)
+        block = Block(cids.make(cids.DAG_CBOR, encoded, store.hash_name), encoded)
         self._sink.add(block)
         self._sink.flush()
         crash.step("store.4")
@@ -327,7 +332,7 @@ class Incoming:
         if meta is None:
             raise Unreadable("the header has not been read")
         syntax, data_set = meta.transfer_syntax, meta.data_set
-        record = store.provenance.seal("study.store", self._record_body(scanned, put.digest), study_key.secret)
+        record = store.provenance.seal("study.store", self._record_body(scanned, put.digest), derive.record_key(study_key))
 
         def unit(batch: Batch) -> WriteUnit:
             return WriteUnit(

@@ -1,0 +1,1 @@
+"""A hospital's node: DICOM in, IPFS out."""

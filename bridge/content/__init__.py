@@ -1,0 +1,1 @@
+"""The content store: blocks by CID."""

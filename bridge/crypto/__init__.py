@@ -1,0 +1,1 @@
+"""Sealing, keys and what is derived from them."""

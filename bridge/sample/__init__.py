@@ -1,0 +1,1 @@
+"""A sample study, made by code and sent as a modality would."""
