@@ -1,0 +1,80 @@
+"""What is derived from a key, and the strings that keep the derivations apart.
+
+Every key is HKDF-SHA256 (RFC 5869) of a 32-byte secret, with the study tag as salt and as info a fixed label, a zero
+byte, the generation (32 bit, big endian) and, where there is one, the instance tag. The labels are part of the stored
+format: an object sealed under one is never opened under another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from bridge.model import StudyKey
+
+__all__ = [
+    "TAG_SIZE",
+    "instance_tag",
+    "metadata_associated_data",
+    "metadata_key",
+    "node_record_key",
+    "object_associated_data",
+    "object_key",
+    "record_key",
+]
+
+TAG_SIZE: Final = 16
+_KEY_SIZE: Final = 32
+_OBJECT: Final = b"cairn/1 object"
+_METADATA: Final = b"cairn/1 metadata"
+_RECORD: Final = b"cairn/1 record"
+_INSTANCE_TAG: Final = b"cairn/1 instance tag"
+_NODE_RECORD: Final = b"cairn/1 node record"
+
+
+def instance_tag(key: StudyKey, digest: bytes) -> bytes:
+    """The 16-byte tag of an instance in its study: HMAC-SHA256(tag key, digest), cut; says nothing without the key."""
+    return hmac.digest(_derive(key, _INSTANCE_TAG), digest, hashlib.sha256)[:TAG_SIZE]
+
+
+def object_key(key: StudyKey, tag: bytes) -> bytes:
+    """The key of the sealed object of the instance `tag`."""
+    return _derive(key, _OBJECT, tag)
+
+
+def metadata_key(key: StudyKey, tag: bytes) -> bytes:
+    """The key of the sealed metadata of the instance `tag`."""
+    return _derive(key, _METADATA, tag)
+
+
+def record_key(key: StudyKey) -> bytes:
+    """The key of the provenance records about a study."""
+    return _derive(key, _RECORD)
+
+
+def node_record_key(audit_key: bytes) -> bytes:
+    """The key of the provenance records about no study, from the node's audit key."""
+    return HKDF(SHA256(), _KEY_SIZE, None, _NODE_RECORD).derive(audit_key)
+
+
+def object_associated_data(study_tag: bytes, generation: int, tag: bytes) -> bytes:
+    """What a sealed object is bound to: format, study tag, generation, instance tag."""
+    return _info(_OBJECT, generation, study_tag + tag)
+
+
+def metadata_associated_data(study_tag: bytes, generation: int, tag: bytes) -> bytes:
+    """What sealed metadata is bound to: format, study tag, generation, instance tag."""
+    return _info(_METADATA, generation, study_tag + tag)
+
+
+def _derive(key: StudyKey, label: bytes, tag: bytes = b"") -> bytes:
+    return HKDF(SHA256(), _KEY_SIZE, key.tag, _info(label, key.generation, tag)).derive(key.secret)
+
+
+def _info(label: bytes, generation: int, tail: bytes) -> bytes:
+    return label + b"\0" + struct.pack(">I", generation) + tail
