@@ -1,0 +1,170 @@
+"""Checkpoints: C2SP tlog-checkpoint v1.0.0 as C2SP signed-note v1.0.0, Ed25519 (signature type 0x01).
+
+A note is text ending in a newline, an empty line, and signature lines "— <name> base64(key id || signature)".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import NamedTuple
+
+from ledger import keys
+from ledger.errors import CodecError, LedgerError, SignatureInvalid
+
+ED25519 = b"\x01"  # signature type of signed-note
+MAX_NOTE = 64 * 1024  # bytes; 16 signatures of 5 kB must be accepted, as the specification asks
+_MARK = "— "
+
+
+class Verifier(NamedTuple):
+    """A named public key: what a vkey says."""
+
+    name: str
+    key: bytes
+
+    @property
+    def id(self) -> bytes:
+        """SHA-256(name || 0x0A || 0x01 || public key)[:4]."""
+        return hashlib.sha256(self.name.encode() + b"\n" + ED25519 + self.key).digest()[:4]
+
+
+class Signature(NamedTuple):
+    """One signature line: key name, 4-byte key id, signature bytes."""
+
+    name: str
+    id: bytes
+    signature: bytes
+
+
+class Checkpoint(NamedTuple):
+    """A tree head: the log's origin, its number of leaves, its RFC 6962 root."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def body(self) -> str:
+        """The note text that is signed; raises CodecError for an origin that would not be read back."""
+        if not self.origin or any(ord(letter) < 0x20 for letter in self.origin):
+            raise CodecError("an origin is one non-empty line", "checkpoint")
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+def vkey(name: str, public_key: keys.PublicKey) -> str:
+    """The verifier key in its text form: name+hex(key id)+base64(0x01 || public key)."""
+    verifier = Verifier(_key_name(name), keys.raw(public_key))
+    return f"{name}+{verifier.id.hex()}+{base64.b64encode(ED25519 + verifier.key).decode()}"
+
+
+def parse_vkey(text: str) -> Verifier:
+    """The verifier of a vkey; raises CodecError when it is malformed or its id is not that of its key."""
+    parts = text.strip().split("+", 2)
+    if len(parts) != 3:
+        raise CodecError("a vkey is name+id+key", "vkey")
+    material = _base64(parts[2], "vkey")
+    if material[:1] != ED25519 or len(material) != 33:
+        raise CodecError("not an Ed25519 key of type 0x01", "vkey")
+    verifier = Verifier(_key_name(parts[0]), material[1:])
+    if verifier.id.hex() != parts[1]:
+        raise CodecError("the key id is not that of the name and key", "vkey")
+    return verifier
+
+
+def sign_note(text: str, name: str, signer: keys.Signer) -> str:
+    """The text with one signature line; raises CodecError when the text cannot be a note's."""
+    _check_text(text)
+    verifier = Verifier(_key_name(name), keys.raw(signer.public_key()))
+    line = base64.b64encode(verifier.id + signer.sign(text.encode())).decode()
+    return f"{text}\n{_MARK}{name} {line}\n"
+
+
+def split_note(note: str) -> tuple[str, list[Signature]]:
+    """The text and the signature lines of a note, unverified; raises CodecError when it is not a note."""
+    if len(note) > MAX_NOTE:
+        raise CodecError("longer than 64 KiB", "note")
+    text, separator, lines = note.rpartition("\n\n")
+    if not separator or not lines.endswith("\n"):
+        raise CodecError("no empty line before signature lines", "note")
+    text += "\n"
+    _check_text(text)
+    return text, [_signature(line) for line in lines[:-1].split("\n")]
+
+
+def open_note(note: str, verifier: Verifier) -> str:
+    """The text of a note signed by the verifier's key; other keys' lines are ignored.
+
+    Raises CodecError when it is not a note, SignatureInvalid when there is no line of that key or one does not verify.
+    """
+    text, signatures = split_note(note)
+    own = [line for line in signatures if (line.name, line.id) == (verifier.name, verifier.id)]
+    if not own:
+        raise SignatureInvalid(f"not signed by {verifier.name}", "note")
+    key = keys.verifier(verifier.key)
+    for line in own:
+        keys.check(key, line.signature, text.encode())
+    return text
+
+
+def make(origin: str, size: int, root: bytes, signer: keys.Signer) -> str:
+    """The checkpoint signed by the log, its key named like its origin. Raises CodecError for a bad origin."""
+    return sign_note(Checkpoint(origin, size, root).body(), origin, signer)
+
+
+def parse(text: str) -> Checkpoint:
+    """The tree head of a note text; extension lines are passed over. Raises CodecError."""
+    lines = text.split("\n")
+    if len(lines) < 4 or lines[-1] or not all(lines[:-1]):
+        raise CodecError("fewer than three lines, or an empty one", "checkpoint")
+    origin, size, digest = lines[:3]
+    if not (size.isascii() and size.isdecimal()) or (size != "0" and size.startswith("0")) or len(size) > 19:
+        raise CodecError("the tree size is not a decimal number", "checkpoint")
+    root = _base64(digest, "checkpoint")
+    if len(root) != 32:
+        raise CodecError("the root is not 32 bytes", "checkpoint")
+    return Checkpoint(origin, int(size), root)
+
+
+def verify(note: str, origin: str, public_key: keys.PublicKey) -> Checkpoint:
+    """The tree head of a signed checkpoint of this origin.
+
+    Raises CodecError when it is malformed, SignatureInvalid when it is not signed by the key, LedgerError when it is
+    another log's.
+    """
+    head = parse(open_note(note, Verifier(origin, keys.raw(public_key))))
+    if head.origin != origin:
+        raise LedgerError("the checkpoint is of another origin", "checkpoint")
+    return head
+
+
+def _signature(line: str) -> Signature:
+    parts = line.removeprefix(_MARK).split(" ")
+    if not line.startswith(_MARK) or len(parts) != 2:
+        raise CodecError("a malformed signature line", "note")
+    value = _base64(parts[1], "note")
+    if len(value) < 5:
+        raise CodecError("a signature line too short", "note")
+    return Signature(_key_name(parts[0]), value[:4], value[4:])
+
+
+def _check_text(text: str) -> None:
+    if not text.endswith("\n") or any(ord(letter) < 0x20 and letter != "\n" for letter in text):
+        raise CodecError("a note's text ends in a newline and has no other control character", "note")
+
+
+def _key_name(name: str) -> str:
+    if not name or "+" in name or any(letter.isspace() or ord(letter) < 0x20 for letter in name):
+        raise CodecError("a key name is not empty and has neither spaces nor plus", "note")
+    return name
+
+
+def _base64(text: str, place: str) -> bytes:
+    """Strict base64 (RFC 4648 section 4): the one spelling of its bytes."""
+    try:
+        value = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise CodecError("not base64", place) from error
+    if base64.b64encode(value).decode() != text:
+        raise CodecError("not the canonical base64", place)
+    return value

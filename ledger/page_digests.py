@@ -1,0 +1,101 @@
+"""A digest of every page of the ledger's database, kept beside it, so that a flip of any byte of it is found.
+
+SQLite has no checksums of its own, and a b-tree page has bytes that no content explains (unallocated space, header
+counters). The digests are of the pages as the ledger process last checkpointed them:
+
+1. the committed pages of the write-ahead log are digested, and the digests made durable;
+2. only then is the log checkpointed into the database and truncated.
+
+So a page of the database has the digest kept for it, or, after a crash between 1 and 2, the log still holds the page
+that has. Anything else was not written by the ledger.
+
+File: 32 bytes of SHA-256 over the database's state row at the last checkpoint, then 16 bytes (BLAKE2b) for each page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+PAGE_SIZE = 4096  # bytes
+DIGEST_SIZE = 16  # bytes
+_HEADER = 32  # bytes
+
+
+def digest(page: bytes) -> bytes:
+    """BLAKE2b-128 of a page."""
+    return hashlib.blake2b(page, digest_size=DIGEST_SIZE).digest()
+
+
+class PageDigests:
+    """The digests in one file; written by the ledger process alone. Raises OSError from the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def state(self) -> bytes | None:
+        """The 32 bytes given to the last `update` or `rebuild`; None when there is no file."""
+        try:
+            return self._path.read_bytes()[:_HEADER]
+        except FileNotFoundError:
+            return None
+
+    def update(self, pages: Mapping[int, bytes], state: bytes) -> None:
+        """Step 1: keep the digests of these pages (numbered from 1), durably."""
+        with self._path.open("r+b") as file:
+            for number, page in sorted(pages.items()):
+                file.seek(_HEADER + (number - 1) * DIGEST_SIZE)
+                file.write(digest(page))
+            file.seek(0)
+            file.write(state)
+            file.flush()
+            os.fdatasync(file.fileno())
+
+    def rebuild(self, database: Path, state: bytes) -> None:
+        """Digest every page of a database that has no log; atomic."""
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        with temporary.open("wb") as file:
+            file.write(state)
+            for page in read_pages(database):
+                file.write(digest(page))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        sync_directory(self._path.parent)
+
+    def mismatches(self, database: Path, log: Mapping[int, bytes]) -> Iterator[str]:
+        """What does not hold, in words: pages that are not as they were written, digests without page.
+
+        `log` holds the committed pages of the write-ahead log.
+        """
+        try:
+            kept = self._path.read_bytes()[_HEADER:]
+        except FileNotFoundError:
+            yield "the page digests are missing"
+            return
+        number = 0
+        for number, page in enumerate(read_pages(database), 1):
+            expected = kept[(number - 1) * DIGEST_SIZE : number * DIGEST_SIZE]
+            if digest(page) != expected and not (number in log and digest(log[number]) == expected):
+                yield f"page {number} is not as the ledger wrote it"
+        waiting = max([number, *log])
+        if len(kept) % DIGEST_SIZE or not number <= len(kept) // DIGEST_SIZE <= waiting:
+            yield f"it has {number} pages, the digests are of {len(kept) / DIGEST_SIZE:g}"
+
+
+def read_pages(database: Path) -> Iterator[bytes]:
+    """The pages of a database file in order; the last may be short."""
+    with database.open("rb") as file:
+        while page := file.read(PAGE_SIZE):
+            yield page
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,349 @@
+"""The ledger's database: entries, frontier, cursor and checkpoints in SQLite, committed together.
+
+One process writes (it takes `<db>.lock` before each transaction); any number read. Nothing is ever deleted or changed
+but the one state row. The write-ahead log is checkpointed by `settle` alone (see `ledger.page_digests`), so nobody else
+may open the database for writing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ledger import entry as entries_
+from ledger import wal
+from ledger.errors import LedgerError, TreeMismatch
+from ledger.merkle import HASH_SIZE, Frontier
+from ledger.page_digests import PAGE_SIZE, PageDigests
+from ledger.source import Cursor
+
+APPLICATION_ID = 0x4361524C  # "CaRL", in the header of the file
+SCHEMA_VERSION = 1
+
+SCHEMA = (
+    """CREATE TABLE entries (
+        idx INTEGER PRIMARY KEY, leaf BLOB NOT NULL, envelope BLOB NOT NULL, node BLOB NOT NULL, seq INTEGER NOT NULL,
+        type TEXT NOT NULL, time INTEGER NOT NULL, purpose TEXT NOT NULL, outcome INTEGER NOT NULL, study BLOB,
+        actor BLOB NOT NULL, root BLOB NOT NULL, epoch BLOB NOT NULL, batch INTEGER NOT NULL,
+        records INTEGER NOT NULL)""",
+    "CREATE UNIQUE INDEX entries_leaf ON entries (leaf)",
+    "CREATE UNIQUE INDEX entries_root ON entries (root)",
+    "CREATE INDEX entries_study ON entries (study) WHERE study IS NOT NULL",
+    "CREATE INDEX entries_actor ON entries (actor)",
+    "CREATE INDEX entries_type ON entries (type)",
+    "CREATE INDEX entries_time ON entries (time)",
+    "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL)",
+    """CREATE TABLE state (
+        id INTEGER PRIMARY KEY CHECK (id = 1), size INTEGER NOT NULL, frontier BLOB NOT NULL,
+        epoch BLOB NOT NULL, batch INTEGER NOT NULL)""",
+    "INSERT INTO state VALUES (1, 0, x'', x'', 0)",
+)
+_COLUMNS = "idx, leaf, envelope, node, seq, type, time, purpose, outcome, study, actor, root, epoch, batch, records"
+
+
+class StoredEntry(NamedTuple):
+    """A row: `idx`, its index in the log, leaf, envelope, and what the envelope says in columns for searching.
+
+    `root` is the records root; `epoch` and `batch` say which closed batch it is of, `records` how many records that has
+    (neither is in the envelope).
+    """
+
+    idx: int
+    leaf: bytes
+    envelope: bytes
+    node: bytes
+    sequence: int
+    type: str
+    time_us: int
+    purpose: str
+    outcome: int
+    study: bytes | None
+    actor: bytes
+    root: bytes
+    epoch: bytes
+    batch: int
+    records: int
+
+
+class State(NamedTuple):
+    """The frontier of the tree and the cursor in the source."""
+
+    frontier: Frontier
+    cursor: Cursor
+
+
+class Filters(NamedTuple):
+    """What entries are wanted; None is no restriction. Times in microseconds, `since_us` inclusive, `until_us` not."""
+
+    type: str | None = None
+    study: bytes | None = None
+    actor: bytes | None = None
+    outcome: int | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+EVERYTHING = Filters()
+
+_CONDITIONS = {
+    "type": "type = ?",
+    "study": "study = ?",
+    "actor": "actor = ?",
+    "outcome": "outcome = ?",
+    "since_us": "time >= ?",
+    "until_us": "time < ?",
+}
+
+
+def row(index: int, envelope: bytes, cursor: Cursor, records: int) -> StoredEntry:
+    """The row of an envelope, its columns taken from its payload; raises CodecError when it is not an envelope."""
+    said = entries_.read(envelope)
+    return StoredEntry(
+        index,
+        entries_.leaf_hash(envelope),
+        envelope,
+        said.node,
+        said.sequence,
+        said.type,
+        said.time_us,
+        said.purpose,
+        said.outcome,
+        said.study,
+        said.who.tag,
+        said.records_root,
+        cursor.epoch,
+        cursor.id,
+        records,
+    )
+
+
+class LedgerStore:
+    """The database at `path`, created when it is not there (unless `readonly`).
+
+    Raises sqlite3.Error and OSError as they come, LedgerError when the file is another program's. One thread at a time.
+    """
+
+    def __init__(self, path: Path, readonly: bool = False) -> None:
+        self._path = path
+        self._digests = PageDigests(digests_path(path))
+        # Read-only connections must be so for SQLite too: one that could write would checkpoint when it closes.
+        mode = "ro" if readonly else "rwc"
+        self._connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=10,
+        )
+        try:
+            if readonly:
+                self._check_identity()
+            else:
+                self._open_for_writing()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Release the connection; `settle` first, so that nothing is left for SQLite to checkpoint on its own."""
+        self._connection.close()
+
+    def size(self) -> int:
+        """How many entries the log holds."""
+        return int(self._one("SELECT size FROM state")[0])
+
+    def checkpoint(self, size: int | None = None) -> str | None:
+        """The signed checkpoint of that size, the newest when none is given; None when there is none."""
+        if size is None:
+            found = self._one("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")
+        else:
+            found = self._one("SELECT note FROM checkpoints WHERE size = ?", size)
+        return str(found[0]) if found else None
+
+    def checkpoints(self) -> Iterator[tuple[int, str]]:
+        """Every checkpoint that was signed, by size."""
+        yield from self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size")
+
+    def state(self) -> State:
+        """Frontier and cursor. Raises TreeMismatch when the frontier is not one of the size."""
+        size, packed, epoch, batch = self._one("SELECT size, frontier, epoch, batch FROM state")
+        hashes = [packed[at : at + HASH_SIZE] for at in range(0, len(packed), HASH_SIZE)]
+        return State(Frontier(size, hashes), Cursor(epoch, batch))
+
+    def entries(
+        self, after: int | None = None, limit: int = 100, filters: Filters = EVERYTHING, descending: bool = False
+    ) -> list[StoredEntry]:
+        """At most `limit` entries that match, behind index `after` in the order asked for (None: from the start)."""
+        wanted = {_CONDITIONS[name]: value for name, value in filters._asdict().items() if value is not None}
+        if after is not None:
+            wanted["idx < ?" if descending else "idx > ?"] = after
+        where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
+        order = "DESC" if descending else "ASC"
+        sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx {order} LIMIT ?"
+        return [StoredEntry(*found) for found in self._connection.execute(sql, (*wanted.values(), limit))]
+
+    def all_entries(self) -> Iterator[StoredEntry]:
+        """Every entry in order, without holding them all."""
+        yield from map(StoredEntry._make, self._connection.execute(f"SELECT {_COLUMNS} FROM entries ORDER BY idx"))
+
+    def entry(self, index: int) -> StoredEntry | None:
+        """The entry at an index of the log."""
+        found = self._one(f"SELECT {_COLUMNS} FROM entries WHERE idx = ?", index)
+        return StoredEntry(*found) if found else None
+
+    def find(self, *, leaf: bytes | None = None, root: bytes | None = None) -> StoredEntry | None:
+        """The entry with this leaf hash (its id), or over this records root."""
+        column, value = ("leaf", leaf) if leaf is not None else ("root", root)
+        found = self._one(f"SELECT {_COLUMNS} FROM entries WHERE {column} = ?", value)
+        return StoredEntry(*found) if found else None
+
+    def leaves(self, start: int, end: int) -> list[bytes]:
+        """The leaf hashes of indices [start, end)."""
+        found = self._connection.execute(
+            "SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
+        )
+        return [leaf for (leaf,) in found]
+
+    def envelopes(self, start: int, end: int) -> list[bytes]:
+        """The envelopes of indices [start, end)."""
+        sql = "SELECT envelope FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+        return [envelope for (envelope,) in self._connection.execute(sql, (start, end))]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the writers' lock: whoever holds it finds database, log and files at rest."""
+        with lock(self._path):
+            yield
+
+    def commit(self, rows: Sequence[StoredEntry], frontier: Frontier, cursor: Cursor, note: str | None) -> None:
+        """ONE transaction: entries, frontier, cursor and (when given) the checkpoint; durable when it returns.
+
+        Raises TreeMismatch when the rows do not continue the log up to the frontier's size.
+        """
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self.size() + len(rows) != frontier.size:
+                raise TreeMismatch(f"{len(rows)} entries do not lead from {self.size()} to {frontier.size}")
+            marks = ", ".join("?" * len(StoredEntry._fields))
+            connection.executemany(f"INSERT INTO entries ({_COLUMNS}) VALUES ({marks})", rows)
+            if note is not None:
+                connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (frontier.size, note))
+            connection.execute(
+                "UPDATE state SET size = ?, frontier = ?, epoch = ?, batch = ?",
+                (frontier.size, b"".join(frontier.hashes), *cursor),
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def log_size(self) -> int:
+        """Bytes in the write-ahead log."""
+        log = wal_path(self._path)
+        return log.stat().st_size if log.exists() else 0
+
+    def settle(self) -> bool:
+        """Digest what the write-ahead log holds, then move it into the database; under the writers' lock.
+
+        False when a reader keeps the log from being truncated: try again later. Raises TreeMismatch when committed
+        parts of the log do not match their checksums.
+        """
+        if not self.log_size():
+            return True
+        held = self._refuse_damaged_log()
+        self._digests.update(held.pages, self._state_digest())
+        busy, _, _ = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not busy
+
+    def integrity(self) -> list[str]:
+        """What SQLite's own check of structure, order and indexes says; empty when all is well."""
+        lines = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check")]
+        return [] if lines == ["ok"] else lines
+
+    def schema(self) -> list[str]:
+        """The statements that made the tables and indexes, in order."""
+        return [sql for (sql,) in self._connection.execute("SELECT sql FROM sqlite_schema ORDER BY rootpage")]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read one state of the database throughout."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
+
+    def _one(self, sql: str, *values: object) -> Any:
+        return self._connection.execute(sql, values).fetchone()
+
+    def _state_digest(self) -> bytes:
+        found = self._one("SELECT size, frontier, epoch, batch FROM state")
+        return hashlib.sha256(repr(found).encode()).digest()
+
+    def _refuse_damaged_log(self) -> wal.WriteAheadLog:
+        # SQLite would end its reading there in silence, and what was committed behind it would be gone.
+        log = wal_path(self._path)
+        held = wal.read(log.read_bytes() if log.exists() else b"")
+        if held.fault and held.certain:
+            raise TreeMismatch(held.fault, log.name)
+        return held
+
+    def _check_identity(self) -> None:
+        if self._one("PRAGMA application_id")[0] != APPLICATION_ID:
+            raise LedgerError("not a ledger database", self._path.name)
+        if self._one("PRAGMA user_version")[0] != SCHEMA_VERSION:
+            raise LedgerError("a ledger database of another version", self._path.name)
+
+    def _open_for_writing(self) -> None:
+        with lock(self._path):
+            execute = self._connection.execute
+            execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            execute("PRAGMA synchronous = FULL")
+            execute("PRAGMA secure_delete = ON")
+            execute("PRAGMA wal_autocheckpoint = 0")
+            execute("PRAGMA journal_size_limit = 0")  # no frames of a former generation behind those of this one
+            fresh = not self._one("SELECT count(*) FROM sqlite_schema")[0]
+            if fresh:
+                execute("PRAGMA journal_mode = WAL")
+                self._create()
+            self._check_identity()
+            if fresh:
+                self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+            if not self.log_size() and self._digests.state() != self._state_digest():
+                # New, or the log was checkpointed by other hands (a connection not closed in order): digest anew.
+                self._digests.rebuild(self._path, self._state_digest())
+            self.settle()
+
+    def _create(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        for statement in SCHEMA:
+            self._connection.execute(statement)
+        self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._connection.execute("COMMIT")
+
+
+def wal_path(database: Path) -> Path:
+    """Where SQLite keeps the write-ahead log."""
+    return database.with_name(database.name + "-wal")
+
+
+def digests_path(database: Path) -> Path:
+    """Where the page digests lie."""
+    return database.with_name(database.name + "-digests")
+
+
+@contextmanager
+def lock(database: Path) -> Iterator[None]:
+    """The writers' lock: a blocking flock on `<db>.lock`."""
+    with database.with_name(database.name + ".lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

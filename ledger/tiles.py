@@ -1,0 +1,106 @@
+"""The log as static files: C2SP tlog-tiles (tiles of height 8, entry bundles).
+
+A tile of level l holds up to 256 hashes of perfect subtrees over 256**l leaves; a full one is immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ledger.errors import CodecError
+from ledger.merkle import HASH_SIZE, NodeReader, node_hash
+
+WIDTH = 256  # hashes in a full tile, entries in a full bundle
+HEIGHT = 8  # tree levels that one tile spans
+ENTRIES = -1  # the level that stands for entry bundles
+
+
+class Tile(NamedTuple):
+    """A tile's place: level (ENTRIES for a bundle), number within the level, width 1..256."""
+
+    level: int
+    number: int
+    width: int
+
+    def path(self) -> str:
+        """Its path below the log's prefix: tile/<L>/<N>[.p/<W>], N in groups of three digits (x001/x234/067)."""
+        digits = f"{self.number % 1000:03d}"
+        rest = self.number // 1000
+        while rest:
+            digits = f"x{rest % 1000:03d}/{digits}"
+            rest //= 1000
+        level = "entries" if self.level == ENTRIES else str(self.level)
+        suffix = "" if self.width == WIDTH else f".p/{self.width}"
+        return f"tile/{level}/{digits}{suffix}"
+
+
+def tiles(size: int, since: int = 0) -> Iterator[Tile]:
+    """The tiles and bundles of a tree of `size` leaves that a tree of `since` leaves does not have alike.
+
+    Per level: every full tile that was not full at `since`, and the partial one if its width has changed.
+    """
+    yield from _level(ENTRIES, size, since)
+    level = 0
+    while size:
+        yield from _level(level, size, since)
+        size >>= HEIGHT
+        since >>= HEIGHT
+        level += 1
+
+
+def _level(level: int, hashes: int, before: int) -> Iterator[Tile]:
+    full, width = divmod(hashes, WIDTH)
+    for index in range(before // WIDTH, full):
+        yield Tile(level, index, WIDTH)
+    if width and hashes != before:
+        yield Tile(level, full, width)
+
+
+def tile_bytes(tile: Tile, read: NodeReader) -> bytes:
+    """A tile's content: its hashes one after the other."""
+    first, shift = tile.number * WIDTH, tile.level * HEIGHT
+    return b"".join(read(shift, first + number) for number in range(tile.width))
+
+
+def bundle_bytes(entries: Sequence[bytes]) -> bytes:
+    """An entry bundle: each entry behind its length as a big-endian uint16. Raises CodecError beyond 65,535 bytes."""
+    if any(len(entry) > 0xFFFF for entry in entries):
+        raise CodecError("an entry longer than 65,535 bytes")
+    return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+
+
+def split_bundle(bundle: bytes) -> list[bytes]:
+    """The entries of a bundle; raises CodecError when lengths and bytes do not agree."""
+    entries, at = [], 0
+    while at < len(bundle):
+        length = int.from_bytes(bundle[at : at + 2], "big")
+        entry = bundle[at + 2 : at + 2 + length]
+        if at + 2 > len(bundle) or len(entry) != length:
+            raise CodecError("the bundle ends within an entry")
+        entries.append(entry)
+        at += 2 + length
+    return entries
+
+
+def node_reader(size: int, read_tile: Callable[[Tile], bytes]) -> NodeReader:
+    """A reader of perfect subtree roots from the tiles of a tree of `size` leaves.
+
+    `read_tile` is asked for each tile as wide as the tree has it; raises CodecError when it gives another length.
+    """
+
+    def read(level: int, index: int) -> bytes:
+        tile_level, inner = divmod(level, HEIGHT)
+        first = index << inner
+        width = min(WIDTH, (size >> (tile_level * HEIGHT)) - first // WIDTH * WIDTH)
+        tile = Tile(tile_level, first // WIDTH, width)
+        content = read_tile(tile)
+        if len(content) != width * HASH_SIZE:
+            raise CodecError(f"{tile.path()} has another length than its width", tile.path())
+        start = first % WIDTH
+        hashes = [content[at * HASH_SIZE : (at + 1) * HASH_SIZE] for at in range(start, start + (1 << inner))]
+        while len(hashes) > 1:
+            hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
+        return hashes[0]
+
+    return read
