@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bridge.dimse.acceptor import Acceptor, AcceptorSettings
+from bridge.dimse.acceptor import Acceptor, AcceptorSettings, Authorise
 from bridge.dimse.negotiation import is_loopback
 from bridge.errors import Forbidden
 from bridge.model import Actor, ActorKind, Role
@@ -100,11 +100,16 @@ class MemoryIncoming:
             self.door.changed.notify_all()
 
 
-def authorise(calling: str, address: str) -> Actor:
+def loopback_only(calling: str, address: str) -> Actor:
     """As the node does without an allow-list: anybody from loopback, but not STRANGER."""
     if calling == "STRANGER" or not is_loopback(address):
         raise Forbidden("unknown")
     return Actor(ActorKind.DEVICE, calling, Role.DEVICE, address, "dimse")
+
+
+@pytest.fixture
+def authorise() -> Authorise:
+    return loopback_only
 
 
 @pytest.fixture
@@ -118,7 +123,7 @@ def serve(door: MemoryDoor) -> Iterator[Callable[..., Acceptor]]:
     started: list[Acceptor] = []
 
     def start(**changes: object) -> Acceptor:
-        acceptor = Acceptor(AcceptorSettings(port=0, **changes), door, authorise)  # type: ignore[arg-type]
+        acceptor = Acceptor(AcceptorSettings(port=0, **changes), door, loopback_only)  # type: ignore[arg-type]
         acceptor.start()
         started.append(acceptor)
         return acceptor
