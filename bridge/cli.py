@@ -1,4 +1,6 @@
-"""The command `cairn` (DESIGN section 8). Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 integrity violated."""
+"""The command `cairn` (DESIGN section 8).
+
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 integrity violated."""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import click
 from bridge import config
 from bridge.config import Settings
 from bridge.control import Failed, ask, exit_code
-from bridge.errors import CairnError, ConfigError
+from bridge.errors import CairnError
 
 ROLES = click.Choice(["viewer", "clinician", "device", "auditor", "admin"])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -36,7 +38,13 @@ class Cairn(click.Group):
 
 
 @click.group(cls=Cairn, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), envvar="CAIRN_CONFIG", help="Settings file (TOML).")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="CAIRN_CONFIG",
+    help="Settings file (TOML).",
+)
 @click.version_option(package_name="cairn-pacs", prog_name="cairn")
 @click.pass_context
 def main(ctx: click.Context, file: Path | None) -> None:
@@ -90,7 +98,11 @@ def serve(ctx: click.Context, file: Path | None, sample: bool) -> None:
 def import_(ctx: click.Context, path: Path, as_json: bool) -> None:
     """Import a DICOM file, or every one below a folder."""
     result = perform(_settings(ctx), "import", {"path": str(path.absolute())})
-    _print(result, as_json, lambda r: ", ".join(f"{count} {outcome}" for outcome, count in r["outcomes"].items()) or "nothing to import")
+    _print(
+        result,
+        as_json,
+        lambda r: ", ".join(f"{count} {outcome}" for outcome, count in r["outcomes"].items()) or "nothing to import",
+    )
     if result["refused"] and not set(result["outcomes"]) - {"refused"}:
         ctx.exit(1)
 
@@ -109,7 +121,9 @@ def fsck(ctx: click.Context, repair: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--without-content", is_flag=True, help="Leave the packs out (they are append-only: copy them by other means).")
+@click.option(
+    "--without-content", is_flag=True, help="Leave the packs out (they are append-only: copy them by other means)."
+)
 @as_json
 @click.pass_context
 def backup(ctx: click.Context, directory: Path, without_content: bool, as_json: bool) -> None:
@@ -142,7 +156,11 @@ def rebuild_index(ctx: click.Context, as_json: bool) -> None:
     from bridge.offline import rebuilt
 
     result = rebuilt(_settings(ctx), _say)
-    _print(result, as_json, lambda r: f"{r['instances']} instances, {r['blocks']} blocks; {r['not_opened']} could not be opened")
+    _print(
+        result,
+        as_json,
+        lambda r: f"{r['instances']} instances, {r['blocks']} blocks; {r['not_opened']} could not be opened",
+    )
 
 
 @main.group("config")
@@ -157,8 +175,14 @@ def show(ctx: click.Context, as_json: bool) -> None:
     """Every setting, its value and where it came from."""
     settings, origins = config.load(ctx.obj, os.environ)
     rows = [{"name": "home", "value": str(settings.home), "origin": origins["home"]}]
-    rows += [{"name": n, "value": str(config.value_of(settings, n)), "origin": origins[n]} for n, _, _ in config.table()]
-    _print({"settings": rows}, as_json, lambda r: "\n".join(f"{s['name']} = {s['value']}  ({s['origin']})" for s in r["settings"]))
+    rows += [
+        {"name": n, "value": str(config.value_of(settings, n)), "origin": origins[n]} for n, _, _ in config.table()
+    ]
+    _print(
+        {"settings": rows},
+        as_json,
+        lambda r: "\n".join(f"{s['name']} = {s['value']}  ({s['origin']})" for s in r["settings"]),
+    )
 
 
 @main.group()
@@ -184,7 +208,9 @@ def create(ctx: click.Context, role: str, name: str | None, expires: str | None,
 def list_(ctx: click.Context, as_json: bool) -> None:
     """Tokens by id, name, role and state; never the secrets."""
     result = perform(_settings(ctx), "token-list", {})
-    _print(result, as_json, lambda r: "\n".join("  ".join(str(v) for v in t.values()) for t in r["tokens"]) or "no tokens")
+    _print(
+        result, as_json, lambda r: "\n".join("  ".join(str(v) for v in t.values()) for t in r["tokens"]) or "no tokens"
+    )
 
 
 @token.command()
@@ -223,7 +249,10 @@ def entries(ctx: click.Context, after: int, limit: int, as_json: bool) -> None:
     _print(
         result,
         as_json,
-        lambda r: "\n".join(f"{e['time']}  {e['type']:14}  {len(e['records'])} records  {e['study'] or '-'}  {e['id']}" for e in r["entries"]),
+        lambda r: "\n".join(
+            f"{e['time']}  {e['type']:14}  {len(e['records'])} records  {e['study'] or '-'}  {e['id']}"
+            for e in r["entries"]
+        ),
     )
 
 

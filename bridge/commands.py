@@ -1,4 +1,4 @@
-"""What commands do, once: performed by the running node for the local socket, or by the command itself under the run lock."""
+"""What commands do, once: by the running node for the local socket, or by the command under the run lock."""
 
 from __future__ import annotations
 

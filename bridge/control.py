@@ -1,7 +1,7 @@
 """The node's local socket, CAIRN_HOME/run/cairn.sock (0600): how commands reach a running node.
 
-One request a connection: a line of JSON `{"command": NAME, "arguments": {...}}`; answers are lines of JSON: any number of
-`{"progress": TEXT}`, then `{"result": ...}` or `{"error": {"slug", "detail", "advice", "code"}}`.
+One request a connection: a line of JSON `{"command": NAME, "arguments": {...}}`; answers are lines of JSON: any number
+of `{"progress": TEXT}`, then `{"result": ...}` or `{"error": {"slug", "detail", "advice", "code"}}`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,18 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         request = json.loads(self.rfile.readline(REQUEST_LIMIT))
         try:
-            result = self.server.perform(request["command"], request["arguments"], lambda text: self._say(progress=text))
+            result = self.server.perform(
+                request["command"], request["arguments"], lambda text: self._say(progress=text)
+            )
         except CairnError as error:
             self._say(
                 error={"slug": error.slug, "detail": error.detail, "advice": error.advice, "code": exit_code(error)}
             )
         except Exception:
             log.exception("a command failed", extra={"command": request["command"]})
-            self._say(error={"slug": "internal-error", "detail": "the node failed", "advice": CairnError.advice, "code": 1})
+            self._say(
+                error={"slug": "internal-error", "detail": "the node failed", "advice": CairnError.advice, "code": 1}
+            )
         else:
             self._say(result=result)
 
@@ -75,7 +79,8 @@ class ControlServer:
         path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
-            self._server = _Server(_short(path), _Handler)
+            with _address(path) as address:
+                self._server = _Server(address, _Handler)
         finally:
             os.umask(before)
         self._server.perform = perform
@@ -94,7 +99,8 @@ class ControlServer:
 def ask(path: Path, command: str, arguments: Mapping[str, Any], report: Report) -> Any:
     """Let the running node perform a command. Raises Failed; OSError when nothing listens."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
-        connection.connect(_short(path))
+        with _address(path) as address:
+            connection.connect(address)
         connection.sendall(json.dumps({"command": command, "arguments": dict(arguments)}).encode() + b"\n")
         with connection.makefile("rb") as answers:
             for line in answers:
@@ -109,12 +115,14 @@ def ask(path: Path, command: str, arguments: Mapping[str, Any], report: Report) 
     raise Failed("the node ended before it answered", "See the node's log.", 1)
 
 
-def _short(path: Path) -> str:
-    """The path as AF_UNIX takes it: relative when the absolute one exceeds the 107 bytes of sockaddr_un."""
-    text = str(path)
-    if len(text.encode()) <= 107:
-        return text
-    relative = os.path.relpath(path)
-    if len(relative.encode()) > 107:
-        raise ConfigError("the path of CAIRN_HOME is too long for a local socket; choose a shorter one")
-    return relative
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """The path as AF_UNIX takes it: through the folder's descriptor when it exceeds the 107 bytes of sockaddr_un."""
+    if len(os.fsencode(path)) <= 107:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

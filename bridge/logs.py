@@ -8,7 +8,7 @@ import sys
 import time
 
 FIELDS = (
-    "slug", "process", "status", "command", "association", "peer", "ae", "accepted", "rejected", "stored", "refused",
+    "slug", "worker", "status", "command", "association", "peer", "ae", "accepted", "rejected", "stored", "refused",
     "bytes", "seconds", "reason", "method", "route", "instance", "pack", "offset", "entries", "batches", "where",
 )  # fmt: skip
 

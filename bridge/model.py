@@ -181,7 +181,7 @@ class BatchClosing:
 
 
 class StudyTree(NamedTuple):
-    """A study's manifest: tag, last root, its pages, how many instances they cover, all instance block CIDs in order."""
+    """A study's manifest: tag, last root, its pages, how many instances they cover, all instance blocks' CIDs."""
 
     tag: bytes
     root: bytes | None

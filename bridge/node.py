@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 from bridge import crash
 from bridge.access.sessions import Sessions
@@ -22,7 +21,7 @@ from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
 from bridge.errors import CairnError
 from bridge.index.index import SqlIndex
-from bridge.model import Actor, SearchPage
+from bridge.model import SearchPage
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
 from bridge.services.provenance import Provenance

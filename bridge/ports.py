@@ -71,7 +71,9 @@ class Index(Protocol):
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
         """The served version of each instance below the resource, in series and instance order. Raises NotFound."""
 
-    def metadata(self, study: str, series: str | None = None, sop: str | None = None) -> Iterator[tuple[InstanceKey, bytes]]:
+    def metadata(
+        self, study: str, series: str | None = None, sop: str | None = None
+    ) -> Iterator[tuple[InstanceKey, bytes]]:
         """The DICOM JSON of each instance below the resource, as stored (UTF-8). Raises NotFound."""
 
     def search(self, query: Query) -> SearchPage:

@@ -1,4 +1,7 @@
-"""CAIRN_HOME/run/lock: who holds it owns the stores of a home. A running node holds it; a command takes it when none runs."""
+"""CAIRN_HOME/run/lock: who holds it owns the stores of a home.
+
+A running node holds it; a command takes it when none runs.
+"""
 
 from __future__ import annotations
 
@@ -40,5 +43,7 @@ class RunLock:
                     raise Busy(f"another process holds {self._path}: a node runs on this CAIRN_HOME") from error
                 time.sleep(0.05)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import logging
 import signal
@@ -12,10 +11,9 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from bridge import commands, control, logs
+from bridge import commands, control
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.node import Node
@@ -54,12 +52,13 @@ def _until_signalled() -> threading.Event:
 
 
 def _dimse(settings: Settings, keystore: Keystore, listener: socket.socket, board: StatusBoard) -> None:
-    from bridge.dimse.acceptor import Acceptor
+    from bridge.dimse.acceptor import Acceptor, AcceptorSettings
 
     ended = _until_signalled()
     accepting = threading.Event()
     node = Node(settings, keystore, DIMSE, beat=lambda: board.beat(DIMSE, accepting.is_set()))
-    acceptor = Acceptor(settings.dimse, node.store, listener)
+    limits = AcceptorSettings(ae_title=settings.dimse.ae_title, associations=settings.dimse.max_associations)
+    acceptor = Acceptor(limits, node.store, partial(devices.authorise, settings.dimse.peers), listener=listener)
     acceptor.start()
     accepting.set()
     board.beat(DIMSE, True)
@@ -75,9 +74,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
     module, _, factory = WEB_APP.partition(":")
     create_app = getattr(importlib.import_module(module), factory)
     accepting = threading.Event()
-    node = Node(
-        settings, keystore, WEB, not_ready=board.reasons, beat=lambda: board.beat(WEB, accepting.is_set())
-    )
+    node = Node(settings, keystore, WEB, not_ready=board.reasons, beat=lambda: board.beat(WEB, accepting.is_set()))
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(node),
@@ -126,13 +123,14 @@ def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bo
         say(f"WARNING     requests from this machine need NO credential: they act as {settings.access.anonymous_role}")
     if sample and control.ask(sock, "status", {}, say)["instances"] == 0:
         say("sample      sending a CT phantom, a colour multi-frame and a report over the DICOM network")
-        subprocess.run(
-            [sys.executable, "-m", "bridge.sample.send", settings.dimse.host, str(port), title], check=False
-        )
+        subprocess.run([sys.executable, "-m", "bridge.sample.send", settings.dimse.host, str(port), title], check=False)
     if first or sample:
         link = control.ask(sock, "login-link", {"name": "first-start", "role": "admin"}, say)
         say(f"viewer      {link['url']}   (once, within 10 minutes; again: cairn login-link)")
     say(f"DICOMweb    {web}/dicom-web   (credential: cairn token create --role viewer)")
-    say(f"DICOM       {title} on {settings.dimse.host}:{port}; send: storescu -aec {title} {settings.dimse.host} {port} FILE")
+    say(
+        f"DICOM       {title} on {settings.dimse.host}:{port}"
+        f"   (send: storescu -aec {title} {settings.dimse.host} {port} FILE)"
+    )
     say(f"data        {settings.home}")
     say("ready")

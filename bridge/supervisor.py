@@ -93,7 +93,7 @@ class Supervisor:
         for child in self._children:
             ended, status = os.waitpid(child.pid, os.WNOHANG) if child.pid else (0, 0)
             if ended:
-                log.error("a process ended and is started again", extra={"process": child.name, "status": status})
+                log.error("a process ended and is started again", extra={"worker": child.name, "status": status})
                 child.pid = 0
                 lived = time.monotonic() - child.started
                 child.failures = child.failures + 1 if lived < 10 else 0
@@ -122,9 +122,9 @@ class Supervisor:
         while child.pid:
             ended, status = os.waitpid(child.pid, os.WNOHANG)
             if ended:
-                return status == 0
+                return bool(status == 0)
             if time.monotonic() > until:
-                log.error("a process did not drain in time and is killed", extra={"process": child.name})
+                log.error("a process did not drain in time and is killed", extra={"worker": child.name})
                 os.kill(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
                 return False

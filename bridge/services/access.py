@@ -65,7 +65,13 @@ class Access:
     """The sessions of one process. Thread-safe."""
 
     def __init__(
-        self, batches: Batches, keys: KeyStore, provenance: Provenance, audit_key: bytes, *, now: Callable[[], float] = time.monotonic
+        self,
+        batches: Batches,
+        keys: KeyStore,
+        provenance: Provenance,
+        audit_key: bytes,
+        *,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._batches = batches
         self._keys = keys
@@ -89,7 +95,7 @@ class Access:
         self.note(session, (what,))
 
     def refused(self, actor: Actor | None, address: str, why: str) -> None:
-        """A failed authentication (no actor) or a forbidden request; never raises, for the answer is a refusal anyway."""
+        """A failed authentication (no actor) or a forbidden request; never raises, for the answer refuses anyway."""
         kind = "access.refused" if actor else "auth.fail"
         who = actor or Actor(ActorKind.USER, "unknown", None, address, "http")
         try:

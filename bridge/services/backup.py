@@ -15,8 +15,8 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge.errors import ConfigError, IntegrityError, StorageFault
 from bridge.content.pack_format import packs_in, sync_directory
+from bridge.errors import ConfigError, IntegrityError, StorageFault
 
 Report = Callable[[str], None]
 MANIFEST = "backup.json"
@@ -50,7 +50,7 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True) -> dic
 
 
 def restore(source: Path, home: Path, report: Report) -> None:
-    """Make an empty CAIRN_HOME into what was backed up. Raises ConfigError when it is not empty or no backup is there."""
+    """Make an empty CAIRN_HOME into what was backed up. Raises ConfigError when it is not empty."""
     if not (source / MANIFEST).is_file():
         raise ConfigError(f"{source} holds no finished backup ({MANIFEST} is missing)")
     taken = [name for name in (*DATABASES, *SECRETS, "packs") if (home / name).exists()]

@@ -49,7 +49,9 @@ class OpenBatch:
 class Batches:
     """The open batches of one process."""
 
-    def __init__(self, index: Index, content: ContentStore, owner: str, hash_name: cids.HashName, clock: Clock = now_us) -> None:
+    def __init__(
+        self, index: Index, content: ContentStore, owner: str, hash_name: cids.HashName, clock: Clock = now_us
+    ) -> None:
         self._index = index
         self._content = content
         self._owner = owner
@@ -75,7 +77,7 @@ class Batches:
         )
 
     def store(self, open_batch: OpenBatch, unit: Callable[[Batch], WriteUnit]) -> Committed | None:
-        """Commit one unit under an open batch; None when the batch was closed meanwhile. Raises what Index.commit does."""
+        """Commit one unit under an open batch; None when it was closed meanwhile. Raises what Index.commit does."""
         with open_batch.lock:
             if open_batch.closed:
                 return None

@@ -1,10 +1,10 @@
 """`cairn fsck`: everything that was acknowledged is there, whole, and can be opened. Names the place of what is not.
 
-    (1) the index database is sound
-    (2) every pack is read from end to end; every block the index names hashes to its CID
-    (3) every block the index names lies in a pack that exists
-    (4) every instance: its key is held, its sealed metadata opens and says what the index says
-    (5) every batch: its records give the root that was closed
+(1) the index database is sound
+(2) every pack is read from end to end; every block the index names hashes to its CID
+(3) every block the index names lies in a pack that exists
+(4) every instance: its key is held, its sealed metadata opens and says what the index says
+(5) every batch: its records give the root that was closed
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Finding:
 
 
 def fsck(node: Node, report: Report, *, repair: bool = False) -> list[Finding]:
-    """Every finding, in the order of the recipe. With `repair`, damaged instances are flagged, so that a re-send heals them."""
+    """Every finding, in the order of the recipe; `repair` flags damaged instances, so that a re-send heals them."""
     findings: list[Finding] = []
     for title, check in (
         ("index", _index),
@@ -64,7 +64,9 @@ def _packs(node: Node, report: Report) -> Iterator[Finding]:
         for position, whole in scan(path, node.index.positions(number)):
             if not whole:
                 block = f"block {cids.to_text(position.cid)}" if position.cid else "bytes that belong to no block"
-                yield Finding(f"pack {path.name} at byte {position.offset}", f"{block} damaged ({position.length} bytes)")
+                yield Finding(
+                    f"pack {path.name} at byte {position.offset}", f"{block} damaged ({position.length} bytes)"
+                )
     for number in node.index.packs():
         if number not in present:
             yield Finding(f"pack {number:08d}.car", "is named by the index and does not exist")

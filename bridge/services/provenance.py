@@ -42,7 +42,7 @@ class Provenance:
         self._entropy = entropy
 
     def seal(self, kind: str, body: Mapping[str, CborValue], key: bytes) -> SealedRecord:
-        """The record of type `kind` with `body`, sealed under a key of `derive.record_key` or `derive.node_record_key`."""
+        """The record of type `kind` with `body`, sealed under a record key of `bridge.crypto.derive`."""
         encoded = ledger_record.encode(
             ledger_record.Record(type=kind, time_us=self._clock(), salt=self._entropy(16), body=dict(body))
         )

@@ -11,7 +11,7 @@ entries stay, with their hashes). `cairn backup` keeps these.
 
 from __future__ import annotations
 
-import os
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,6 @@ from bridge.errors import CairnError, ContentCorrupt
 from bridge.model import BlockPosition
 from bridge.node import Node
 from bridge.services.metadata import open_metadata
-import json
 
 Report = Callable[[str], None]
 
@@ -39,7 +38,7 @@ def set_aside(home: Path) -> Path | None:
     for suffix in ("", "-wal", "-shm"):
         part = home / f"index.db{suffix}"
         if part.exists():
-            os.replace(part, home / f"index.db.{stamp}{suffix}")
+            part.replace(home / f"index.db.{stamp}{suffix}")
     return home / f"index.db.{stamp}"
 
 

@@ -63,7 +63,7 @@ class Retrieve:
             raise
 
     def frames(self, viewing: Viewing, instance: StoredInstance, numbers: Sequence[int]) -> Iterator[bytes]:
-        """Frames by number from 1, native ones little-endian. Raises NotFound beyond the last, ContentMissing, ContentCorrupt."""
+        """Frames by number from 1, native ones little-endian. Raises NotFound beyond the last, IntegrityError."""
         table = frames.FrameTable.decode(instance.frames)
         if not numbers or max(numbers) > table.count or min(numbers) < 1:
             raise NotFound(f"the instance has {table.count} frames")

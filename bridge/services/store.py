@@ -126,7 +126,9 @@ class Reception:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -332,7 +334,9 @@ class Incoming:
         if meta is None:
             raise Unreadable("the header has not been read")
         syntax, data_set = meta.transfer_syntax, meta.data_set
-        record = store.provenance.seal("study.store", self._record_body(scanned, put.digest), derive.record_key(study_key))
+        record = store.provenance.seal(
+            "study.store", self._record_body(scanned, put.digest), derive.record_key(study_key)
+        )
 
         def unit(batch: Batch) -> WriteUnit:
             return WriteUnit(

@@ -1,0 +1,72 @@
+"""Settings: sources, precedence, and refusal of what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge import config
+from bridge.errors import ConfigError
+from bridge.model import Role
+
+
+def test_later_sources_win_and_each_value_names_its_origin(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('[dimse]\nport = 104\nae_title = "ONE"\n[web]\nport = 80\n')
+    settings, origins = config.load(file, {"CAIRN_DIMSE__PORT": "105", "CAIRN_HOME": "/h"}, {"web.port": "81"})
+    assert (settings.dimse.port, settings.dimse.ae_title, settings.web.port) == (105, "ONE", 81)
+    assert settings.home == Path("/h")
+    assert origins["dimse.port"] == "environment CAIRN_DIMSE__PORT"
+    assert origins["dimse.ae_title"] == f"file {file}"
+    assert origins["web.port"] == "flag"
+    assert origins["web.host"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"CAIRN_DIMSE__PROT": "1"}, "did you mean dimse.port"),
+        ({"CAIRN_NOTHING": "1"}, "there is no setting nothing"),
+        ({"CAIRN_DIMSE__PORT": "many"}, "dimse.port"),
+        ({"CAIRN_DIMSE__PORT": "70000"}, "between 0 and 65535"),
+        ({"CAIRN_CONTENT__HASH": "md5"}, "blake3, sha2-256"),
+        ({"CAIRN_ACCESS__ANONYMOUS_ROLE": "king"}, "access.anonymous_role"),
+        ({"CAIRN_WEB__HOST": "0.0.0.0"}, "trusted_proxies"),
+        (
+            {
+                "CAIRN_WEB__HOST": "0.0.0.0",
+                "CAIRN_WEB__TRUSTED_PROXIES": "10.0.0.1",
+                "CAIRN_ACCESS__ANONYMOUS_ROLE": "viewer",
+            },
+            "loopback only",
+        ),
+        ({"CAIRN_DIMSE__AE_TITLE": "SEVENTEEN_LETTERS"}, "ae_title"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_cause(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.load(None, environment)
+
+
+@pytest.mark.parametrize("text", ["[dimse]\nprot = 1", "port = 1", "[dimse]\nport = [", '[[dimse.peers]]\nae = "X"'])
+def test_a_file_with_a_fault_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        config.load(file, {})
+
+
+def test_peers_and_lists_and_roles_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('[[dimse.peers]]\nae_title = "CT1"\nhost = "10.0.0.5"\nport = 104\nallow = ["store", "query"]\n')
+    settings, _ = config.load(
+        file, {"CAIRN_ACCESS__ANONYMOUS_ROLE": "viewer", "CAIRN_WEB__TRUSTED_PROXIES": "::1, 10.1.1.1"}
+    )
+    assert settings.dimse.peers == (config.Peer("CT1", "10.0.0.5", 104, ("store", "query")),)
+    assert settings.web.trusted_proxies == ("::1", "10.1.1.1")
+    assert settings.access.anonymous_role is Role.VIEWER
+
+
+def test_every_setting_has_an_explanation() -> None:
+    assert all(text for _, _, text in config.table())
