@@ -1,0 +1,176 @@
+"""The HTTP application of a node: one table of routes, from which the capabilities are made too."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from bridge.dicom.attributes import Level
+from bridge.model import Action
+from dicomweb import health, login, problems, stow, viewer
+from dicomweb.capabilities import retrieve_capabilities
+from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
+from dicomweb.frames import retrieve_bulk_data, retrieve_frames
+from dicomweb.node import Node
+from dicomweb.qido import search
+from dicomweb.wado import retrieve_instances, retrieve_metadata
+
+log = logging.getLogger("dicomweb.access")
+
+
+class _Uid(Convertor[str]):
+    """A UID in a path (PS3.5 section 9.1), leading zeros tolerated as everywhere."""
+
+    regex = "[0-9.]{1,64}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("uid", _Uid())
+
+
+class Transaction(NamedTuple):
+    """What a method does: its name in the capabilities, its handler (None: storing, which streams), what it needs."""
+
+    name: str
+    handler: Handler | None
+    action: Action | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A DICOMweb resource: path template below the root, and its transactions by method."""
+
+    path: str
+    methods: Mapping[str, Transaction]
+
+
+def _get(name: str, handler: Handler, action: Action = Action.RETRIEVE) -> dict[str, Transaction]:
+    return {"GET": Transaction(name, handler, action)}
+
+
+_STUDY = "/studies/{study:uid}"
+_SERIES = _STUDY + "/series/{series:uid}"
+_INSTANCE = _SERIES + "/instances/{instance:uid}"
+_STORE = {"POST": Transaction("store", None, Action.STORE)}
+_INSTANCES = _get("instances", retrieve_instances)
+_METADATA = _get("metadata", retrieve_metadata)
+_STUDIES = _get("search", search(Level.STUDY), Action.SEARCH)
+_SERIES_SEARCH = _get("search", search(Level.SERIES), Action.SEARCH)
+_INSTANCE_SEARCH = _get("search", search(Level.INSTANCE), Action.SEARCH)
+
+# The most frequent first: routes are tried in this order.
+RESOURCES = (
+    Resource(_INSTANCE + "/frames/{frames}", _get("frames", retrieve_frames)),
+    Resource(_INSTANCE, _INSTANCES),
+    Resource(_INSTANCE + "/bulkdata/{path:path}", _get("bulkdata", retrieve_bulk_data)),
+    Resource(_INSTANCE + "/metadata", _METADATA),
+    Resource(_SERIES + "/metadata", _METADATA),
+    Resource(_STUDY + "/metadata", _METADATA),
+    Resource(_SERIES, _INSTANCES),
+    Resource("/studies", {**_STUDIES, **_STORE}),
+    Resource(_STUDY, {**_INSTANCES, **_STORE}),
+    Resource(_STUDY + "/series", _SERIES_SEARCH),
+    Resource(_SERIES + "/instances", _INSTANCE_SEARCH),
+    Resource(_STUDY + "/instances", _INSTANCE_SEARCH),
+    Resource("/series", _SERIES_SEARCH),
+    Resource("/instances", _INSTANCE_SEARCH),
+)
+
+
+class Endpoint:
+    """The ASGI application of one path: picks the transaction and logs a line without UIDs or query strings."""
+
+    def __init__(self, door: Door, template: str, methods: Mapping[str, Transaction]) -> None:
+        self.door = door
+        self.template = template
+        self.methods = dict(methods)
+        if "GET" in methods:
+            self.methods["HEAD"] = methods["GET"]
+        self.allow = ", ".join(sorted(self.methods))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        request = Request(scope, receive)
+        transaction = self.methods.get(scope["method"])
+        if transaction is None:
+            response = problems.method_not_allowed(self.allow)
+        elif transaction.handler is None:
+            response = await stow.store(self.door, request)
+        else:
+            response = await self.door.read(answer, self.door, request, transaction.handler, transaction.action)
+        await response(scope, receive, send)
+        if log.isEnabledFor(logging.INFO):
+            spent = (time.perf_counter() - began) * 1000
+            log.info("%s %s %d %.1f ms", scope["method"], self.template, response.status_code, spent)
+
+
+Plain = Callable[[Door, Request], Response]
+
+
+class PlainEndpoint:
+    """The ASGI application of a page beside DICOMweb: GET and HEAD, run in a worker thread."""
+
+    def __init__(self, door: Door, plain: Plain) -> None:
+        self.door = door
+        self.plain = plain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            response = problems.method_not_allowed("GET, HEAD")
+        else:
+            response = await self.door.read(self.plain, self.door, Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def create_app(node: Node) -> Starlette:
+    """The application that serves `node`: DICOMweb, viewer, login, health. It logs no query strings and no UIDs."""
+    door = Door(node)
+    routes: list[BaseRoute] = [
+        Route(DICOMWEB_ROOT + resource.path, Endpoint(door, DICOMWEB_ROOT + resource.path, resource.methods))
+        for resource in RESOURCES
+    ]
+    described = [(r.path, {method: t.name for method, t in r.methods.items()}) for r in RESOURCES]
+
+    def capabilities(exchange: Exchange) -> Response:
+        return retrieve_capabilities(exchange, described)
+
+    root = {"OPTIONS": Transaction("capabilities", capabilities, None)}
+    routes += [Route(path, Endpoint(door, DICOMWEB_ROOT, root)) for path in (DICOMWEB_ROOT, DICOMWEB_ROOT + "/")]
+    routes += [
+        Route("/ohif", PlainEndpoint(door, _to_viewer)),
+        Route(viewer.PREFIX + "{path:path}", PlainEndpoint(door, viewer.view)),
+        Route("/login", PlainEndpoint(door, login.login)),
+        Route("/livez", PlainEndpoint(door, health.livez)),
+        Route("/readyz", PlainEndpoint(door, health.readyz)),
+        Route("/", PlainEndpoint(door, _to_viewer)),
+    ]
+    app = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _fault})
+    app.router.redirect_slashes = False
+    return app
+
+
+def _to_viewer(door: Door, request: Request) -> Response:
+    return RedirectResponse(viewer.PREFIX, 307)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return problems.no_such_route()
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    return problems.internal_error()

@@ -1,0 +1,128 @@
+"""Who asks over HTTP: bearer token, session cookie, or nobody (DESIGN section 8). Deny by default."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import cookie_parser
+
+from bridge.errors import Forbidden, RequestError, Unauthenticated
+from bridge.model import Actor, ActorKind, Role
+from dicomweb.node import Node
+from dicomweb.origin import Origin
+
+SESSION_COOKIE = "cairn_session"
+EMERGENCY = "ETREAT"
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A secret that came with a request, and whether a browser attached it by itself (a cookie)."""
+
+    secret: str
+    ambient: bool
+
+
+def credential_of(headers: Mapping[str, str]) -> Credential | None:
+    """The credential of a request: Authorization first, then the session cookie; None when there is neither.
+
+    Bearer (RFC 6750) carries a token; so does the password of Basic (RFC 7617), for clients that know nothing else.
+    Raises Unauthenticated for an Authorization header that holds neither.
+    """
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, value = authorization.strip().partition(" ")
+        value = value.strip()
+        if scheme.lower() == "bearer" and value:
+            return Credential(value, ambient=False)
+        if scheme.lower() == "basic":
+            return Credential(_basic_password(value), ambient=False)
+        raise Unauthenticated("The Authorization header is neither Bearer nor Basic")
+    cookies = headers.get("cookie")
+    if cookies is not None:
+        secret = cookie_parser(cookies).get(SESSION_COOKIE)
+        if secret:
+            return Credential(secret, ambient=True)
+    return None
+
+
+def _basic_password(value: str) -> str:
+    try:
+        _, colon, password = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise Unauthenticated("The Basic credentials cannot be read") from None
+    if not colon or not password:
+        raise Unauthenticated("The Basic credentials lack a password; a token goes there")
+    return password
+
+
+def authenticate(node: Node, method: str, headers: Mapping[str, str], origin: Origin) -> Actor:
+    """The actor of a request. Raises Unauthenticated, or Forbidden for what another site made a browser send.
+
+    A credential that was given and refused is recorded and never falls back to the anonymous role.
+    """
+    try:
+        credential = credential_of(headers)
+        if credential is not None:
+            actor = node.authoriser.identify(credential.secret, origin.address)
+            if credential.ambient and method not in _SAFE_METHODS:
+                _require_same_origin(headers, origin)
+            return actor
+    except (Unauthenticated, Forbidden) as error:
+        node.access.refused(None, origin.address, error.detail)
+        raise
+    return anonymous(node.settings.access.anonymous_role, method, headers, origin)
+
+
+def anonymous(role: Role | None, method: str, headers: Mapping[str, str], origin: Origin) -> Actor:
+    """The actor of a request without credential: only on loopback, and only when a role is set for it.
+
+    A forwarding header, or a Host beyond loopback (DNS rebinding), means that the request is not this machine's own.
+    Raises Unauthenticated, Forbidden.
+    """
+    if role is None:
+        raise Unauthenticated("A credential is needed")
+    if not origin.loopback:
+        raise Unauthenticated("A credential is needed; the anonymous role is for this machine's own requests only")
+    if method not in _SAFE_METHODS and ("origin" in headers or "sec-fetch-site" in headers):
+        _require_same_origin(headers, origin)
+    return Actor(ActorKind.USER, "anonymous", role, origin.address, "http")
+
+
+def _require_same_origin(headers: Mapping[str, str], origin: Origin) -> None:
+    """Refuse a state-changing request unless the browser says that our own page made it (Fetch Metadata, RFC 6454)."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        if site == "same-origin":
+            return
+    elif headers.get("origin") == origin.url:
+        return
+    raise Forbidden("A request that changes something must come from this server's own pages, or carry a token")
+
+
+def purpose_of(headers: Mapping[str, str]) -> tuple[str, str | None]:
+    """Purpose of use and reason: headers Cairn-Purpose (HL7 code, default TREAT) and Cairn-Reason.
+
+    Raises RequestError for a malformed code, and for ETREAT (break-glass) without a reason.
+    """
+    purpose = headers.get("cairn-purpose", "TREAT").strip()
+    reason = headers.get("cairn-reason", "").strip() or None
+    if not (1 <= len(purpose) <= 16 and purpose.isascii() and purpose.isalpha() and purpose.isupper()):
+        raise RequestError("Cairn-Purpose is not an HL7 purpose of use code")
+    if purpose == EMERGENCY and reason is None:
+        raise RequestError("Cairn-Purpose ETREAT (emergency access) needs a Cairn-Reason")
+    if reason is not None and len(reason) > _MAX_REASON:
+        raise RequestError(f"Cairn-Reason exceeds {_MAX_REASON} characters")
+    return purpose, reason
+
+
+def local_path(path: str | None) -> str:
+    """Where to go after a login: a path of this server, else the viewer (no open redirect)."""
+    if path and path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path:
+        return path
+    return "/ohif/"

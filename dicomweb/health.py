@@ -1,0 +1,26 @@
+"""`/livez` and `/readyz`: the two resources that need no credential, and say nothing about patients."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from dicomweb.exchange import Door
+
+_HEADERS = {"cache-control": "no-store"}
+log = logging.getLogger("dicomweb")
+
+
+def livez(door: Door, request: Request) -> Response:
+    """200 as long as this process answers."""
+    return JSONResponse({"status": "live"}, headers=_HEADERS)
+
+
+def readyz(door: Door, request: Request) -> Response:
+    """200 when DICOM, HTTP and ledger accept, else 503 with the reasons; blocking."""
+    reasons = list(door.node.ready())
+    if reasons:
+        return JSONResponse({"status": "not ready", "reasons": reasons}, 503, {**_HEADERS, "retry-after": "1"})
+    return JSONResponse({"status": "ready"}, headers=_HEADERS)

@@ -1,0 +1,161 @@
+"""What this front door asks of a node: the part of `bridge.node.Node` that HTTP needs, as a Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from bridge.dicom.matching import Query
+from bridge.model import Action, Actor, InstanceKey, Outcome, Role, SearchPage, StoredInstance
+
+Viewing = Any  # the node's own token of a recorded access; handed back to it unread
+
+
+class WebSettings(Protocol):
+    """`[web]` of the settings."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def trusted_proxies(self) -> Sequence[str]: ...
+    @property
+    def max_body_bytes(self) -> int: ...
+    @property
+    def query_limit(self) -> int: ...
+    @property
+    def viewer_dir(self) -> Path | None: ...
+
+
+class AccessSettings(Protocol):
+    """`[access]` of the settings."""
+
+    @property
+    def anonymous_role(self) -> Role | None: ...
+
+
+class Settings(Protocol):
+    @property
+    def home(self) -> Path: ...
+    @property
+    def web(self) -> WebSettings: ...
+    @property
+    def access(self) -> AccessSettings: ...
+
+
+class Authoriser(Protocol):
+    def identify(self, credential: str, address: str) -> Actor:
+        """The actor of a token or session. Raises Unauthenticated."""
+
+    def allow(self, actor: Actor, action: Action) -> None:
+        """Raises Forbidden unless the actor may."""
+
+
+class Sessions(Protocol):
+    def redeem(self, link_token: str) -> str:
+        """The session secret that a login link buys, once. Raises Unauthenticated."""
+
+
+class Access(Protocol):
+    def view(self, actor: Actor, study: str, purpose: str, reason: str | None = None) -> Viewing:
+        """A viewing whose opening record is durable. Raises AccessNotRecordable."""
+
+    def query(self, actor: Actor, what: str) -> None:
+        """Record a query within one second."""
+
+    def refused(self, actor: Actor | None, address: str, why: str) -> None:
+        """Record a failed login or a refused request."""
+
+
+class BulkValue(Protocol):
+    @property
+    def vr(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+
+
+class Retrieve(Protocol):
+    def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
+        """The instances below the resource. Raises NotFound."""
+
+    def part10(self, viewing: Viewing, instance: StoredInstance) -> Iterator[bytes]:
+        """The whole Part 10 file, `instance.object.length` bytes in chunks. Raises IntegrityError."""
+
+    def frames(self, viewing: Viewing, instance: StoredInstance, numbers: Sequence[int]) -> Iterator[bytes]:
+        """One bytes object per frame number (from 1). Raises NotFound beyond the last."""
+
+    def bulk(self, viewing: Viewing, instance: StoredInstance, path: str) -> BulkValue:
+        """The value that a BulkDataURI path names. Raises NotFound."""
+
+    def metadata(
+        self, viewing: Viewing, study: str, series: str | None = None, sop: str | None = None
+    ) -> Iterator[tuple[InstanceKey, bytes]]:
+        """DICOM JSON objects whose BulkDataURI values are `bulkdata/<path>`. Raises NotFound."""
+
+
+class Receipt(Protocol):
+    @property
+    def key(self) -> InstanceKey: ...
+    @property
+    def sop_class(self) -> str: ...
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def warnings(self) -> Sequence[Any]: ...
+
+
+class Incoming(Protocol):
+    @property
+    def key(self) -> InstanceKey | None:
+        """The identity, once the header was read."""
+
+    @property
+    def sop_class(self) -> str | None:
+        """The SOP Class, once it is known."""
+
+    def write(self, data: bytes) -> None:
+        """The next bytes of the Part 10 file. Raises CairnError as soon as it cannot be taken."""
+
+    def commit(self) -> Receipt:
+        """Durable when it returns. Raises CairnError."""
+
+    def abort(self) -> None:
+        """Forget what was written."""
+
+
+class Reception(Protocol):
+    def begin(self, study: str | None = None) -> Incoming:
+        """A Part 10 file follows, which must belong to `study` when that is given. Raises Busy."""
+
+
+class Store(Protocol):
+    def reception(self, actor: Actor, purpose: str = "TREAT") -> AbstractContextManager[Reception]:
+        """One request's stores; leaving it closes its batches."""
+
+
+class Node(Protocol):
+    """A running node; every method may block and is called from worker threads."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def authoriser(self) -> Authoriser: ...
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def access(self) -> Access: ...
+    @property
+    def retrieve(self) -> Retrieve: ...
+    @property
+    def store(self) -> Store: ...
+
+    def ready(self) -> Sequence[str]:
+        """Reasons why the node is not ready; empty when it is."""
+
+    def search(self, query: Query) -> SearchPage:
+        """One page of matches. Raises QueryInvalid."""

@@ -1,0 +1,119 @@
+"""Responses: strong validators, conditional requests, bounded streams (RFC 9110 sections 8.8 and 13, PS3.18 8.5)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator
+from hashlib import blake2b
+from http import HTTPStatus
+
+from anyio import CancelScope
+from starlette.responses import Response, StreamingResponse
+
+from dicomweb.exchange import Door, Exchange
+
+PIECE = 256 * 1024
+NEVER_WITHOUT_ASKING = "private, no-cache"  # every use is authorised and recorded, so it must be asked for
+VARY = "Accept, Authorization, Cookie"
+
+
+def digest_of(*parts: bytes | str) -> str:
+    """A hash of `parts` in 32 hex digits: entity tags, and boundaries.
+
+    As a boundary it cannot occur in the data except by a fixed point of the hash, since the digests of the instances
+    are among the parts; so the same request gives the same bytes, which a strong entity tag promises.
+    """
+    state = blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "big"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def validators(tag: str) -> dict[str, str]:
+    """Headers of a representation with the strong entity tag `tag`."""
+    return {"etag": f'"{tag}"', "cache-control": NEVER_WITHOUT_ASKING, "vary": VARY}
+
+
+def is_fresh(exchange: Exchange, tag: str) -> bool:
+    """Whether If-None-Match names this representation (RFC 9110 13.1.2, weak comparison)."""
+    condition = exchange.headers.get("if-none-match")
+    if condition is None:
+        return False
+    if condition.strip() == "*":
+        return True
+    return any(one.strip().removeprefix("W/") == f'"{tag}"' for one in condition.split(","))
+
+
+def not_modified(tag: str) -> Response:
+    """304 with the headers that the full answer would have had."""
+    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=validators(tag))
+
+
+class Stream(StreamingResponse):
+    """A body made by a blocking iterator, read in worker threads a piece at a time.
+
+    The first piece is read by the constructor: what fails before a byte was sent is still answered with a status.
+    What fails later ends the connection, so that no client takes a part for the whole.
+    """
+
+    def __init__(self, door: Door, chunks: Iterator[bytes], headers: dict[str, str], media_type: str) -> None:
+        self.door = door
+        self.chunks = chunks
+        self.first = gather(chunks)
+        super().__init__(self._drain(), HTTPStatus.OK, headers, media_type)
+
+    async def _drain(self) -> AsyncIterator[bytes]:
+        try:
+            piece = self.first
+            self.first = b""
+            while piece:
+                yield piece
+                piece = await self.door.read(gather, self.chunks)
+        finally:
+            with CancelScope(shield=True):
+                await self.door.read(close, self.chunks)
+
+
+def gather(chunks: Iterator[bytes]) -> bytes:
+    """The next PIECE bytes or more; empty at the end. One hop to a thread then serves many small chunks."""
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= PIECE:
+            break
+    return held[0] if len(held) == 1 else b"".join(held)
+
+
+def close(chunks: Iterator[bytes]) -> None:
+    """End a generator that will not be read to its end."""
+    if isinstance(chunks, Generator):
+        chunks.close()
+
+
+def respond(
+    exchange: Exchange, chunks: Iterator[bytes], headers: dict[str, str], media_type: str, length: int | None
+) -> Response:
+    """A stream of `length` bytes (None: not known, so chunked); its headers alone for HEAD, which reads no content."""
+    if length is not None:
+        headers["content-length"] = str(length)
+    if exchange.method == "HEAD":
+        close(chunks)
+        return _head(headers, media_type)
+    return Stream(exchange.door, chunks, headers, media_type)
+
+
+def whole(exchange: Exchange, body: bytes, headers: dict[str, str], media_type: str) -> Response:
+    """A body that is already in memory; its headers alone for HEAD (RFC 9110 9.3.2)."""
+    if exchange.method == "HEAD":
+        return _head({**headers, "content-length": str(len(body))}, media_type)
+    return Response(body, HTTPStatus.OK, headers, media_type)
+
+
+def _head(headers: dict[str, str], media_type: str) -> Response:
+    response = Response(None, HTTPStatus.OK, {"content-length": "0", **headers}, media_type)
+    if "content-length" not in headers:
+        del response.headers["content-length"]
+    return response

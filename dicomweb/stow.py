@@ -1,0 +1,210 @@
+"""Storing: STOW-RS (PS3.18 10.5), streamed; memory does not grow with the request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from bridge.errors import (
+    BodyTooLarge,
+    CairnError,
+    MediaTypeUnsupported,
+    RequestError,
+    StorageFull,
+)
+from bridge.model import Action
+from dicomweb import problems
+from dicomweb.authentication import purpose_of
+from dicomweb.exchange import Door, Exchange, headers_of, refusal
+from dicomweb.media_types import DICOM, MULTIPART_RELATED, MediaType, parse_media_type
+from dicomweb.multipart import MultipartInvalid, MultipartParser, PartBegin, PartData
+from dicomweb.node import Incoming, Reception
+from dicomweb.store_report import Failed, Report, Stored
+
+PIECE = 256 * 1024
+log = logging.getLogger("dicomweb")
+
+
+def body_type(headers: dict[str, str]) -> MediaType:
+    """The Content-Type of a store request: multipart/related of application/dicom, or application/dicom alone.
+
+    Raises MediaTypeUnsupported for any other, and for a Content-Encoding.
+    """
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise MediaTypeUnsupported("A Content-Encoding of the request is not taken")
+    found = parse_media_type(headers.get("content-type", ""))
+    if found is None:
+        raise MediaTypeUnsupported("The Content-Type is missing or malformed")
+    if found.essence == DICOM or (found.essence == MULTIPART_RELATED and found.part in (DICOM, "*/*")):
+        return found
+    raise MediaTypeUnsupported(f'Only {MULTIPART_RELATED}; type="{DICOM}" and {DICOM} are taken')
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One store request on its way in: bytes go in by `feed`, what became of the parts is in `report`.
+
+    Its methods block and are called from one worker thread at a time.
+    """
+
+    exchange: Exchange
+    media_type: MediaType
+    report: Report
+    exits: ExitStack = field(default_factory=ExitStack)
+    reception: Reception | None = None
+    parser: MultipartParser | None = None
+    incoming: Incoming | None = None
+    failed: CairnError | None = None
+
+    def start(self) -> None:
+        """Open the reception. Raises RequestError, CapacityError."""
+        if self.media_type.multipart:
+            self.parser = MultipartParser(self.media_type.parameters.get("boundary", ""))
+        purpose, _ = purpose_of(self.exchange.headers)
+        reception = self.exchange.node.store.reception(self.exchange.actor, purpose)
+        self.reception = self.exits.enter_context(reception)
+        if self.parser is None:
+            self._begin({"content-type": DICOM})
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the body. Raises MultipartInvalid."""
+        if self.parser is None:
+            self._write(data)
+            return
+        for event in self.parser.feed(data):
+            if isinstance(event, PartBegin):
+                self._begin(dict(event.headers))
+            elif isinstance(event, PartData):
+                self._write(event.data)
+            else:
+                self._end()
+
+    def finish(self) -> None:
+        """The body is complete. Raises MultipartInvalid when its closing delimiter never came."""
+        if self.parser is None:
+            self._end()
+        else:
+            self.parser.close()
+
+    def close(self) -> None:
+        """Drop a part that is not complete and close the reception; what was committed stays."""
+        if self.incoming is not None:
+            self.incoming.abort()
+            self.incoming = None
+        try:
+            self.exits.close()
+        except CairnError as error:
+            # Every receipt given is durable already; the batch is closed when the node next starts.
+            log.error("%s: %s", error.slug, error.detail)
+
+    def _begin(self, headers: dict[str, str]) -> None:
+        self.failed = None
+        declared = parse_media_type(headers.get("content-type", DICOM))
+        if declared is None or declared.essence != DICOM:
+            self.failed = MediaTypeUnsupported("The part is not application/dicom")
+        elif headers.get("content-transfer-encoding", "binary").lower() not in ("binary", "8bit"):
+            self.failed = MediaTypeUnsupported("The part's transfer encoding is not binary")
+        elif self.reception is not None:
+            try:
+                self.incoming = self.reception.begin(self.exchange.path.get("study"))
+            except CairnError as error:
+                self.failed = error
+
+    def _write(self, data: bytes) -> None:
+        if self.incoming is None or self.failed is not None:
+            return
+        try:
+            self.incoming.write(data)
+        except CairnError as error:
+            self.failed = error
+
+    def _end(self) -> None:
+        incoming, self.incoming = self.incoming, None
+        error = self.failed
+        if incoming is not None and error is None:
+            try:
+                receipt = incoming.commit()
+            except CairnError as refused:
+                error = refused
+            else:
+                self.report.stored.append(Stored(receipt.key, receipt.sop_class))
+                return
+        if error is not None:
+            self.report.failed.append(_failure(incoming, error))
+            if incoming is not None:
+                incoming.abort()
+
+
+def _failure(incoming: Incoming | None, error: CairnError) -> Failed:
+    key = getattr(error, "key", None) or (incoming.key if incoming is not None else None)
+    sop_class = getattr(error, "sop_class", None) or (incoming.sop_class if incoming is not None else None)
+    return Failed(error, key.sop if key is not None else None, sop_class)
+
+
+async def pieces(request: Request, most: int) -> AsyncIterator[bytes]:
+    """The body in pieces of about PIECE bytes, so that a worker thread is taken only when there is work for it.
+
+    Raises BodyTooLarge beyond `most` bytes, ClientDisconnect when the client goes away.
+    """
+    held: list[bytes] = []
+    size = total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > most:
+            raise BodyTooLarge(f"The body exceeds {most} bytes")
+        held.append(chunk)
+        size += len(chunk)
+        if size >= PIECE:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+async def store(door: Door, request: Request) -> Response:
+    """`POST /studies` and `POST /studies/{study}`."""
+    try:
+        exchange = await door.write(door.open, request, Action.STORE)
+        declared = exchange.headers.get("content-length", "")
+        most = exchange.node.settings.web.max_body_bytes
+        if declared.isdigit() and int(declared) > most:
+            raise BodyTooLarge(f"The body exceeds {most} bytes")
+        arrival = Arrival(exchange, body_type(exchange.headers), Report(exchange.root, exchange.path.get("study")))
+        return await receive(door, request, arrival, most)
+    except CairnError as error:
+        return refusal(error, headers_of(request.scope["headers"]))
+    except ClientDisconnect:
+        return problems.problem(400, "client-disconnected", "The client went away.", "Send the request again.")
+    except Exception:
+        log.exception("unexpected fault in store")
+        return problems.internal_error()
+
+
+async def receive(door: Door, request: Request, arrival: Arrival, most: int) -> Response:
+    """Stream the body into the node and report; what breaks the body spares the parts that were complete."""
+    broken: RequestError | None = None
+    try:
+        await door.write(arrival.start)
+        try:
+            async for piece in pieces(request, most):
+                await door.write(arrival.feed, piece)
+            await door.write(arrival.finish)
+        except (MultipartInvalid, BodyTooLarge) as error:
+            broken = error
+    finally:
+        await door.finish(arrival.close)
+    report = arrival.report
+    if broken is not None:
+        if not report.stored:
+            raise broken
+        report.failed.append(Failed(broken, None, None))
+    if not report.stored and not report.failed:
+        raise RequestError("The body holds no part")
+    if not report.stored and all(isinstance(failure.error, StorageFull) for failure in report.failed):
+        return report.response(StorageFull.answer.http)
+    return report.response()
