@@ -1,0 +1,63 @@
+"""A full disk: refused as such (A700, 507), nothing acknowledged lost; the node goes on when there is room again."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.node.instances import PYDICOM, Sent, all_there, sendable, stow
+from tests.node.running_node import RunningNode
+
+DISK_BYTES = 24 << 20
+FULL = 0xA700
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB; mounting one needs root, which continuous integration is."""
+    assert os.geteuid() == 0, "this test mounts a small tmpfs: run it as root"
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_a_full_disk_is_answered_as_such_and_loses_nothing(small_disk: Path) -> None:
+    node = RunningNode(small_disk / "home")
+    node.log = small_disk.parent / "node.log"
+    large = [sent for sent in sendable([PYDICOM]) if sent.file.stat().st_size > 100_000]
+    done: list[Sent] = []
+    statuses: list[int] = []
+    try:
+        node.start()
+        ballast = small_disk / "ballast"
+        with node.http("admin") as client:
+            for sent in large[:3]:
+                assert stow(client, [sent.file.read_bytes()]).status_code == 200
+                done.append(sent)
+            room = os.statvfs(small_disk)
+            ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - 600_000))
+            for sent in large[3:]:
+                response = stow(client, [sent.file.read_bytes()])
+                statuses.append(response.status_code)
+                if response.status_code == 200:
+                    done.append(sent)
+            assert 507 in statuses, statuses
+            assert set(statuses) <= {200, 507}, statuses
+            said = node.storescu(large[-1].file).stdout
+            assert "Refused: OutOfResources" in said or "a700" in said.lower(), said
+            ballast.unlink()
+            all_there(client, done)
+            for sent in large:
+                assert stow(client, [sent.file.read_bytes()]).status_code == 200
+            all_there(client, large)
+        assert node.answer("fsck")["findings"] == []
+        assert node.answer("ledger", "verify")["findings"] == []
+        assert node.stop() == 0, node.printed()
+    finally:
+        node.kill()

@@ -1,0 +1,96 @@
+"""Whoever changes a byte of what is kept is found out: by what is served, `cairn fsck` and `cairn ledger verify`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.node.instances import DICOM_ANY, HIGHDICOM, all_there, sendable, stow
+from tests.node.running_node import RunningNode
+
+INSTANCE = next(sent for sent in sendable([HIGHDICOM]) if sent.file.name == "ct_image.dcm")
+
+
+@pytest.fixture
+def archive(fresh_node: RunningNode) -> RunningNode:
+    """A node that has stored some studies and made their entries, now stopped."""
+    fresh_node.start()
+    fresh_node.answer("import", str(HIGHDICOM))
+    assert fresh_node.stop() == 0
+    assert fresh_node.answer("fsck")["findings"] == []
+    assert fresh_node.answer("ledger", "verify")["findings"] == []
+    return fresh_node
+
+
+def flip(file: Path, at: int) -> None:
+    """Change one byte of a file."""
+    content = bytearray(file.read_bytes())
+    content[at] ^= 0x40
+    file.write_bytes(content)
+
+
+def packs(node: RunningNode) -> list[Path]:
+    return sorted((node.home / "packs").glob("*.car"))
+
+
+def flip_largest_blocks(node: RunningNode, every: int) -> None:
+    """Damage each pack at regular places, away from its header."""
+    for pack in packs(node):
+        content = bytearray(pack.read_bytes())
+        for at in range(2000, len(content), every):
+            content[at] ^= 0x01
+        pack.write_bytes(content)
+
+
+def test_a_damaged_object_is_never_served_and_fsck_names_the_pack(archive: RunningNode) -> None:
+    flip_largest_blocks(archive, 1000)
+    archive.start()
+    with archive.http("viewer") as viewer:
+        response = viewer.get(f"/dicom-web{INSTANCE.path}", headers={"accept": DICOM_ANY})
+        assert response.status_code == 500
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["type"].rsplit(":", 1)[-1] in ("integrity", "content-corrupt", "content-missing")
+        assert INSTANCE.data_set[5000:5100] not in response.content
+    findings = archive.answer("fsck", code=3)["findings"]
+    assert any(packs(archive)[0].name in finding["place"] for finding in findings), findings
+
+
+def test_what_was_damaged_is_healed_by_sending_it_again(archive: RunningNode) -> None:
+    flip_largest_blocks(archive, 1000)
+    archive.start()
+    archive.answer("fsck", "--repair", code=3)
+    with archive.http("admin") as client:
+        assert stow(client, [INSTANCE.file.read_bytes()]).status_code == 200
+        all_there(client, [INSTANCE])
+
+
+def test_a_lost_pack_is_named(archive: RunningNode) -> None:
+    lost = packs(archive)[0]
+    lost.unlink()
+    findings = archive.answer("fsck", code=3)["findings"]
+    assert any(lost.name in finding["place"] for finding in findings), findings
+
+
+def ledger_files(node: RunningNode) -> list[Path]:
+    return sorted(path for path in (node.home / "ledger").rglob("*") if path.is_file() and ".db" not in path.name)
+
+
+def test_every_changed_ledger_file_is_found(archive: RunningNode) -> None:
+    files = ledger_files(archive)
+    assert files
+    for file in files:
+        kept = file.read_bytes()
+        flip(file, len(kept) // 2)
+        result = archive.cairn("ledger", "verify", "--json", code=3)
+        assert file.name in result.stdout or "checkpoint" in result.stdout or "tile" in result.stdout, file
+        file.write_bytes(kept)
+        assert archive.answer("ledger", "verify")["findings"] == []
+
+
+def test_a_changed_entry_in_the_ledger_database_is_found(archive: RunningNode) -> None:
+    database = archive.home / "ledger" / "ledger.db"
+    kept = database.read_bytes()
+    at = kept.index(b"study.store")
+    flip(database, at + 3)
+    assert archive.cairn("ledger", "verify", "--json", code=None).returncode == 3
+    database.write_bytes(kept)
+    assert archive.answer("ledger", "verify")["findings"] == []
