@@ -133,14 +133,13 @@ class LedgerStore:
         self._path = path
         self._digests = PageDigests(digests_path(path))
         # Read-only connections must be so for SQLite too: one that could write would checkpoint when it closes.
-        mode = "ro" if readonly else "rwc"
-        self._connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=10,
-        )
+        mode = "mode=ro" if readonly else "mode=rwc"
+        if readonly and not os.access(path.parent, os.W_OK) and not self.log_size():
+            mode += "&immutable=1"  # a copy on a medium where SQLite cannot make its shared memory
+        if not readonly:
+            self._refuse_damaged_log()
+        address = f"{path.absolute().as_uri()}?{mode}"
+        self._connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         try:
             if readonly:
                 self._check_identity()

@@ -97,10 +97,15 @@ def node_reader(size: int, read_tile: Callable[[Tile], bytes]) -> NodeReader:
         content = read_tile(tile)
         if len(content) != width * HASH_SIZE:
             raise CodecError(f"{tile.path()} has another length than its width", tile.path())
-        start = first % WIDTH
-        hashes = [content[at * HASH_SIZE : (at + 1) * HASH_SIZE] for at in range(start, start + (1 << inner))]
-        while len(hashes) > 1:
-            hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
-        return hashes[0]
+        start = first % WIDTH * HASH_SIZE
+        return subtree_root(content[start : start + (HASH_SIZE << inner)])
 
     return read
+
+
+def subtree_root(hashes: bytes) -> bytes:
+    """The root over a power of two of hashes laid end to end: a full tile's is a hash of the tile above."""
+    row = [hashes[at : at + HASH_SIZE] for at in range(0, len(hashes), HASH_SIZE)]
+    while len(row) > 1:
+        row = [node_hash(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
+    return row[0]

@@ -1,1 +1,48 @@
-"""What orders the ledger."""
+"""Engines: what makes an order of entries final. One entry and proof format for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from ledger.source import Cursor
+
+
+class Position(NamedTuple):
+    """Where a node's chain stands: ledger and node id, the next sequence, the hash of the last envelope, the cursor."""
+
+    ledger: bytes
+    node: bytes
+    sequence: int
+    previous: bytes
+    cursor: Cursor
+
+
+class Sealed(NamedTuple):
+    """A signed envelope and the closed batch it is of (source epoch and batch id, number of records)."""
+
+    envelope: bytes
+    batch: Cursor
+    records: int
+
+
+class Engine(Protocol):
+    """Takes a node's envelopes in order. Raises OSError and sqlite3.Error when the disk or database fails."""
+
+    def position(self) -> Position:
+        """Where this node's chain stands."""
+
+    def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
+        """Take a contiguous run of this node's entries and move the cursor, atomically; durable when it returns.
+
+        Raises ChainBroken when the run does not continue the node's chain.
+        """
+
+    def holds(self, records_root: bytes) -> bool:
+        """Whether an entry over these records was taken before."""
+
+    def settle(self) -> None:
+        """Put in order what can wait until there is nothing else to do."""
+
+    def close(self) -> None:
+        """Settle and release what is held open."""

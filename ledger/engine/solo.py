@@ -1,0 +1,111 @@
+"""The engine of one node: it signs the checkpoint itself. Nobody else vouches for the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ledger import checkpoint, entry, keys
+from ledger.engine import Position, Sealed
+from ledger.errors import ChainBroken, TreeMismatch
+from ledger.source import Cursor
+from ledger.store import LedgerStore, row
+from ledger.tile_files import TileFiles
+
+DATABASE = "ledger.db"
+_LOG_LIMIT = 16 * 1024 * 1024  # bytes of write-ahead log after which it is settled even when busy
+
+
+class SoloEngine:
+    """The ledger below `home` (ledger.db, tile/, checkpoint), created when it is not there.
+
+    `signer` signs the checkpoints, whose key is named `origin`; `ledger_id` is derived from both when not given; `node`
+    is the id of this node when its first key was another. Opening repairs what a crash between the commit and the
+    files has left: a kill -9 at any point leaves a ledger that goes on where it was. One thread at a time.
+
+    Raises TreeMismatch when the newest checkpoint is not of the tree, or of another origin or key.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        signer: keys.Signer,
+        origin: str,
+        ledger_id: bytes | None = None,
+        node: bytes | None = None,
+    ) -> None:
+        self._signer, self._origin = signer, origin
+        self._ledger = entry.ledger_id(origin, signer.public_key()) if ledger_id is None else ledger_id
+        self._node = keys.node_id(signer.public_key()) if node is None else node
+        home.mkdir(parents=True, exist_ok=True)
+        self._files = TileFiles(home)
+        self._store = LedgerStore(home / DATABASE)
+        try:
+            with self._store.writing():
+                self._recover()
+        except BaseException:
+            self._store.close()
+            raise
+
+    @property
+    def ledger_id(self) -> bytes:
+        """The 8 bytes that every entry names."""
+        return self._ledger
+
+    def position(self) -> Position:
+        """Where this node's chain stands."""
+        last = self._store.entries(limit=1, descending=True)
+        cursor = self._store.state().cursor
+        if not last:
+            return Position(self._ledger, self._node, 0, entry.GENESIS, cursor)
+        return Position(self._ledger, self._node, last[0].sequence + 1, entry.envelope_hash(last[0].envelope), cursor)
+
+    def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
+        """(1) rows from envelopes; (2) grow the tree, sign its checkpoint; (3) commit; (4) publish the files."""
+        with self._store.writing():
+            position = self.position()
+            frontier = self._store.state().frontier
+            since = frontier.size
+            rows = [
+                row(since + at, sealed.envelope, sealed.batch, sealed.records) for at, sealed in enumerate(entries)
+            ]  # (1)
+            if [item.sequence for item in rows] != list(range(position.sequence, position.sequence + len(rows))):
+                raise ChainBroken("the entries do not continue this node's sequence", f"entry {since}")
+            for item in rows:  # (2)
+                frontier.append(item.leaf)
+            note = checkpoint.make(self._origin, frontier.size, frontier.root(), self._signer) if rows else None
+            self._store.commit(rows, frontier, cursor, note)  # (3)
+            if note is not None:  # (4)
+                self._files.publish(frontier.size, since, note, self._store.leaves, self._store.envelopes)
+            if self._store.log_size() > _LOG_LIMIT:
+                self._store.settle()
+
+    def holds(self, records_root: bytes) -> bool:
+        """Whether an entry over these records was taken before."""
+        return self._store.find(root=records_root) is not None
+
+    def settle(self) -> None:
+        """Move the write-ahead log into the database; what a reader holds up is done the next time."""
+        with self._store.writing():
+            self._store.settle()
+
+    def close(self) -> None:
+        """Settle and close the database."""
+        try:
+            self.settle()
+        finally:
+            self._store.close()
+
+    def _recover(self) -> None:
+        """The checkpoint must be of this tree; files that are not there yet are written from the database."""
+        frontier = self._store.state().frontier
+        note = self._store.checkpoint()
+        if note is None:
+            note = checkpoint.make(self._origin, 0, frontier.root(), self._signer)
+            self._store.commit([], frontier, self._store.state().cursor, note)
+        head = checkpoint.verify(note, self._origin, self._signer.public_key())
+        if (head.size, head.root) != (frontier.size, frontier.root()):
+            raise TreeMismatch("the newest checkpoint is not of the tree", "checkpoint")
+        self._files.repair(frontier.size, self._store.leaves, self._store.envelopes)
+        if self._files.checkpoint() != note:
+            self._files.publish(frontier.size, frontier.size, note, self._store.leaves, self._store.envelopes)

@@ -1,0 +1,94 @@
+"""The sealer: closed batches become signed entries, in order, each exactly once.
+
+1. where the node's chain and the cursor stand            engine.position
+2. closed batches behind the cursor, at most 256          source.closed_batches
+3. leave out what was sealed under a former epoch         engine.holds
+4. make and sign an entry for each, chained to the last
+5. append them and move the cursor, in one transaction    engine.append
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ledger import entry, keys
+from ledger.engine import Engine, Position, Sealed
+from ledger.entry import Entry, Who
+from ledger.errors import ChainBroken
+from ledger.source import ClosedBatch, Cursor, RecordSource
+
+BATCHES = 256  # entries in one transaction
+POLL = 0.2  # seconds between looks at the source
+
+
+class Sealer:
+    """Seals what `source` has closed, through `engine`, with the node's key.
+
+    What source or engine raise goes through, and the next step starts again from what is durable; so a step may be
+    repeated after any fault or kill -9 and never seals a batch twice.
+    """
+
+    def __init__(self, source: RecordSource, engine: Engine, signer: keys.Signer, limit: int = BATCHES) -> None:
+        self._source, self._engine, self._signer, self._limit = source, engine, signer, limit
+
+    def step(self) -> int:
+        """Seal the next closed batches; how many entries were made."""
+        position = self._engine.position()  # (1)
+        epoch = self._source.epoch()
+        after = position.cursor.id if position.cursor.epoch == epoch else 0
+        batches = self._source.closed_batches(after, self._limit)  # (2)
+        if not batches:
+            return 0
+        if [batch.id for batch in batches] != sorted({batch.id for batch in batches}) or batches[0].id <= after:
+            raise ChainBroken("the source's batches are not in ascending order behind the cursor", f"batch {after}")
+        # (3) A batch without records has nothing to prove and gets no entry.
+        fresh = [batch for batch in batches if batch.records and not self._engine.holds(batch.records_root)]
+        sealed = self._seal(fresh, position, epoch)  # (4)
+        self._engine.append(sealed, Cursor(epoch, batches[-1].id))  # (5)
+        return len(sealed)
+
+    def run(self, stop: threading.Event, wake: threading.Event | None = None) -> None:
+        """Step until `stop` is set, looking every 0.2 s or when `wake` is set; settle when there is nothing to do.
+
+        Returns after the step under way; the engine stays open.
+        """
+        idle = wake if wake is not None else stop
+        unsettled = True
+        while not stop.is_set():
+            if self.step():
+                unsettled = True
+                continue
+            if unsettled:
+                self._engine.settle()
+                unsettled = False
+            if idle.wait(POLL) and wake is not None:
+                wake.clear()
+
+    def _seal(self, batches: Sequence[ClosedBatch], position: Position, epoch: bytes) -> list[Sealed]:
+        sealed = []
+        previous = position.previous
+        for sequence, batch in enumerate(batches, position.sequence):
+            payload = entry.encode(entry_of(batch, position, sequence, previous))
+            envelope = entry.sign(payload, self._signer)
+            sealed.append(Sealed(envelope, Cursor(epoch, batch.id), batch.records))
+            previous = entry.envelope_hash(envelope)
+        return sealed
+
+
+def entry_of(batch: ClosedBatch, position: Position, sequence: int, previous: bytes) -> Entry:
+    """The entry that states a closed batch at this place of the node's chain."""
+    return Entry(
+        node=position.node,
+        sequence=sequence,
+        previous=previous,
+        type=batch.type,
+        ledger=position.ledger,
+        time_us=batch.time_us,
+        purpose=batch.purpose,
+        outcome=batch.outcome,
+        who=Who(batch.actor_kind, batch.actor_tag, batch.role, batch.address_tag),
+        study=batch.study_tag,
+        commitment=batch.commitment,
+        records_root=batch.records_root,
+    )
