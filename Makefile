@@ -88,7 +88,7 @@ $(DEV): requirements-dev.lock $(RUNTIME)
 $(VIEWER): $(wildcard dicomweb/viewer_install.py) | $(RUNTIME)
 	@mkdir -p $(CACHE)
 	@if command -v npm >/dev/null; then \
-		echo "== fetching the viewer (OHIF)"; $(BIN)/python -m dicomweb.viewer_install && touch $@; \
+		echo "== fetching the viewer (OHIF)"; $(BIN)/python -m dicomweb.viewer_install $(CACHE)/viewer && touch $@; \
 	else \
 		echo "== npm is not installed: starting without the viewer"; \
 	fi

@@ -1,7 +1,8 @@
-"""Writes the pages that are made from the code: errors.md, configuration.md, cli.md.
+"""Writes the pages that are made from the code: errors.md, configuration.md, cli.md, and the tables of dicomweb.md.
 
 `python docs/generate.py` writes them; `python docs/generate.py --check` only says which are not current, and fails.
-The truth lies in `bridge/errors.py`, `bridge/config.py` and `bridge/cli.py`; nothing here is edited by hand.
+The truth lies in `bridge/errors.py`, `bridge/config.py`, `bridge/cli.py`, `bridge/dicom/attributes.py` and
+`dicomweb/app.py`; what is made from them is never edited by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import click
 
 from bridge import config, errors
+from bridge.dicom import attributes
 from bridge.errors import CairnError
 
 DOCS = Path(__file__).resolve().parent
@@ -62,10 +64,8 @@ def configuration_page() -> str:
         if head != section:
             section = head
             lines += ["", f"## [{section}]\n", "| key | default | meaning | variable |", "|---|---|---|---|"]
-        choices = config.CHOICES.get(name)
-        meaning = text + (f" (one of {', '.join(choices)})" if choices and not _named(text, choices) else "")
         variable = "" if "TOML only" in text else f"`CAIRN_{section.upper()}__{key.upper()}`"
-        lines.append(f"| `{key}` | {_value(default)} | {meaning} | {variable} |")
+        lines.append(f"| `{key}` | {_value(default)} | {text} | {variable} |")
     return "\n".join(lines) + "\n"
 
 
@@ -85,10 +85,36 @@ def cli_page() -> str:
     return "\n".join(lines)
 
 
+def dicomweb_page() -> str:
+    """The page as it is, with its tables of resources and search keys made anew."""
+    from dicomweb.app import RESOURCES
+
+    resources = ["| path | method | transaction |", "|---|---|---|"]
+    for resource in RESOURCES:
+        path = resource.path.replace(":uid", "").replace(":path", "")
+        resources += [f"| `{path}` | {method} | {row.name} |" for method, row in resource.methods.items()]
+    keys = ["| level | matching keys, by keyword or tag |", "|---|---|"]
+    for level in attributes.LEVELS:
+        rows = [row for row in attributes.TABLE if row.level is level and row.matching is not None]
+        keys.append(f"| {level.value} | {', '.join(f'{row.keyword} ({row.tag})' for row in rows)} |")
+    text = (DOCS / "dicomweb.md").read_text("utf-8")
+    return _between(_between(text, "resources", resources), "keys", keys)
+
+
+def _between(text: str, name: str, lines: list[str]) -> str:
+    """`text` with what stands between the markers of `name` replaced."""
+    before, begin, rest = text.partition(f"<!-- begin {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end {name} -->")
+    if not begin or not end:
+        raise ValueError(f"the page has no markers for {name}")
+    return before + begin + "\n".join(lines) + "\n" + end + after
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "configuration.md": configuration_page,
     "cli.md": cli_page,
+    "dicomweb.md": dicomweb_page,
 }
 
 
@@ -109,10 +135,6 @@ def _causes() -> dict[str, str]:
     """Class name -> the words beside it in the tree that opens `bridge/errors.py`."""
     rows = re.findall(r"[├└]── (\w+) {2,}(\S.*)", errors.__doc__ or "")
     return {name: words.strip().rstrip(".") for name, words in rows}
-
-
-def _named(text: str, choices: tuple[str, ...]) -> bool:
-    return all(choice in text for choice in choices)
 
 
 def _value(default: object) -> str:

@@ -1,0 +1,19 @@
+"""Every settings file that comes with the sources loads, with settings that exist."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge import config
+
+FILES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_settings_file_that_comes_with_the_sources_loads(file: Path) -> None:
+    _, origins = config.load(file, {})
+    assert f"file {file}" in origins.values()
+
+
+def test_there_is_one() -> None:
+    assert FILES
