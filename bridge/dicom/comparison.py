@@ -51,7 +51,7 @@ def normal(attribute: Attribute, value: object) -> str:
     if attribute.vr == "IS":
         number = integer(text)
         return "" if number is None else str(number)
-    return text.strip(" \0")
+    return text.replace("\0", "").strip(" ")
 
 
 def matches(match: Match, attributes: Mapping[str, Mapping[str, object]]) -> bool:

@@ -220,6 +220,8 @@ def match_for(attribute: Attribute, text: str, *, fuzzy: bool = False, multiple:
         raise QueryInvalid(f"{attribute.keyword} cannot be matched")
     if text == '""':
         return Empty(attribute)
+    if "\0" in text.rstrip("\0") or not _is_encodable(text):
+        raise _invalid(attribute)
     bare = text.strip(" \0")
     if not bare.strip("*"):
         return Universal(attribute)
@@ -232,6 +234,10 @@ def match_for(attribute: Attribute, text: str, *, fuzzy: bool = False, multiple:
     if len(values) > _MOST_VALUES or len(bare) > most:
         raise QueryInvalid(f"the value of {attribute.keyword} is too long")
     return _by_kind(attribute, values, fuzzy)
+
+
+def _is_encodable(text: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _by_kind(attribute: Attribute, values: tuple[str, ...], fuzzy: bool) -> Match:

@@ -1,0 +1,188 @@
+"""Batches of records: opened by their first record, closed once, read by the ledger in the order of closing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from bridge.errors import StorageFault
+from bridge.index import schema as s
+from bridge.index.database import Database, sql
+from bridge.index.rows import Row, record_rows
+from bridge.index.writer import Transaction
+from bridge.model import Actor, ActorKind, Batch, BatchClosing, Role, SealedRecord
+
+_FIND: Final = sql(
+    select(s.batch.c.id, s.batch.c.closed_seq, s.batch.c.records_root).where(s.batch.c.batch == bindparam("batch"))
+)
+_OPENED: Final = (
+    *("batch", "owner", "type", "actor_kind", "actor_name", "actor_role", "actor_address", "actor_how"),
+    *("study", "study_tag", "purpose", "opened", "outcome"),
+)
+_OPEN: Final = sql(insert(s.batch), _OPENED)
+_COUNT: Final = sql(select(func.count()).select_from(s.record).where(s.record.c.batch == bindparam("of_batch")))
+_ADD_RECORD: Final = sql(insert(s.record))
+_NEXT_CLOSED: Final = sql(
+    select(func.coalesce(func.max(s.batch.c.closed_seq), literal_column("0")) + literal_column("1"))
+)
+_CLOSED: Final = (*("closed_seq", "closed", "records", "records_root", "root", "instances", "salt", "commitment"),)
+_CLOSE: Final = sql(update(s.batch).where(s.batch.c.id == bindparam("row")), _CLOSED)
+_FIND_TREE: Final = sql(select(s.study.c.id, s.study.c.covered).where(s.study.c.uid == bindparam("uid")))
+_SET_TREE: Final = sql(update(s.study).where(s.study.c.id == bindparam("row")), ("root", "covered"))
+_PAGES: Final = sql(
+    select(s.study_page.c.position, s.study_page.c.cid).where(s.study_page.c.study == bindparam("of_study"))
+)
+_put_page = upsert(s.study_page)
+_PUT_PAGE: Final = sql(
+    _put_page.on_conflict_do_update(index_elements=["study", "position"], set_={"cid": _put_page.excluded.cid})
+)
+_CUT_PAGES: Final = sql(
+    delete(s.study_page).where(
+        s.study_page.c.study == bindparam("of_study"), s.study_page.c.position >= bindparam("count")
+    )
+)
+_put_block = upsert(s.block)
+ADD_BLOCK: Final = sql(
+    _put_block.on_conflict_do_update(
+        index_elements=["cid"],
+        set_={name: _put_block.excluded[name] for name in ("pack", "offset", "length")},
+    )
+)
+"""A block's position; the newest wins, so that a copy put again takes the place of one that was damaged."""
+
+_OPEN_BATCHES: Final = sql(
+    select(*(s.batch.c[name] for name in ("id", *_OPENED)))
+    .where(s.batch.c.owner == bindparam("of_owner"), s.batch.c.closed_seq.is_(None))
+    .order_by(s.batch.c.id)
+)
+_LEAVES: Final = sql(
+    select(s.record.c.leaf).where(s.record.c.batch == bindparam("of_batch")).order_by(s.record.c.position)
+)
+
+
+def add_records(transaction: Transaction, batch: Batch, records: Sequence[SealedRecord]) -> None:
+    """Append records to an open batch, made by its first. Raises StorageFault when the batch is closed."""
+    row, position = _open(transaction, batch)
+    transaction.cursor.executemany(_ADD_RECORD, record_rows(row, position, records))
+    transaction.known.batches[batch.id] = (row, position + len(records))
+
+
+def _open(transaction: Transaction, batch: Batch) -> tuple[int, int]:
+    known = transaction.known.batches.get(batch.id)
+    if known is not None:
+        return known
+    found = transaction.one(_FIND, {"batch": batch.id})
+    if found is None:
+        return transaction.insert(_OPEN, _opened(batch)), 0
+    row, closed, _ = found
+    if closed is not None:
+        raise StorageFault("the batch of records is closed already")
+    return row, transaction.one(_COUNT, {"of_batch": row})[0]
+
+
+def _opened(batch: Batch) -> Row:
+    actor = batch.actor
+    return {
+        "batch": batch.id,
+        "owner": batch.owner,
+        "type": batch.type,
+        "actor_kind": actor.kind.value,
+        "actor_name": actor.name,
+        "actor_role": None if actor.role is None else actor.role.value,
+        "actor_address": actor.address,
+        "actor_how": actor.how,
+        "study": batch.study,
+        "study_tag": batch.study_tag,
+        "purpose": batch.purpose,
+        "opened": batch.opened,
+        "outcome": batch.outcome,
+    }
+
+
+def close_batch(transaction: Transaction, batch: Batch, closing: BatchClosing) -> None:
+    """Close a batch and name the study's new root. Closing again in the same way changes nothing.
+
+    Raises StorageFault when the batch is unknown or empty, was closed otherwise, or holds another number of records.
+    """
+    found = transaction.one(_FIND, {"batch": batch.id})
+    if found is None:
+        raise StorageFault("no such batch of records")
+    row, closed, records_root = found
+    if closed is not None:
+        if records_root == closing.records_root:
+            return
+        raise StorageFault("the batch of records was closed otherwise")
+    if transaction.one(_COUNT, {"of_batch": row})[0] != closing.records:
+        raise StorageFault("the batch holds another number of records than its closing covers")
+    transaction.cursor.execute(
+        _CLOSE,
+        {
+            "row": row,
+            "closed_seq": transaction.one(_NEXT_CLOSED, {})[0],
+            "closed": closing.closed,
+            "records": closing.records,
+            "records_root": closing.records_root,
+            "root": closing.root,
+            "instances": closing.instances,
+            "salt": closing.salt,
+            "commitment": closing.commitment,
+        },
+    )
+    transaction.known.batches.pop(batch.id, None)
+    transaction.cursor.executemany(ADD_BLOCK, [position._asdict() for position in closing.blocks])
+    if closing.root is not None and batch.study is not None:
+        _set_tree(transaction, batch.study, closing)
+
+
+def _set_tree(transaction: Transaction, study: str, closing: BatchClosing) -> None:
+    """Name the new root, unless another process meanwhile closed one that covers more."""
+    found = transaction.one(_FIND_TREE, {"uid": study})
+    if found is None:
+        raise StorageFault("a batch names the root of a study that is not there")
+    row, covered = found
+    if closing.instances < covered:
+        return
+    transaction.cursor.execute(_SET_TREE, {"row": row, "root": closing.root, "covered": closing.instances})
+    held: dict[int, bytes] = dict(transaction.cursor.execute(_PAGES, {"of_study": row}).fetchall())
+    changed = [
+        {"study": row, "position": position, "cid": cid}
+        for position, cid in enumerate(closing.pages)
+        if held.get(position) != cid
+    ]
+    transaction.cursor.executemany(_PUT_PAGE, changed)
+    if len(held) > len(closing.pages):
+        transaction.cursor.execute(_CUT_PAGES, {"of_study": row, "count": len(closing.pages)})
+
+
+def open_batches(database: Database, owner: str) -> list[tuple[Batch, list[bytes]]]:
+    """The batches open under a process's name, oldest first, each with its leaves in order. Raises StorageFault."""
+    found = []
+    for row, *opened in database.rows(_OPEN_BATCHES, {"of_owner": owner}):
+        leaves = [leaf for (leaf,) in database.rows(_LEAVES, {"of_batch": row})]
+        found.append((_batch(dict(zip(_OPENED, opened, strict=True))), leaves))
+    return found
+
+
+def _batch(row: dict[str, Any]) -> Batch:
+    role = row["actor_role"]
+    actor = Actor(
+        ActorKind(row["actor_kind"]),
+        row["actor_name"],
+        None if role is None else Role(role),
+        row["actor_address"],
+        row["actor_how"],
+    )
+    return Batch(
+        id=row["batch"],
+        owner=row["owner"],
+        type=row["type"],
+        actor=actor,
+        study=row["study"],
+        study_tag=row["study_tag"],
+        purpose=row["purpose"],
+        opened=row["opened"],
+        outcome=row["outcome"],
+    )

@@ -1,0 +1,164 @@
+"""The index's SQLite database: connections, the writers' lock between processes, creation, faults in our own words.
+
+WAL, synchronous=FULL, secure_delete=ON. Statements are made with SQLAlchemy Core and compiled once (`sql`): the hot
+ones run as text on the driver's cursor, since building and compiling a construct costs more than running it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import ClauseElement, Connection, Table, create_engine, insert, select
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from bridge.errors import Busy, CairnError, ConfigError, StorageFault, StorageFull
+from bridge.index import schema
+
+_DIALECT: Final = SQLiteDialect_pysqlite(paramstyle="named")
+_WAIT_S: Final = 20.0
+_EPOCH, _VERSION = "epoch", "schema version"
+
+
+def sql(statement: ClauseElement, columns: Iterable[str] | None = None) -> str:
+    """The statement's text, its parameters named (":study"), for a driver's cursor.
+
+    `columns` are those that an INSERT or UPDATE sets from parameters of their names (an INSERT: all, by default).
+    A constant in the statement would become a parameter that nobody gives, so it is refused: write it as a literal.
+    """
+    compiled: Any = statement.compile(dialect=_DIALECT, column_keys=None if columns is None else list(columns))
+    constants = [name for name, bound in compiled.binds.items() if not bound.required]
+    if constants:
+        raise ValueError(f"constants among the parameters: {constants}")
+    return str(compiled)
+
+
+def columns_but_id(table: Table) -> list[str]:
+    """The columns of a row whose id the database gives."""
+    return [column.name for column in table.columns if column.name != "id"]
+
+
+def translate(error: Exception) -> CairnError:
+    """A driver's error as ours: StorageFull, Busy or StorageFault; names no path and no value."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    name = getattr(cause, "sqlite_errorname", "") or type(cause).__name__
+    if name == "SQLITE_FULL":
+        return StorageFull("the index database cannot grow")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Busy("the index database is locked by another program")
+    return StorageFault(f"the index database failed ({name})")
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Let no driver's operational error out untranslated; a broken constraint or statement is a bug and passes."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+            raise
+        raise translate(error) from error
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise translate(error) from error
+
+
+class Database:
+    """One SQLite file, made on first use. Thread-safe; open it after a fork, not before.
+
+    Parameters
+    ----------
+    path
+        The database's file; `<path>.lock` beside it is the writers' lock.
+    trace
+        Called with each SQL text that a connection runs (for counting in tests).
+    """
+
+    def __init__(self, path: Path, trace: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self._trace = trace
+        self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # SQLite gives its journals the database's mode: make it before SQLite does, with the umask's default.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self.engine = create_engine(
+            "sqlite://", creator=self.connect, poolclass=QueuePool, pool_size=8, max_overflow=64, paramstyle="named"
+        )
+        try:
+            with faults(), self.writing():
+                self._create()
+            self.epoch = self._read_epoch()
+        except BaseException:
+            self.close()
+            raise
+
+    def connect(self) -> sqlite3.Connection:
+        """A new connection that begins no transaction by itself."""
+        connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        if self._trace is not None:
+            connection.set_trace_callback(self._trace)
+        return connection
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the writers' lock: wait for it as long as it takes, fairly, where SQLite's own waiting stalls."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A read transaction of its own: one consistent state, the newest committed. Raises StorageFault."""
+        with faults(), self.engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            yield connection
+
+    def rows(self, text: str, parameters: dict[str, Any]) -> list[Any]:
+        """The rows of one compiled statement, each in a transaction of its own. Raises StorageFault."""
+        with faults():
+            connection = self.engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                cursor.execute(text, parameters)
+                found = list(cursor.fetchall())
+                cursor.close()
+                return found
+            finally:
+                connection.close()
+
+    def close(self) -> None:
+        """Close all pooled connections and the lock."""
+        self.engine.dispose()
+        os.close(self._lock)
+
+    def _create(self) -> None:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").scalar_one()
+            if tables:
+                found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == _VERSION)).scalar()
+                if found != str(schema.VERSION).encode():
+                    raise ConfigError("the index database was made by another version of Cairn")
+                return
+            schema.metadata.create_all(connection, checkfirst=False)
+            values = {_VERSION: str(schema.VERSION).encode(), _EPOCH: os.urandom(16)}
+            connection.execute(insert(schema.meta), [{"name": name, "value": value} for name, value in values.items()])
+            connection.commit()
+
+    def _read_epoch(self) -> bytes:
+        with self.reading() as connection:
+            epoch: bytes = connection.execute(
+                select(schema.meta.c.value).where(schema.meta.c.name == _EPOCH)
+            ).scalar_one()
+            return epoch

@@ -1,0 +1,136 @@
+"""The Index port over SQLite: writing goes through one thread, reading through short transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy import bindparam, true, update
+
+from bridge.dicom.matching import Query
+from bridge.index import schema as s
+from bridge.index.batches import add_records, close_batch, open_batches
+from bridge.index.database import Database, sql
+from bridge.index.reader import Reader
+from bridge.index.rows import unit_rows
+from bridge.index.search import Search
+from bridge.index.storing import store
+from bridge.index.writer import Transaction, Writer
+from bridge.model import (
+    Batch,
+    BatchClosing,
+    BlockPosition,
+    Committed,
+    InstanceKey,
+    SealedRecord,
+    SearchPage,
+    StoredInstance,
+    StudyTree,
+    WriteUnit,
+)
+
+T = TypeVar("T")
+_DAMAGED: Final = sql(update(s.instance).where(s.instance.c.id == bindparam("instance")).values(damaged=true()))
+
+
+class SqlIndex:
+    """The index of a node, as one process sees it. Thread-safe; open it after a fork.
+
+    Parameters
+    ----------
+    path
+        The database's file, made when there is none.
+    owner
+        The process's name; with it `open_batches` finds what a crash left.
+    before_commit
+        Step (5): called once before each group's transaction (6), makes the blocks that were put durable.
+    most_waiting
+        How many units may wait for the writer; beyond, `commit` and its like raise Busy.
+
+    Raises ConfigError when the database is of another version, StorageFault or StorageFull when it cannot be opened.
+    """
+
+    def __init__(self, path: Path, owner: str, before_commit: Callable[[], None], *, most_waiting: int = 1024) -> None:
+        self.owner = owner
+        self.database = Database(path)
+        self.writer = Writer(self.database, before_commit, most_waiting)
+        self._reader = Reader(self.database)
+        self._search = Search(self.database)
+
+    def commit(self, unit: WriteUnit) -> Future[Committed]:
+        """As the port. Works the rows out in the caller's thread."""
+        rows = unit_rows(unit)
+        return self.writer.submit(lambda transaction: store(transaction, rows), needs_content=True)
+
+    def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[None]:
+        """As the port."""
+        held = tuple(records)
+        return self.writer.submit(lambda transaction: add_records(transaction, batch, held))
+
+    def close_batch(self, batch: Batch, closing: BatchClosing) -> Future[None]:
+        """As the port."""
+        needs_content = bool(closing.blocks)
+        return self.writer.submit(
+            lambda transaction: close_batch(transaction, batch, closing), needs_content=needs_content
+        )
+
+    def study_tree(self, study: str) -> StudyTree:
+        """As the port."""
+        return self._reader.study_tree(study)
+
+    def held(self, key: InstanceKey, digest: bytes) -> StoredInstance | None:
+        """As the port."""
+        return self._reader.held(key, digest)
+
+    def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
+        """As the port."""
+        return self._reader.locate(study, series, sop)
+
+    def metadata(
+        self, study: str, series: str | None = None, sop: str | None = None
+    ) -> Iterator[tuple[InstanceKey, bytes]]:
+        """As the port."""
+        return self._reader.metadata(study, series, sop)
+
+    def search(self, query: Query) -> SearchPage:
+        """As the port."""
+        return self._search.page(query)
+
+    def run(self, work: Callable[[Transaction], T]) -> Future[T]:
+        """Another write (credentials), in a group like any. Errors as `commit`."""
+        return self.writer.submit(work)
+
+    def mark_damaged(self, instance: StoredInstance) -> None:
+        """Flag a copy that did not verify: the same bytes sent again then heal it. Errors as `commit`."""
+
+        def mark(transaction: Transaction) -> None:
+            transaction.cursor.execute(_DAMAGED, {"instance": instance.id})
+
+        self.writer.submit(mark).result()
+
+    def locate_block(self, cid: bytes) -> BlockPosition | None:
+        """Where a block lies, if the index knows. Raises StorageFault."""
+        return self._reader.locate_block(cid)
+
+    def committed_end(self, pack: int) -> int:
+        """Where the last byte of a pack that a committed row refers to ends; 0 when none. Raises StorageFault."""
+        return self._reader.committed_end(pack)
+
+    def positions(self, pack: int) -> Iterator[BlockPosition]:
+        """Every known block of a pack by ascending offset. Raises StorageFault."""
+        return self._reader.positions(pack)
+
+    def open_batches(self, owner: str) -> list[tuple[Batch, list[bytes]]]:
+        """The batches open under a process's name, oldest first, with their leaves in order. Raises StorageFault."""
+        return open_batches(self.database, owner)
+
+    def counts(self) -> dict[str, int]:
+        """How much there is, by name: patients, studies, series, instances, conflicts, damaged, blocks ..."""
+        return self._reader.counts()
+
+    def close(self) -> None:
+        """Write what waits and release all."""
+        self.writer.close()
+        self.database.close()

@@ -1,0 +1,172 @@
+"""Looking up: instances, their metadata, the study's manifest, block positions. Each call reads the newest commit."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select
+
+from bridge.errors import NotFound
+from bridge.index import schema as s
+from bridge.index.database import Database, sql
+from bridge.model import BlockPosition, InstanceKey, SealedObject, StoredInstance, StudyTree
+
+_i, _d = s.instance, s.instance_data
+_BELOW: Final = _i.join(s.series, _i.c.series == s.series.c.id).join(s.study, _i.c.study == s.study.c.id)
+_KEY: Final = (s.study.c.uid, s.series.c.uid.label("series_uid"), _i.c.sop)
+_ORDER: Final[tuple[ColumnElement[Any], ...]] = (
+    s.series.c.series_number.is_(None),
+    s.series.c.series_number,
+    s.series.c.uid,
+    _i.c.instance_number.is_(None),
+    _i.c.instance_number,
+    _i.c.sop,
+)
+_STORED: Final = (
+    *(_i.c.id, *_KEY, _i.c.sop_class, _i.c.transfer_syntax, _i.c.digest, _i.c.tag, _i.c.generation),
+    *(_i.c.root, _i.c.header, _i.c.length, _i.c.data_set, _d.c.frames, _d.c.bulk, _i.c.damaged),
+)
+
+
+def _levels(statement: Select[Any]) -> tuple[str, str, str]:
+    """The statement below a study, below a series, and for one instance."""
+    study = statement.where(s.study.c.uid == bindparam("study"))
+    series = study.where(s.series.c.uid == bindparam("series"))
+    return sql(study), sql(series), sql(series.where(_i.c.sop == bindparam("sop")))
+
+
+_stored = select(*_STORED).select_from(_BELOW.join(_d, _d.c.instance == _i.c.id))
+_LOCATE: Final = _levels(_stored.where(_i.c.served).order_by(*_ORDER))
+_HELD: Final = _levels(_stored.where(_i.c.digest == bindparam("digest")))[2]
+_KEYS: Final = _levels(select(_i.c.id, *_KEY).select_from(_BELOW).where(_i.c.served).order_by(*_ORDER))
+_JSON: Final = sql(select(_d.c.json).where(_d.c.instance == bindparam("instance")))
+_TREE: Final = sql(
+    select(s.study.c.id, s.study.c.tag, s.study.c.root, s.study.c.covered).where(s.study.c.uid == bindparam("study"))
+)
+_PAGES: Final = sql(
+    select(s.study_page.c.cid).where(s.study_page.c.study == bindparam("row")).order_by(s.study_page.c.position)
+)
+_LINKS: Final = sql(select(_i.c.link).where(_i.c.study == bindparam("row")).order_by(_i.c.id))
+_BLOCK: Final = sql(select(s.block.c.pack, s.block.c.offset, s.block.c.length).where(s.block.c.cid == bindparam("cid")))
+_END: Final = sql(
+    select(s.block.c.offset + s.block.c.length)
+    .where(s.block.c.pack == bindparam("pack"))
+    .order_by(s.block.c.offset.desc())
+    .limit(literal_column("1"))
+    .offset(literal_column("0"))
+)
+_POSITIONS: Final = sql(
+    select(s.block)
+    .where(
+        s.block.c.pack == bindparam("pack"),
+        s.block.c.offset > bindparam("after"),
+    )
+    .order_by(s.block.c.offset)
+    .limit(literal_column("1000"))
+    .offset(literal_column("0"))
+)
+_COUNTS: Final = tuple(
+    (name, sql(select(func.count()).select_from(table).where(*conditions)))
+    for name, table, conditions in (
+        ("patients", s.patient, ()),
+        ("studies", s.study, ()),
+        ("series", s.series, ()),
+        ("instances", _i, ()),
+        ("conflicts", _i, (_i.c.conflict,)),
+        ("damaged", _i, (_i.c.damaged,)),
+        ("blocks", s.block, ()),
+        ("open_batches", s.batch, (s.batch.c.closed_seq.is_(None),)),
+        ("records", s.record, ()),
+    )
+)
+
+
+def _choose(statements: tuple[str, str, str], series: str | None, sop: str | None) -> str:
+    if series is None:
+        return statements[0]
+    return statements[1] if sop is None else statements[2]
+
+
+def _instance(row: Sequence[Any]) -> StoredInstance:
+    identity, study, series, sop, sop_class, syntax, digest, tag, generation, root, header, length, *rest = row
+    data_set, frames, bulk, damaged = rest
+    return StoredInstance(
+        id=identity,
+        key=InstanceKey(study, series, sop),
+        sop_class=sop_class,
+        transfer_syntax=syntax,
+        digest=digest,
+        tag=tag,
+        generation=generation,
+        object=SealedObject(root, header, length),
+        data_set=data_set,
+        frames=frames,
+        bulk=bulk,
+        damaged=bool(damaged),
+    )
+
+
+class Reader:
+    """The lookups of one database. Thread-safe. Every method may raise StorageFault."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def held(self, key: InstanceKey, digest: bytes) -> StoredInstance | None:
+        """As `bridge.ports.Index.held`: whether served or not."""
+        rows = self._database.rows(_HELD, {**key._asdict(), "digest": digest})
+        return _instance(rows[0]) if rows else None
+
+    def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
+        """As `bridge.ports.Index.locate`: by series number and UID, then instance number and UID."""
+        rows = self._database.rows(_choose(_LOCATE, series, sop), {"study": study, "series": series, "sop": sop})
+        if not rows:
+            raise NotFound("nothing is held under these UIDs")
+        return [_instance(row) for row in rows]
+
+    def metadata(self, study: str, series: str | None, sop: str | None) -> Iterator[tuple[InstanceKey, bytes]]:
+        """As `bridge.ports.Index.metadata`, in the order of `locate`; an instance erased meanwhile is left out."""
+        rows = self._database.rows(_choose(_KEYS, series, sop), {"study": study, "series": series, "sop": sop})
+        if not rows:
+            raise NotFound("nothing is held under these UIDs")
+        return self._each_json(rows)
+
+    def _each_json(self, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[InstanceKey, bytes]]:
+        for identity, *key in rows:
+            for (packed,) in self._database.rows(_JSON, {"instance": identity}):
+                yield InstanceKey(*key), zlib.decompress(packed)
+
+    def study_tree(self, study: str) -> StudyTree:
+        """As `bridge.ports.Index.study_tree`; the parts are of one moment."""
+        with self._database.reading() as connection:
+            found = connection.exec_driver_sql(_TREE, {"study": study}).first()
+            if found is None:
+                raise NotFound("no such study")
+            row, tag, root, covered = found
+            pages = connection.exec_driver_sql(_PAGES, {"row": row}).scalars().all()
+            links = connection.exec_driver_sql(_LINKS, {"row": row}).scalars().all()
+        return StudyTree(tag or b"", root, tuple(pages), covered, tuple(links))
+
+    def locate_block(self, cid: bytes) -> BlockPosition | None:
+        """Where a block lies, if the index knows."""
+        rows = self._database.rows(_BLOCK, {"cid": cid})
+        return BlockPosition(cid, *rows[0]) if rows else None
+
+    def committed_end(self, pack: int) -> int:
+        """The offset behind the last byte of the pack that a committed row refers to; 0 when none does."""
+        rows = self._database.rows(_END, {"pack": pack})
+        return int(rows[0][0]) if rows else 0
+
+    def positions(self, pack: int) -> Iterator[BlockPosition]:
+        """Every known block of a pack by ascending offset, read a thousand at a time."""
+        after = -1
+        while rows := self._database.rows(_POSITIONS, {"pack": pack, "after": after}):
+            for row in rows:
+                yield BlockPosition(*row)
+            after = rows[-1][2]
+
+    def counts(self) -> dict[str, int]:
+        """How much there is, by name, for the overview and metrics; counts rows, so not for every request."""
+        return {name: int(self._database.rows(text, {})[0][0]) for name, text in _COUNTS}

@@ -1,0 +1,270 @@
+"""The tables of the index. Columns that searches match are made from `bridge.dicom.attributes`, the one table.
+
+Matching columns hold normal text (`bridge.dicom.comparison.texts`), "" for none, so that what is absent is never NULL
+in a comparison; numbers are NULL for none. A person name has four columns: alphabetic, ideographic, phonetic, folded.
+Only types that PostgreSQL has too; what is SQLite's alone (WITHOUT ROWID) is in dialect options.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from bridge.dicom.attributes import TABLE, Attribute, Level, Matching
+
+VERSION: Final = 1
+metadata: Final = MetaData()
+
+_KEYS_WITH_OWN_COLUMN: Final = {"0020000D": "uid", "0020000E": "uid", "00080018": "sop", "00080016": "sop_class"}
+_NAME_FORMS: Final = ("", "_ideographic", "_phonetic", "_folded")
+_ID: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def column_name(attribute: Attribute) -> str:
+    """The column of a matching key: its keyword in snake case, or the key's own column."""
+    own = _KEYS_WITH_OWN_COLUMN.get(attribute.tag)
+    return own or re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", attribute.keyword).lower()
+
+
+def column_names(attribute: Attribute) -> tuple[str, ...]:
+    """All columns of a matching key: four for a person name, one for any other."""
+    name = column_name(attribute)
+    return tuple(name + form for form in _NAME_FORMS) if attribute.matching is Matching.NAME else (name,)
+
+
+def matched(level: Level) -> tuple[Attribute, ...]:
+    """The attributes that have matching columns in the level's table."""
+    return tuple(
+        row for row in TABLE if row.level is level and row.matching and not row.computed and "." not in row.tag
+    )
+
+
+def _matching_columns(level: Level) -> list[Column[str] | Column[int]]:
+    columns: list[Column[str] | Column[int]] = []
+    for attribute in matched(level):
+        if attribute.tag in _KEYS_WITH_OWN_COLUMN:
+            continue
+        for name in column_names(attribute):
+            if attribute.matching is Matching.NUMBER:
+                columns.append(Column(name, BigInteger))
+            else:
+                columns.append(Column(name, Text, nullable=False))
+    return columns
+
+
+patient: Final = Table(
+    "patient",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    # SHA-256 (first 16 bytes) of all patient-level values: two patients under one ID are never merged.
+    Column("identity", LargeBinary, nullable=False, unique=True),
+    *_matching_columns(Level.PATIENT),
+    Column("attributes", Text, nullable=False),
+    Index("patient_by_id", "patient_id"),
+    Index("patient_by_name", "patient_name"),
+    sqlite_autoincrement=True,
+)
+
+study: Final = Table(
+    "study",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("tag", LargeBinary),
+    Column("root", LargeBinary),
+    Column("covered", Integer, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    *_matching_columns(Level.STUDY),
+    Column("attributes", Text, nullable=False),
+    Index("study_by_date", "study_date", "id"),
+    Index("study_by_accession", "accession_number"),
+    sqlite_autoincrement=True,
+)
+
+study_page: Final = Table(
+    "study_page",
+    metadata,
+    Column("study", ForeignKey("study.id"), primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("cid", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+series: Final = Table(
+    "series",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("study", ForeignKey("study.id"), nullable=False),
+    Column("uid", Text, nullable=False),
+    # How many SOP Instance UIDs the series holds; versions of one instance count once.
+    Column("instances", Integer, nullable=False),
+    *_matching_columns(Level.SERIES),
+    Column("attributes", Text, nullable=False),
+    UniqueConstraint("study", "uid"),
+    Index("series_by_uid", "uid"),
+    sqlite_autoincrement=True,
+)
+
+series_request: Final = Table(
+    "series_request",
+    metadata,
+    Column("series", ForeignKey("series.id"), primary_key=True, autoincrement=False),
+    Column("item", Integer, primary_key=True, autoincrement=False),
+    Column("scheduled_procedure_step_id", Text, nullable=False),
+    Column("requested_procedure_id", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+series_class: Final = Table(
+    "series_class",
+    metadata,
+    Column("series", ForeignKey("series.id"), primary_key=True, autoincrement=False),
+    Column("sop_class", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+instance: Final = Table(
+    "instance",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("study", ForeignKey("study.id"), nullable=False, index=True),
+    Column("series", ForeignKey("series.id"), nullable=False),
+    Column("sop", Text, nullable=False, index=True),
+    Column("digest", LargeBinary, nullable=False),
+    # Of several versions the first stays served; all of them are in conflict until someone decides.
+    Column("served", Boolean, nullable=False),
+    Column("conflict", Boolean, nullable=False),
+    Column("damaged", Boolean, nullable=False),
+    Column("sop_class", Text, nullable=False),
+    Column("transfer_syntax", Text, nullable=False),
+    Column("tag", LargeBinary, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("header", LargeBinary, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("link", LargeBinary, nullable=False),
+    Column("data_set", Integer, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    *_matching_columns(Level.INSTANCE),
+    Column("attributes", Text, nullable=False),
+    UniqueConstraint("series", "sop", "digest"),
+    sqlite_autoincrement=True,
+)
+
+# What is read only to serve one instance, apart, so that searches do not wade through it.
+instance_data: Final = Table(
+    "instance_data",
+    metadata,
+    Column("instance", ForeignKey("instance.id"), primary_key=True, autoincrement=False),
+    Column("frames", LargeBinary, nullable=False),
+    Column("bulk", LargeBinary, nullable=False),
+    Column("json", LargeBinary, nullable=False),
+)
+
+block: Final = Table(
+    "block",
+    metadata,
+    Column("cid", LargeBinary, primary_key=True),
+    Column("pack", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", Integer, nullable=False),
+    Index("block_by_place", "pack", "offset"),
+    sqlite_with_rowid=False,
+)
+
+batch: Final = Table(
+    "batch",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("batch", LargeBinary, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_name", Text, nullable=False),
+    Column("actor_role", Text),
+    Column("actor_address", Text, nullable=False),
+    Column("actor_how", Text, nullable=False),
+    Column("study", Text),
+    Column("study_tag", LargeBinary),
+    Column("purpose", Text, nullable=False),
+    Column("opened", BigInteger, nullable=False),
+    Column("outcome", Integer, nullable=False),
+    # The ledger's cursor: 1, 2, 3 ... in the order of closing, given in the closing transaction.
+    Column("closed_seq", BigInteger, unique=True),
+    Column("closed", BigInteger),
+    Column("records", Integer),
+    Column("records_root", LargeBinary),
+    Column("root", LargeBinary),
+    Column("instances", Integer),
+    Column("salt", LargeBinary),
+    Column("commitment", LargeBinary),
+)
+Index(
+    "batch_open",
+    batch.c.owner,
+    sqlite_where=batch.c.closed_seq.is_(None),
+    postgresql_where=batch.c.closed_seq.is_(None),
+)
+
+record: Final = Table(
+    "record",
+    metadata,
+    Column("batch", ForeignKey("batch.id"), primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("leaf", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+meta: Final = Table(
+    "meta",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+token: Final = Table(
+    "token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("revoked", BigInteger),
+)
+
+login_link: Final = Table(
+    "login_link",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+)
+
+session: Final = Table(
+    "session",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+)

@@ -1,0 +1,146 @@
+"""Step (6) of the way in: what one unit does to the tables, within the writer's transaction."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import bindparam, false, func, insert, literal_column, select, true, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from bridge.index import schema as s
+from bridge.index.batches import ADD_BLOCK, add_records
+from bridge.index.database import columns_but_id, sql
+from bridge.index.rows import Row, UnitRows
+from bridge.index.writer import Transaction
+from bridge.model import Committed, Outcome
+
+_FIND_PATIENT: Final = sql(select(s.patient.c.id).where(s.patient.c.identity == bindparam("identity")))
+_ADD_PATIENT: Final = sql(insert(s.patient), columns_but_id(s.patient))
+_FIND_STUDY: Final = sql(select(s.study.c.id).where(s.study.c.uid == bindparam("uid")))
+_ADD_STUDY: Final = sql(insert(s.study), columns_but_id(s.study))
+_FIND_SERIES: Final = sql(
+    select(s.series.c.id).where(s.series.c.study == bindparam("study"), s.series.c.uid == bindparam("uid"))
+)
+_ADD_SERIES: Final = sql(insert(s.series), columns_but_id(s.series))
+_ADD_REQUEST: Final = sql(insert(s.series_request))
+_ADD_CLASS: Final = sql(upsert(s.series_class).on_conflict_do_nothing())
+_COUNT_ONE: Final = sql(
+    update(s.series)
+    .where(s.series.c.id == bindparam("series"))
+    .values(instances=s.series.c.instances + literal_column("1"))
+)
+_VERSIONS: Final = sql(
+    select(s.instance.c.id, s.instance.c.digest, s.instance.c.damaged).where(
+        s.instance.c.series == bindparam("series"), s.instance.c.sop == bindparam("sop")
+    )
+)
+_ADD_INSTANCE: Final = sql(insert(s.instance), columns_but_id(s.instance))
+_ADD_DATA: Final = sql(insert(s.instance_data))
+_MARK_CONFLICT: Final = sql(
+    update(s.instance)
+    .where(s.instance.c.series == bindparam("in_series"), s.instance.c.sop == bindparam("of_sop"))
+    .values(conflict=true())
+)
+_HEALED_COLUMNS: Final = ("tag", "generation", "root", "header", "length", "link", "data_set", "received", "source")
+_HEAL: Final = sql(
+    update(s.instance).where(s.instance.c.id == bindparam("healed")).values(damaged=false()), _HEALED_COLUMNS
+)
+_HEAL_DATA: Final = sql(
+    update(s.instance_data).where(s.instance_data.c.instance == bindparam("healed")), ("frames", "bulk", "json")
+)
+_arrived_before = (
+    select(func.count())
+    .select_from(s.instance)
+    .where(s.instance.c.study == bindparam("of_study"), s.instance.c.id < bindparam("healed"))
+    .scalar_subquery()
+)
+_UNCOVER: Final = sql(
+    update(s.study)
+    .where(s.study.c.id == bindparam("of_study"), s.study.c.covered > _arrived_before)
+    .values(covered=_arrived_before)
+)
+
+
+def store(transaction: Transaction, rows: UnitRows) -> Committed:
+    """Decide new, version, again or healed under (study, series, SOP, digest), write what follows, add the record."""
+    study = _study(transaction, rows)
+    series = _series(transaction, rows, study)
+    unit = rows.unit
+    versions = transaction.cursor.execute(_VERSIONS, {"series": series, "sop": unit.key.sop}).fetchall()
+    same = next(((row, bool(damaged)) for row, digest, damaged in versions if digest == unit.digest), None)
+    if same is None:
+        row = _add_instance(transaction, rows, study, series, first=not versions)
+        committed = Committed(row, Outcome.VERSION if versions else Outcome.NEW)
+    elif same[1]:
+        _heal(transaction, rows, study, same[0])
+        committed = Committed(same[0], Outcome.HEALED)
+    else:
+        committed = Committed(same[0], Outcome.AGAIN)
+    add_records(transaction, unit.batch, (unit.record,))
+    return committed
+
+
+def _study(transaction: Transaction, rows: UnitRows) -> int:
+    uid = rows.unit.key.study
+    known = transaction.known.studies.get(uid)
+    if known is None:
+        found = transaction.one(_FIND_STUDY, {"uid": uid})
+        known = (
+            found[0]
+            if found
+            else transaction.insert(_ADD_STUDY, {**rows.study, "patient": _patient(transaction, rows)})
+        )
+        transaction.known.studies[uid] = known
+    return known
+
+
+def _patient(transaction: Transaction, rows: UnitRows) -> int:
+    identity = rows.patient["identity"]
+    known = transaction.known.patients.get(identity)
+    if known is None:
+        found = transaction.one(_FIND_PATIENT, {"identity": identity})
+        known = found[0] if found else transaction.insert(_ADD_PATIENT, rows.patient)
+        transaction.known.patients[identity] = known
+    return known
+
+
+def _series(transaction: Transaction, rows: UnitRows, study: int) -> int:
+    uid = rows.unit.key.series
+    known = transaction.known.series.get((study, uid))
+    if known is None:
+        found = transaction.one(_FIND_SERIES, {"study": study, "uid": uid})
+        known = found[0] if found else _add_series(transaction, rows, study)
+        transaction.known.series[study, uid] = known
+    return known
+
+
+def _add_series(transaction: Transaction, rows: UnitRows, study: int) -> int:
+    series = transaction.insert(_ADD_SERIES, {**rows.series, "study": study})
+    if rows.requests:
+        transaction.cursor.executemany(_ADD_REQUEST, [{**row, "series": series} for row in rows.requests])
+    return series
+
+
+def _add_instance(transaction: Transaction, rows: UnitRows, study: int, series: int, *, first: bool) -> int:
+    row: Row = {**rows.instance, "study": study, "series": series, "served": first, "conflict": not first}
+    instance = transaction.insert(_ADD_INSTANCE, row)
+    transaction.cursor.execute(_ADD_DATA, {**rows.data, "instance": instance})
+    transaction.cursor.executemany(ADD_BLOCK, rows.blocks)
+    if first:
+        transaction.cursor.execute(_COUNT_ONE, {"series": series})
+        sop_class = (series, rows.unit.sop_class)
+        if sop_class not in transaction.known.classes:
+            transaction.cursor.execute(_ADD_CLASS, {"series": series, "sop_class": rows.unit.sop_class})
+            transaction.known.classes.add(sop_class)
+    else:
+        transaction.cursor.execute(_MARK_CONFLICT, {"in_series": series, "of_sop": rows.unit.key.sop})
+    return instance
+
+
+def _heal(transaction: Transaction, rows: UnitRows, study: int, instance: int) -> None:
+    """Point the row at this copy, and have the study's next closing write the page that names it anew."""
+    healed = {name: rows.instance[name] for name in _HEALED_COLUMNS}
+    transaction.cursor.execute(_HEAL, {**healed, "healed": instance})
+    transaction.cursor.execute(_HEAL_DATA, {**rows.data, "healed": instance})
+    transaction.cursor.executemany(ADD_BLOCK, rows.blocks)
+    transaction.cursor.execute(_UNCOVER, {"of_study": study, "healed": instance})

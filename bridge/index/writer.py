@@ -1,0 +1,205 @@
+"""The one thread per process that writes the index: group commit of everything that waits.
+
+A group: what stands in the queue -> `before_commit` once (step (5): the blocks become durable) -> the lock between
+processes -> BEGIN IMMEDIATE -> each job within its own savepoint, so that one that fails fails alone -> COMMIT -> the
+futures. The group is whatever arrived during the commit before it; there is no delay to gather one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sized
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from bridge.errors import Busy, StorageFault
+from bridge.index.database import Database, translate
+
+T = TypeVar("T")
+_MOST_KNOWN: Final = 20_000
+
+
+@dataclass(slots=True)
+class Known:
+    """Row ids that this thread has seen, to save looking them up; forgotten when anything else might have changed."""
+
+    patients: dict[bytes, int] = field(default_factory=dict)
+    studies: dict[str, int] = field(default_factory=dict)
+    series: dict[tuple[int, str], int] = field(default_factory=dict)
+    classes: set[tuple[int, str]] = field(default_factory=set)
+    batches: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    """Batch id -> its row and the position of its next record."""
+
+    def clear(self) -> None:
+        """Forget all."""
+        for kept in (self.patients, self.studies, self.series, self.classes, self.batches):
+            kept.clear()
+
+    def bound(self) -> None:
+        """Forget all when it has become too much."""
+        kept: tuple[Sized, ...] = (self.patients, self.studies, self.series, self.classes, self.batches)
+        if max(len(one) for one in kept) > _MOST_KNOWN:
+            self.clear()
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What a job writes with: the cursor of the open transaction, and what is known."""
+
+    cursor: sqlite3.Cursor
+    known: Known
+
+    def one(self, text: str, parameters: dict[str, Any]) -> Any:
+        """The first row of a statement, or None."""
+        return self.cursor.execute(text, parameters).fetchone()
+
+    def insert(self, text: str, parameters: dict[str, Any]) -> int:
+        """Run an INSERT; the new row's id."""
+        self.cursor.execute(text, parameters)
+        return self.cursor.lastrowid or 0
+
+
+class _Job:
+    __slots__ = ("future", "needs_content", "work")
+
+    def __init__(self, work: Callable[[Transaction], Any], needs_content: bool) -> None:
+        self.work = work
+        self.needs_content = needs_content
+        self.future: Future[Any] = Future()
+
+
+class Writer:
+    """Writes by jobs.
+
+    Parameters
+    ----------
+    database
+        Where to.
+    before_commit
+        Called once before each group that holds a job which `needs_content`; what it raises, those jobs fail with.
+    most_waiting
+        How many jobs may wait; one more raises Busy.
+    """
+
+    def __init__(self, database: Database, before_commit: Callable[[], None], most_waiting: int = 1024) -> None:
+        self._database = database
+        self._before_commit = before_commit
+        self._most_waiting = most_waiting
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._known = Known()
+        self._data_version = -1
+        self._connection = database.connect()
+        self._thread = threading.Thread(target=self._run, name="index-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[Transaction], T], *, needs_content: bool = False) -> Future[T]:
+        """Queue a job; the future gives what `work` returns once it is durable.
+
+        Raises Busy when the queue is full, StorageFault when the writer is closed. The future raises what `work`
+        raises, or StorageFull, StorageFault, Busy for the database's own failures; nothing of the job is then kept.
+        """
+        job = _Job(work, needs_content)
+        with self._changed:
+            if self._closed:
+                raise StorageFault("the index is closed")
+            if len(self._waiting) >= self._most_waiting:
+                raise Busy("too much waits to be written to the index")
+            self._waiting.append(job)
+            self._changed.notify()
+        return job.future
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                jobs = list(self._waiting)
+                self._waiting.clear()
+            self._write([job for job in jobs if job.future.set_running_or_notify_cancel()])
+
+    def _write(self, jobs: list[_Job]) -> None:
+        jobs = self._with_content_durable(jobs)
+        if not jobs:
+            return
+        outcomes: list[tuple[Any, Exception | None]] = []
+        try:
+            with self._database.writing():
+                outcomes = self._transact(jobs)
+        except Exception as error:  # the group as a whole: every waiting caller is told, and the thread lives on
+            self._known.clear()
+            outcomes = [(None, _told(error))] * len(jobs)
+        for job, (result, failure) in zip(jobs, outcomes, strict=True):
+            if failure is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(failure)
+
+    def _with_content_durable(self, jobs: list[_Job]) -> list[_Job]:
+        if not any(job.needs_content for job in jobs):
+            return jobs
+        try:
+            self._before_commit()
+        except Exception as error:  # handed to each caller as it is
+            for job in jobs:
+                if job.needs_content:
+                    job.future.set_exception(error)
+            return [job for job in jobs if not job.needs_content]
+        return jobs
+
+    def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            version = cursor.execute("PRAGMA data_version").fetchone()[0]
+            if version != self._data_version:
+                self._known.clear()
+                self._data_version = version
+            self._known.bound()
+            transaction = Transaction(cursor, self._known)
+            outcomes = [self._isolated(transaction, job) for job in jobs]
+            cursor.execute("COMMIT")
+            return outcomes
+        finally:
+            cursor.close()
+            if self._connection.in_transaction:
+                self._connection.rollback()
+
+    def _isolated(self, transaction: Transaction, job: _Job) -> tuple[Any, Exception | None]:
+        cursor = transaction.cursor
+        cursor.execute("SAVEPOINT job")
+        try:
+            result = job.work(transaction)
+        except Exception as error:  # the job's own failure, told to its caller
+            transaction.known.clear()
+            if not self._connection.in_transaction:  # SQLite has rolled the whole transaction back (disk full, I/O)
+                raise
+            cursor.execute("ROLLBACK TO job")
+            cursor.execute("RELEASE job")
+            return None, _told(error)
+        cursor.execute("RELEASE job")
+        return result, None
+
+
+def _told(error: Exception) -> Exception:
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)
+    ):
+        told = translate(error)
+        told.__cause__ = error
+        return told
+    return error
