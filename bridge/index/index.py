@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, true, update
 from bridge.dicom.matching import Query
 from bridge.index import schema as s
 from bridge.index.batches import add_records, close_batch, open_batches
+from bridge.index.credentials import Credentials
 from bridge.index.database import Database, sql
 from bridge.index.reader import Reader
 from bridge.index.rows import unit_rows
@@ -56,6 +57,7 @@ class SqlIndex:
         self.owner = owner
         self.database = Database(path)
         self.writer = Writer(self.database, before_commit, most_waiting)
+        self.credentials = Credentials(self.database, self.writer)
         self._reader = Reader(self.database)
         self._search = Search(self.database)
 
@@ -133,4 +135,5 @@ class SqlIndex:
     def close(self) -> None:
         """Write what waits and release all."""
         self.writer.close()
+        self.credentials.close()
         self.database.close()

@@ -1,0 +1,86 @@
+"""Bearer tokens, and the Authoriser port: who a credential is, and whether they may."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from bridge.access import policy, secrets
+from bridge.errors import NotFound, Unauthenticated
+from bridge.index.credentials import TokenRow
+from bridge.index.index import SqlIndex
+from bridge.model import Action, Actor, ActorKind, Role
+
+Clock = Callable[[], int]
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+class NewToken(NamedTuple):
+    """A token just made: its id, and the secret that is shown this once."""
+
+    id: str
+    secret: str
+
+
+class Tokens:
+    """The tokens of a node; identifies sessions too (`bridge.access.sessions`). Thread-safe.
+
+    A revocation is seen by the next request in every process.
+    """
+
+    def __init__(self, index: SqlIndex, clock: Clock = now_us) -> None:
+        self._credentials = index.credentials
+        self._clock = clock
+
+    def create(self, role: Role, name: str, expires: int | None = None) -> NewToken:
+        """Make a token that is durable on return.
+
+        Parameters
+        ----------
+        role
+            What it may do.
+        name
+            Who bears it, as records will say.
+        expires
+            Microseconds since the epoch; None for never.
+
+        Raises StorageFull, StorageFault, Busy.
+        """
+        secret = secrets.make(secrets.TOKEN)
+        row = TokenRow(os.urandom(8).hex(), role.value, name, self._clock(), expires, None)
+        self._credentials.add_token(row, secrets.digest(secret, secrets.TOKEN) or b"").result()
+        return NewToken(row.id, secret)
+
+    def list(self) -> Sequence[TokenRow]:
+        """All tokens ever made, oldest first, without their secrets. Raises StorageFault."""
+        return self._credentials.tokens()
+
+    def revoke(self, token: str) -> None:
+        """Revoke a token by its id. Raises NotFound when none of that id still holds, and as `create`."""
+        if not self._credentials.revoke_token(token, self._clock()).result():
+            raise NotFound("no token of that id that still holds")
+
+    def identify(self, credential: str, address: str) -> Actor:
+        """As `bridge.ports.Authoriser.identify`: the actor of a token's or session's secret.
+
+        Raises Unauthenticated, in the same words whether it is unknown, revoked or expired.
+        """
+        secret_hash = secrets.digest(credential, secrets.TOKEN, secrets.SESSION)
+        row = self._credentials.find(secret_hash) if secret_hash is not None else None
+        if row is None or (row.expires is not None and row.expires <= self._clock()):
+            raise Unauthenticated("the credential is not valid")
+        if isinstance(row, TokenRow) and row.revoked is not None:
+            raise Unauthenticated("the credential is not valid")
+        role = Role(row.role)
+        kind = ActorKind.DEVICE if role is Role.DEVICE else ActorKind.USER
+        return Actor(kind, row.name, role, address, "http")
+
+    def allow(self, actor: Actor, action: Action) -> None:
+        """As `bridge.ports.Authoriser.allow`. Raises Forbidden."""
+        policy.check(actor, action)

@@ -1,0 +1,106 @@
+"""What the ledger reads of the index: `ledger.source.RecordSource`, over closed batches.
+
+A batch gets its number in the transaction that closes it, and writers commit one after another, so what is visible is
+visible for good and no lower number appears later. In entries there is no name: an actor is a keyed tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import bindparam, func, or_, select
+
+from bridge.index import schema as s
+from bridge.index.database import Database, sql
+from bridge.model import ActorKind, SealedRecord
+from ledger.source import ClosedBatch, RecordLeaf
+
+_KINDS: Final = {ActorKind.SYSTEM: 0, ActorKind.USER: 1, ActorKind.DEVICE: 2, ActorKind.PEER: 3}
+_b = s.batch.c
+_CLOSED: Final = sql(
+    select(
+        *(_b.closed_seq, _b.type, _b.closed, _b.purpose, _b.outcome, _b.actor_kind, _b.actor_name, _b.actor_role),
+        *(_b.actor_address, _b.study_tag, _b.commitment, _b.records_root, _b.records),
+    )
+    .where(_b.closed_seq > bindparam("after"), _b.closed_seq <= bindparam("last"))
+    .order_by(_b.closed_seq)
+)
+_PENDING: Final = sql(
+    select(func.min(_b.opened)).where(or_(_b.closed_seq.is_(None), _b.closed_seq > bindparam("after")))
+)
+_RECORDS: Final = sql(
+    select(_b.study, s.record.c.leaf, s.record.c.sealed)
+    .select_from(s.batch.join(s.record, s.record.c.batch == _b.id))
+    .where(_b.closed_seq == bindparam("of_batch"))
+    .order_by(s.record.c.position)
+)
+
+
+class SqlRecordSource:
+    """`ledger.source.RecordSource` over an index database, with connections of its own.
+
+    Parameters
+    ----------
+    path
+        The index database's file, made when there is none.
+    tag
+        (what, text) -> 16 bytes, an HMAC under a key of the node: "actor" over "<kind>:<name>", "address" over that.
+    open_record
+        (Study Instance UID or None, record) -> the record's bytes, None when the key to open it is gone. Left out, as
+        by the sealing process, which needs leaves alone, records stay sealed: each is None.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tag: Callable[[str, str], bytes],
+        open_record: Callable[[str | None, SealedRecord], bytes | None] = lambda study, record: None,
+    ) -> None:
+        self._database = Database(path)
+        self._tag = tag
+        self._open_record = open_record
+
+    def epoch(self) -> bytes:
+        """As the port."""
+        return self._database.epoch
+
+    def closed_batches(self, after: int, limit: int) -> Sequence[ClosedBatch]:
+        """As the port. Numbers have no gaps, so a limit is a last number. Raises StorageFault."""
+        rows = self._database.rows(_CLOSED, {"after": after, "last": after + limit})
+        found = []
+        for number, kind, closed, purpose, outcome, actor, name, role, address, *rest in rows:
+            study_tag, commitment, records_root, records = rest
+            found.append(
+                ClosedBatch(
+                    id=number,
+                    type=kind,
+                    time_us=closed,
+                    purpose=purpose,
+                    outcome=outcome,
+                    actor_kind=_KINDS[ActorKind(actor)],
+                    actor_tag=self._tag("actor", f"{actor}:{name}"),
+                    role=role or "",
+                    address_tag=self._tag("address", address) if address else None,
+                    study_tag=study_tag,
+                    commitment=commitment,
+                    records_root=records_root,
+                    records=records,
+                )
+            )
+        return found
+
+    def oldest_pending_us(self, after: int) -> int | None:
+        """As the port: when the oldest such batch was opened, which is when its first record was written."""
+        oldest = self._database.rows(_PENDING, {"after": after})[0][0]
+        return None if oldest is None else int(oldest)
+
+    def records(self, batch: int) -> Sequence[RecordLeaf]:
+        """As the port. Raises StorageFault, and what `open_record` raises."""
+        rows = self._database.rows(_RECORDS, {"of_batch": batch})
+        return [RecordLeaf(leaf, self._open_record(study, SealedRecord(leaf, sealed))) for study, leaf, sealed in rows]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
