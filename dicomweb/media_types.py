@@ -118,7 +118,8 @@ class Offer:
     """One representation that a resource can give.
 
     `media_type` is that of the body, or of each part when `multipart`; `transfer_syntax` the UID that labels the
-    bytes (None for JSON, `*` for a mixture, which only `*` or no parameter asks for); `wildcard` whether `*/*` may choose it, which only defaults do (PS3.18 8.7.7).
+    bytes, None for JSON, `*` for a mixture (which only `*` or no parameter asks for); `wildcard` whether `*/*` may
+    choose it, which only defaults do (PS3.18 8.7.7).
     """
 
     media_type: str
