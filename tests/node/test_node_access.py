@@ -66,7 +66,12 @@ def test_only_the_open_routes_answer_without_a_credential(node: RunningNode) -> 
     with node.http(None) as client:
         assert client.get("/livez").status_code == 200
         assert client.get("/readyz").status_code == 200
-        for path in ("/dicom-web/studies", "/dicom-web/series", "/dicom-web/instances", "/dicom-web/studies/1.2/metadata"):
+        for path in (
+            "/dicom-web/studies",
+            "/dicom-web/series",
+            "/dicom-web/instances",
+            "/dicom-web/studies/1.2/metadata",
+        ):
             assert client.get(path).status_code == 401, path
         for path in ("/ohif/", "/ohif/app-config.js", "/wado", "/ledger/checkpoint", "/console/", "/api/", "/metrics"):
             assert client.get(path).status_code in (303, 307, 401, 404), path
