@@ -73,11 +73,17 @@ def _ordered(value: object, depth: int) -> Value:
     if isinstance(value, list | tuple):
         return [_ordered(item, depth + 1) for item in value]
     if isinstance(value, Mapping):
-        if not all(type(key) is str for key in value):
-            raise CodecError("a map key that is not text")
-        keys = sorted(value, key=lambda key: (len(text := key.encode()), text))
-        return {key: _ordered(value[key], depth + 1) for key in keys}
+        return {key: _ordered(value[key], depth + 1) for key in _ordered_keys(value)}
     raise CodecError(f"{kind.__name__} is outside the data model")
+
+
+def _ordered_keys(value: Mapping[str, object]) -> list[str]:
+    """Keys by the length of their UTF-8, then by it; the order of code points is that of UTF-8 bytes."""
+    if not all(type(key) is str for key in value):
+        raise CodecError("a map key that is not text")
+    ordered = sorted(value)
+    ordered.sort(key=len if all(map(str.isascii, ordered)) else lambda key: len(key.encode()))
+    return ordered
 
 
 def _scan(data: bytes, at: int, depth: int) -> int:

@@ -69,9 +69,9 @@ class Sealer:
         sealed = []
         previous = position.previous
         for sequence, batch in enumerate(batches, position.sequence):
-            payload = entry.encode(entry_of(batch, position, sequence, previous))
-            envelope = entry.sign(payload, self._signer)
-            sealed.append(Sealed(envelope, Cursor(epoch, batch.id), batch.records))
+            stated = entry_of(batch, position, sequence, previous)
+            envelope = entry.sign(entry.encode(stated), self._signer)
+            sealed.append(Sealed(envelope, stated, Cursor(epoch, batch.id), batch.records))
             previous = entry.envelope_hash(envelope)
         return sealed
 

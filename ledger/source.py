@@ -61,7 +61,11 @@ class RecordSource(Protocol):
         """At most `limit` closed batches with an id above `after`, ascending."""
 
     def oldest_pending_us(self, after: int) -> int | None:
-        """When the oldest record was written that lies in no closed batch up to `after`; None when there is none."""
+        """When the oldest record was written that waits for its entry, in microseconds; None when none does.
+
+        It lies in a closed batch above `after`, or in an open one that ought to have been closed by now: the source
+        knows how long its kinds of batches may stay open.
+        """
 
     def records(self, batch: int) -> Sequence[RecordLeaf]:
         """The records of a closed batch in the order of its root."""

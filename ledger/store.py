@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ledger import entry as entries_
 from ledger import wal
+from ledger.entry import Entry, leaf_hash
 from ledger.errors import LedgerError, TreeMismatch
 from ledger.merkle import HASH_SIZE, Frontier
 from ledger.page_digests import PAGE_SIZE, PageDigests
@@ -101,12 +101,11 @@ _CONDITIONS = {
 }
 
 
-def row(index: int, envelope: bytes, cursor: Cursor, records: int) -> StoredEntry:
-    """The row of an envelope, its columns taken from its payload; raises CodecError when it is not an envelope."""
-    said = entries_.read(envelope)
+def row(idx: int, envelope: bytes, said: Entry, batch: Cursor, records: int) -> StoredEntry:
+    """The row of an envelope, its columns taken from the entry in it."""
     return StoredEntry(
-        index,
-        entries_.leaf_hash(envelope),
+        idx,
+        leaf_hash(envelope),
         envelope,
         said.node,
         said.sequence,
@@ -117,8 +116,8 @@ def row(index: int, envelope: bytes, cursor: Cursor, records: int) -> StoredEntr
         said.study,
         said.who.tag,
         said.records_root,
-        cursor.epoch,
-        cursor.id,
+        batch.epoch,
+        batch.id,
         records,
     )
 
@@ -168,6 +167,11 @@ class LedgerStore:
     def checkpoints(self) -> Iterator[tuple[int, str]]:
         """Every checkpoint that was signed, by size."""
         yield from self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size")
+
+    def last_checkpoints(self, count: int) -> list[tuple[int, str]]:
+        """The newest checkpoints with their sizes, newest first."""
+        found = self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT ?", (count,))
+        return [(size, note) for size, note in found]
 
     def state(self) -> State:
         """Frontier and cursor. Raises TreeMismatch when the frontier is not one of the size."""

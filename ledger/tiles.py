@@ -5,6 +5,7 @@ A tile of level l holds up to 256 hashes of perfect subtrees over 256**l leaves;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -33,6 +34,23 @@ class Tile(NamedTuple):
         level = "entries" if self.level == ENTRIES else str(self.level)
         suffix = "" if self.width == WIDTH else f".p/{self.width}"
         return f"tile/{level}/{digits}{suffix}"
+
+
+_PATH = re.compile(r"tile/(entries|\d{1,2})((?:/x\d{3})*/\d{3})(?:\.p/(\d{1,3}))?")
+
+
+def parse_path(path: str) -> Tile | None:
+    """The tile of a path below the log's prefix; None when the path is not one a tile has."""
+    found = _PATH.fullmatch(path)
+    if not found:
+        return None
+    level, digits, width = found.groups()
+    tile = Tile(
+        ENTRIES if level == "entries" else int(level),
+        int(digits.replace("/", "").replace("x", "")),
+        int(width) if width else WIDTH,
+    )
+    return tile if tile.path() == path and tile.width > 0 else None
 
 
 def tiles(size: int, since: int = 0) -> Iterator[Tile]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ledger.entry import Entry
 from ledger.source import Cursor
 
 
@@ -19,9 +20,10 @@ class Position(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """A signed envelope and the closed batch it is of (source epoch and batch id, number of records)."""
+    """A signed envelope, the entry in it, and the closed batch it is of (source epoch and batch id, its records)."""
 
     envelope: bytes
+    entry: Entry
     batch: Cursor
     records: int
 

@@ -66,9 +66,7 @@ class SoloEngine:
             position = self.position()
             frontier = self._store.state().frontier
             since = frontier.size
-            rows = [
-                row(since + at, sealed.envelope, sealed.batch, sealed.records) for at, sealed in enumerate(entries)
-            ]  # (1)
+            rows = [row(since + at, *sealed) for at, sealed in enumerate(entries)]  # (1)
             if [item.sequence for item in rows] != list(range(position.sequence, position.sequence + len(rows))):
                 raise ChainBroken("the entries do not continue this node's sequence", f"entry {since}")
             for item in rows:  # (2)
