@@ -9,6 +9,7 @@ SAMPLE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+EACH := sed -un 's/^Collecting \([^ ]*\).*/   \1/p'
 CACHE := .cache
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
@@ -75,13 +76,13 @@ $(BIN)/python:
 
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "== installing $$(grep -c == requirements.lock) locked packages"
-	@$(PIP) install --quiet --progress-bar on --require-hashes --only-binary :all: -r requirements.lock
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock | $(EACH)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DEV): requirements-dev.lock $(RUNTIME)
 	@echo "== installing $$(grep -c == requirements-dev.lock) locked packages for the tests"
-	@$(PIP) install --quiet --progress-bar on --require-hashes -r requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock | $(EACH)
 	@touch $@
 
 # OHIF comes from the npm registry; without npm the node runs without a viewer and says so.
