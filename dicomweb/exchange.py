@@ -130,7 +130,9 @@ class Door:
         client = request.scope.get("client")
         peer = client[0] if client else ""
         fallback = f"[{web.host}]:{web.port}" if ":" in web.host else f"{web.host}:{web.port}"
-        return origin_of(headers, request.scope.get("scheme", "http"), peer, fallback, web.trusted_proxies)
+        server = request.scope.get("server")
+        port = server[1] if server and server[1] else web.port
+        return origin_of(headers, request.scope.get("scheme", "http"), peer, port, fallback, web.trusted_proxies)
 
 
 def headers_of(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 
 FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.\-_]+)(:[0-9]{1,5})?\Z")
 _PAIR = re.compile(r'\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,\s]*)\s*')
 
@@ -28,13 +29,16 @@ class Origin:
         return self.url.startswith("https:")
 
 
-def origin_of(headers: Mapping[str, str], scheme: str, peer: str, fallback: str, trusted: Sequence[str]) -> Origin:
+def origin_of(
+    headers: Mapping[str, str], scheme: str, peer: str, port: int, fallback: str, trusted: Sequence[str]
+) -> Origin:
     """Read the origin of a request.
 
-    `headers` are the request's (lower-case names), `scheme` and `peer` those of the connection, `fallback` the
-    host:port used when Host is missing or malformed, `trusted` addresses or networks of proxies whose forwarding
-    headers are believed; from anyone else they only mark the request as forwarded. `loopback` says that the
-    connection, and the Host it names, are this machine's, and that no forwarding header is there.
+    `headers` are the request's (lower-case names); `scheme`, `peer` and `port` those of the connection, `port` being
+    ours: dicomweb-client for Python leaves it out of Host, so a Host without one gets it unless a proxy stood between.
+    `fallback` is the host:port used when Host is missing or malformed; `trusted` are addresses or networks of proxies
+    whose forwarding headers are believed: from anyone else they only mark the request as forwarded. `loopback` says
+    that the connection, and the Host it names, are this machine's, and that no forwarding header is there.
     """
     forwarded = any(name in headers for name in FORWARDED_HEADERS)
     host = headers.get("host", "")
@@ -44,8 +48,11 @@ def origin_of(headers: Mapping[str, str], scheme: str, peer: str, fallback: str,
         scheme = said.get("proto", scheme)
         host = said.get("host", host)
         address = said.get("for", peer)
-    if not _HOST.match(host):
+    named = _HOST.match(host)
+    if not named:
         host = fallback
+    elif not named[2] and not forwarded and port != _DEFAULT_PORTS.get(scheme):
+        host = f"{host}:{port}"
     if scheme not in ("http", "https"):
         scheme = "http"
     loopback = not forwarded and _is_loopback(peer) and _is_loopback_host(host)

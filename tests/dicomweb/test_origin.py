@@ -13,6 +13,8 @@ PROXY = ("10.0.0.0/8",)
     ("peer", "headers", "expected"),
     [
         ("192.0.2.1", {"host": "pacs:8042"}, Origin("192.0.2.1", "http://pacs:8042", False, False)),
+        ("192.0.2.1", {"host": "pacs"}, Origin("192.0.2.1", "http://pacs:8042", False, False)),
+        ("127.0.0.1", {"host": "[::1]"}, Origin("127.0.0.1", "http://[::1]:8042", False, True)),
         ("192.0.2.1", {}, Origin("192.0.2.1", "http://fallback:1", False, False)),
         ("192.0.2.1", {"host": 'x"><script>'}, Origin("192.0.2.1", "http://fallback:1", False, False)),
         ("127.0.0.1", {"host": "localhost:8042"}, Origin("127.0.0.1", "http://localhost:8042", False, True)),
@@ -48,4 +50,4 @@ PROXY = ("10.0.0.0/8",)
     ],
 )
 def test_the_origin_of_a_request(peer: str, headers: dict[str, str], expected: Origin) -> None:
-    assert origin_of(headers, "http", peer, "fallback:1", PROXY) == expected
+    assert origin_of(headers, "http", peer, 8042, "fallback:1", PROXY) == expected
