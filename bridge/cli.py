@@ -218,7 +218,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 @as_json
 @click.pass_context
 def revoke(ctx: click.Context, which: str, as_json: bool) -> None:
-    """Revoke a token by its id, name or secret; it stops working at once."""
+    """Revoke a token by its id or name; it stops working at once."""
     result = perform(_settings(ctx), "token-revoke", {"which": which})
     _print(result, as_json, lambda r: f"revoked {', '.join(r['revoked'])}")
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from bridge import ledger_commands
-from bridge.access.tokens import parse_expiry
-from bridge.errors import ConfigError
+from bridge.access import expiry
+from bridge.errors import ConfigError, NotFound
+from bridge.index.credentials import TokenRow
 from bridge.model import Actor, ActorKind, Role
 from bridge.node import Node
 from bridge.services.backup import backup
 from bridge.services.fsck import fsck
 from bridge.services.import_files import import_files
+from bridge.services.provenance import iso, now_us
 
 Report = Callable[[str], None]
 Command = Callable[[Node, Mapping[str, Any], Report], object]
@@ -35,29 +37,40 @@ def _status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 def _token_create(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     role = Role(arguments["role"])
     name = arguments.get("name") or role.value
-    expires = parse_expiry(arguments["expires"]) if arguments.get("expires") else None
-    secret = node.tokens.create(role, name, expires)
+    expires = expiry.parse(arguments["expires"], now_us()) if arguments.get("expires") else None
+    token = node.tokens.create(role, name, expires)
     node.access.administered("admin.token", OPERATOR, {"did": "created", "name": name, "role": role.value})
-    return {"token": secret, "name": name, "role": role.value}
+    return {"token": token.secret, "id": token.id, "name": name, "role": role.value}
 
 
 def _token_list(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    return {"tokens": node.tokens.list()}
+    return {"tokens": [_described(row) for row in node.tokens.list()]}
+
+
+def _described(row: TokenRow) -> dict[str, object]:
+    ended = row.expires is not None and row.expires <= now_us()
+    state = "revoked" if row.revoked is not None else "expired" if ended else "valid"
+    moments = {"created": row.created, "expires": row.expires, "revoked": row.revoked}
+    return {"id": row.id, "name": row.name, "role": row.role, "state": state} | {
+        name: iso(moment) if moment is not None else None for name, moment in moments.items()
+    }
 
 
 def _token_revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    revoked = node.tokens.revoke(arguments["which"])
-    for name in revoked:
-        node.access.administered("admin.token", OPERATOR, {"did": "revoked", "name": name})
-    if not revoked:
-        raise ConfigError("no live token has this id or name; see cairn token list")
-    return {"revoked": revoked}
+    which = arguments["which"]
+    live = [row for row in node.tokens.list() if row.revoked is None and which in (row.id, row.name)]
+    if not live:
+        raise NotFound("no live token has this id or name; see cairn token list")
+    for row in live:
+        node.tokens.revoke(row.id)
+        node.access.administered("admin.token", OPERATOR, {"did": "revoked", "name": row.name, "id": row.id})
+    return {"revoked": [row.id for row in live]}
 
 
 def _login_link(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     role = Role(arguments["role"])
     name = arguments.get("name") or role.value
-    secret = node.sessions.create_link(role, name)
+    secret = node.sessions.link(role, name)
     node.access.administered("admin.token", OPERATOR, {"did": "login link", "name": name, "role": role.value})
     return {"url": f"http://{node.settings.web.host}:{node.settings.web.port}/login?token={secret}"}
 

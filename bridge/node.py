@@ -58,9 +58,10 @@ class Node:
         self.index = SqlIndex(home / "index.db", owner, self._durable)
         recovery.recover(home / "packs", self.index.committed_end)
         self.content = PackStore(
-            home / "packs",
+            home,
             owner,
             self.index.locate_block,
+            committed_end=self.index.committed_end,
             pack_bytes=settings.content.pack_bytes,
             reserve_bytes=settings.content.reserve_bytes,
         )
@@ -74,6 +75,7 @@ class Node:
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
+        self.closed = False
         self._stopped = threading.Event()
         self._pulse = threading.Thread(target=self._run_pulse, name="pulse", daemon=True)
         self._pulse.start()
@@ -84,6 +86,7 @@ class Node:
 
     def close(self) -> None:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""
+        self.closed = True
         self._stopped.set()
         self._pulse.join()
         self.access.close_all()

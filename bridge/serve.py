@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from bridge import commands, control
+from bridge.access import devices
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.node import Node
@@ -84,8 +85,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(settings.web.trusted_proxies),
-            forwarded_allow_ips=list(settings.web.trusted_proxies),
+            proxy_headers=False,  # dicomweb.origin judges forwarding headers
             timeout_graceful_shutdown=10,
         )
     )

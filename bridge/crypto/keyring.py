@@ -112,6 +112,20 @@ class Keyring:
                 _remember(self._by_tag, (study_tag, generation), key)
             return key
 
+    def held(self, study: str) -> list[StudyKey]:
+        """Every key of a study that is held, newest first; none is created. Raises StorageFault."""
+        with self._lock, _faults():
+            rows = self._db.execute(
+                "SELECT generation, tag, wrapped FROM study_key WHERE study = ? ORDER BY generation DESC", (study,)
+            ).fetchall()
+            return [self._unwrap(study, *row) for row in rows]
+
+    def study_of(self, tag: bytes) -> str | None:
+        """The Study Instance UID behind a study tag; None when its key is gone. Raises StorageFault."""
+        with self._lock, _faults():
+            row = self._db.execute("SELECT study FROM study_key WHERE tag = ? LIMIT 1", (tag,)).fetchone()
+            return None if row is None else str(row[0])
+
     def next_generation(self, study: str) -> StudyKey:
         """Begin a new generation of a study's key, for what comes after; the tag stays. Raises StorageFault."""
         with self._lock, _faults():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from bridge.crypto import records
 from bridge.model import Actor, SealedRecord
@@ -21,6 +22,11 @@ CborValue = object
 def now_us() -> int:
     """Microseconds since the Unix epoch."""
     return time.time_ns() // 1000
+
+
+def iso(time_us: int) -> str:
+    """A time in microseconds since the epoch as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def by(actor: Actor) -> dict[str, CborValue]:

@@ -1,0 +1,67 @@
+"""How the node names itself in the ledger, and how its records are opened to check them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+
+from bridge.config import Settings
+from bridge.crypto import derive, records
+from bridge.crypto.keyring import Keyring
+from bridge.crypto.keystore import Keystore
+from bridge.errors import ContentCorrupt
+from bridge.index.record_source import SqlRecordSource
+from bridge.model import SealedRecord
+
+TAG_SIZE = 16
+
+
+def ledger_home(settings: Settings) -> Path:
+    """Where the ledger's database, tiles and checkpoint lie."""
+    return settings.home / "ledger"
+
+
+def index_path(settings: Settings) -> Path:
+    """The index's database file."""
+    return settings.home / "index.db"
+
+
+def origin_of(settings: Settings, keystore: Keystore) -> str:
+    """The log's name in its checkpoints (C2SP tlog-checkpoint origin)."""
+    return settings.ledger.origin or f"cairn/{keystore.node_id.hex()}"
+
+
+def actor_tags(keystore: Keystore) -> Callable[[str, str], bytes]:
+    """(what, text) -> 16-byte tag: HMAC-SHA256 under the node's actor key, so that a name cannot be guessed from it."""
+
+    def tag(what: str, text: str) -> bytes:
+        return hmac.digest(keystore.actor_tag_key, f"{what}\0{text}".encode(), hashlib.sha256)[:TAG_SIZE]
+
+    return tag
+
+
+def opener(keys: Keyring, keystore: Keystore) -> Callable[[str | None, SealedRecord], bytes | None]:
+    """(study, sealed record) -> the record's bytes; None when no key of the study is held. Raises ContentCorrupt."""
+    node_key = derive.node_record_key(keystore.audit_key)
+
+    def open_(study: str | None, record: SealedRecord) -> bytes | None:
+        if study is None:
+            return records.open_record(node_key, record)
+        failed: ContentCorrupt | None = None
+        for key in keys.held(study):
+            try:
+                return records.open_record(derive.record_key(key), record)
+            except ContentCorrupt as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return None
+
+    return open_
+
+
+def record_source(settings: Settings, keys: Keyring, keystore: Keystore) -> SqlRecordSource:
+    """The ledger's view of the index, with the records opened; to be closed by who asks."""
+    return SqlRecordSource(index_path(settings), actor_tags(keystore), opener(keys, keystore))

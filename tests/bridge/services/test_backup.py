@@ -1,0 +1,77 @@
+"""Backup while running, restore, and the index made again from packs and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bridge.config import Content, Settings
+from bridge.crypto.keystore import open_keystore
+from bridge.errors import ConfigError, NotFound
+from bridge.node import Node
+from bridge.services.backup import backup, restore
+from bridge.services.fsck import fsck
+from bridge.services.rebuild_index import rebuild_index, set_aside
+from tests.bridge.services.conftest import instance, part10
+from tests.bridge.services.test_store import read, store
+
+
+def quiet(_: str) -> None:
+    return None
+
+
+def test_a_node_comes_back_from_a_backup_made_while_it_ran(node: Node, home: Path, tmp_path: Path) -> None:
+    kept, file = store(node, part10(instance())), part10(instance())
+    second = store(node, file)
+    backup(home, tmp_path / "backup", quiet)
+    later = store(node, part10(instance()))
+    restore(tmp_path / "backup", tmp_path / "other", quiet)
+    other = Node(
+        Settings(home=tmp_path / "other", content=Content(reserve_bytes=0)),
+        open_keystore(tmp_path / "other"),
+        "command",
+    )
+    try:
+        assert other.retrieve.locate(*kept.key)
+        assert read(other, other.retrieve.locate(*second.key)[0]) == file
+        with pytest.raises(NotFound):
+            other.retrieve.locate(*later.key)
+        assert fsck(other, quiet) == []
+        assert store(other, part10(instance())).key
+    finally:
+        other.close()
+
+
+def test_a_second_backup_into_the_same_folder_copies_only_what_is_new(node: Node, home: Path, tmp_path: Path) -> None:
+    store(node, part10(instance(rows=256)))
+    first = backup(home, tmp_path / "backup", quiet)["pack_bytes"]
+    assert backup(home, tmp_path / "backup", quiet)["pack_bytes"] == 0
+    store(node, part10(instance()))
+    assert 0 < backup(home, tmp_path / "backup", quiet)["pack_bytes"] < first
+
+
+def test_restore_refuses_a_home_that_is_not_empty_and_a_backup_that_is_not_finished(
+    node: Node, home: Path, tmp_path: Path
+) -> None:
+    backup(home, tmp_path / "backup", quiet)
+    with pytest.raises(ConfigError, match="not empty"):
+        restore(tmp_path / "backup", home, quiet)
+    (tmp_path / "backup" / "backup.json").unlink()
+    with pytest.raises(ConfigError, match="no finished backup"):
+        restore(tmp_path / "backup", tmp_path / "other", quiet)
+
+
+def test_the_index_is_made_again_from_packs_and_keys(open_node: Callable[[], Node], home: Path) -> None:
+    first = open_node()
+    files = [part10(instance(frames=2)) for _ in range(3)]
+    keys = [store(first, file).key for file in files]
+    before = [json for key in keys for _, json in first.index.metadata(*key)]
+    first.close()
+    assert set_aside(home) is not None
+    again = open_node()
+    assert rebuild_index(again, quiet)["instances"] == 3
+    assert [json for key in keys for _, json in again.index.metadata(*key)] == before
+    assert [read(again, again.retrieve.locate(*key)[0]) for key in keys] == files
+    assert fsck(again, quiet) == []
