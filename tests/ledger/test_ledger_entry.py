@@ -1,0 +1,176 @@
+"""Entries: the golden envelope, strictness, and two other implementations of COSE and DAG-CBOR."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import dag_cbor
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger import codec, entry
+from ledger.entry import Entry, Who
+from ledger.errors import CodecError, LedgerError, SignatureInvalid
+from ledger.types import ENTRY_TYPES
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+ORIGIN = "node.example/ledger"
+
+#: The example of docs/ledger-format.md.
+GOLDEN = Entry(
+    node=entry.keys.node_id(KEY.public_key()),
+    sequence=0,
+    previous=entry.GENESIS,
+    type="study.store",
+    ledger=entry.ledger_id(ORIGIN, KEY.public_key()),
+    time_us=1_700_000_000_000_000,
+    purpose="TREAT",
+    outcome=0,
+    who=Who(2, bytes.fromhex("a1" * 16), "device", bytes.fromhex("ad" * 16)),
+    study=bytes.fromhex("57" * 16),
+    commitment=bytes.fromhex("c0" * 32),
+    records_root=bytes.fromhex("7e" * 32),
+)
+PAYLOAD_HEX = (
+    "ae616e5056475aa75463474c0285df5dbf2bcab7617058200000000000000000000000000000000000000000000000000000"
+    "00000000000061710061746b73747564792e73746f72656176016261636143626c6748ad9ba56ae67bf894626f6300627075"
+    "65545245415462727258207e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e6274731b00060a"
+    "24181e4000636f626aa161685820c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c063737562"
+    "a1617350575757575757575757575757575757576377686fa4616150adadadadadadadadadadadadadadadad616950a1a1a1"
+    "a1a1a1a1a1a1a1a1a1a1a1a1a1616b02617266646576696365"
+)
+ENVELOPE_HEX = (
+    "844da20127044856475aa75463474ca0590113ae616e5056475aa75463474c0285df5dbf2bcab76170582000000000000000"
+    "0000000000000000000000000000000000000000000000000061710061746b73747564792e73746f72656176016261636143"
+    "626c6748ad9ba56ae67bf894626f630062707565545245415462727258207e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e"
+    "7e7e7e7e7e7e7e7e7e7e7e7e6274731b00060a24181e4000636f626aa161685820c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+    "c0c0c0c0c0c0c0c0c0c0c0c0c0c0c063737562a1617350575757575757575757575757575757576377686fa4616150adadad"
+    "adadadadadadadadadadadadad616950a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1616b0261726664657669636558401c707ff3"
+    "2a3d8d303dacf26156aa67bed0543b97731220ef0e3c42a1813133460536b957c6d16f3a92105768c4f19200cea7a542e2dc"
+    "b8c24ceef700b8e9df08"
+)
+LEAF_HEX = "db309a5c70394adb44ab3b1a5fcb082510bdbf326db66709c278cad7988bb1c7"
+
+
+def test_golden_envelope() -> None:
+    payload = entry.encode(GOLDEN)
+    assert payload.hex() == PAYLOAD_HEX
+    envelope = entry.sign(payload, KEY)
+    assert envelope.hex() == ENVELOPE_HEX
+    assert entry.leaf_hash(envelope).hex() == LEAF_HEX
+    assert entry.open(envelope, KEY.public_key()) == GOLDEN
+
+
+def test_optional_fields_are_absent_and_never_null() -> None:
+    bare = replace(GOLDEN, type="app.start", study=None, commitment=None, who=Who(0, bytes(16)))
+    value: Any = codec.decode(entry.encode(bare))
+    assert "sub" not in value and "obj" not in value and list(value["who"]) == ["i", "k"]
+    assert entry.decode(entry.encode(bare)) == bare
+
+
+def test_every_type_of_the_table_makes_an_entry_with_its_action() -> None:
+    for row in ENTRY_TYPES.values():
+        value: Any = codec.decode(entry.encode(replace(GOLDEN, type=row.name)))
+        assert value["ac"] == row.action
+
+
+def test_pycose_verifies_what_is_signed_here_and_makes_the_same_signature() -> None:
+    with warnings.catch_warnings():
+        # pycose 1.1.0 imports names that its dependencies have deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from pycose.algorithms import EdDSA
+        from pycose.headers import KID, Algorithm
+        from pycose.keys import OKPKey
+        from pycose.messages import Sign1Message
+    public = KEY.public_key().public_bytes_raw()
+    envelope = entry.sign(entry.encode(GOLDEN), KEY)
+    theirs = Sign1Message.from_cose_obj(codec.decode(envelope), allow_unknown_attributes=False)
+    theirs.key = OKPKey(crv="ED25519", x=public, d=bytes(range(32)))
+    assert theirs.verify_signature()
+    made = Sign1Message(phdr={Algorithm: EdDSA, KID: entry.keys.key_id(public)}, payload=entry.encode(GOLDEN))
+    made.key = theirs.key
+    assert made.encode(tag=False) == envelope
+
+
+def test_an_envelope_is_dag_cbor() -> None:
+    envelope = entry.sign(entry.encode(GOLDEN), KEY)
+    assert dag_cbor.encode(dag_cbor.decode(envelope)) == envelope
+
+
+def test_every_flipped_bit_of_an_envelope_is_refused() -> None:
+    envelope = entry.sign(entry.encode(GOLDEN), KEY)
+    for at in range(len(envelope)):
+        damaged = bytearray(envelope)
+        damaged[at] ^= 1 << at % 8
+        with pytest.raises(LedgerError):
+            entry.open(bytes(damaged), KEY.public_key())
+
+
+def test_another_key_is_refused() -> None:
+    envelope = entry.sign(entry.encode(GOLDEN), KEY)
+    with pytest.raises(SignatureInvalid):
+        entry.open(envelope, Ed25519PrivateKey.generate().public_key())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"node": bytes(15)},
+        {"sequence": -1},
+        {"sequence": 2**63},
+        {"sequence": True},
+        {"previous": bytes(31)},
+        {"type": "study.view"},
+        {"ledger": bytes(9)},
+        {"time_us": 1.5},
+        {"purpose": "x" * 65},
+        {"outcome": 1},
+        {"who": Who(4, bytes(16))},
+        {"who": Who(0, bytes(15))},
+        {"who": Who(0, bytes(16), "", bytes(15))},
+        {"study": bytes(15)},
+        {"commitment": b""},
+        {"records_root": bytes(33)},
+        {"version": 2},
+    ],
+)
+def test_fields_out_of_range_are_not_encoded(change: dict[str, Any]) -> None:
+    with pytest.raises(CodecError):
+        entry.encode(replace(GOLDEN, **change))
+
+
+def test_payloads_with_other_fields_are_not_decoded() -> None:
+    value: Any = codec.decode(entry.encode(GOLDEN))
+    wrong: list[Any] = [
+        {**value, "x": 0},
+        {**value, "ac": "R"},
+        {**value, "sub": {}},
+        {**value, "sub": {"s": None}},
+        {**value, "obj": {"h": bytes(32), "n": 3}},
+        {**value, "who": {**value["who"], "r": ""}},
+        {**value, "who": []},
+        {key: item for key, item in value.items() if key != "rr"},
+        [value],
+        {},
+    ]
+    for payload in wrong:
+        with pytest.raises(CodecError):
+            entry.decode(codec.encode(payload))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [],
+        {},
+        [b"", {}, b""],
+        [b"", {"a": 1}, b"", bytes(64)],
+        [b"", {}, b"", bytes(63)],
+        [b"", [], b"", bytes(64)],
+    ],
+)
+def test_other_shapes_are_no_envelope(shape: object) -> None:
+    with pytest.raises(CodecError):
+        entry.unwrap(codec.encode(shape))

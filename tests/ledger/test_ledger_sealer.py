@@ -1,0 +1,251 @@
+"""Sealing: each closed batch once, in order, through faults and kill -9 at every durable step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ledger_source import EPOCH, KEY, ORIGIN, Source, octets
+
+from ledger import checkpoint, entry
+from ledger.audit import audit
+from ledger.engine import Sealed
+from ledger.engine.solo import DATABASE, SoloEngine
+from ledger.errors import ChainBroken, CodecError, SignatureInvalid
+from ledger.sealer import Sealer
+from ledger.source import Cursor
+from ledger.store import Filters, LedgerStore
+
+
+def seal(home: Path, source: Source, limit: int = 256) -> int:
+    """Seal everything closed so far; how many entries were made."""
+    engine = SoloEngine(home, KEY, ORIGIN)
+    try:
+        sealer = Sealer(source, engine, KEY, limit)
+        made = 0
+        while engine.position().cursor.id < len(source.batches) or engine.position().cursor.epoch != source.epoch():
+            made += sealer.step()
+        return made
+    finally:
+        engine.close()
+
+
+def envelopes(home: Path) -> list[bytes]:
+    store = LedgerStore(home / DATABASE, readonly=True)
+    try:
+        return [stored.envelope for stored in store.all_entries()]
+    finally:
+        store.close()
+
+
+def test_batches_become_a_chain_of_entries_under_a_signed_checkpoint(tmp_path: Path) -> None:
+    source = Source()
+    for _ in range(5):
+        source.close()
+    assert seal(tmp_path, source, limit=2) == 5
+    previous = entry.GENESIS
+    for sequence, (envelope, batch) in enumerate(zip(envelopes(tmp_path), source.batches, strict=True)):
+        said = entry.open(envelope, KEY.public_key())
+        assert (said.sequence, said.previous, said.records_root) == (sequence, previous, batch.records_root)
+        assert (said.type, said.time_us, said.study, said.commitment) == (
+            batch.type,
+            batch.time_us,
+            batch.study_tag,
+            batch.commitment,
+        )
+        previous = entry.envelope_hash(envelope)
+    note = (tmp_path / "checkpoint").read_text()
+    assert checkpoint.verify(note, ORIGIN, KEY.public_key()).size == 5
+    assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_sealing_goes_on_after_a_restart_and_makes_nothing_twice(tmp_path: Path) -> None:
+    source = Source()
+    source.close()
+    assert seal(tmp_path, source) == 1
+    assert seal(tmp_path, source) == 0
+    source.close()
+    assert seal(tmp_path, source) == 1
+    assert len(envelopes(tmp_path)) == 2
+
+
+def test_an_empty_ledger_has_a_checkpoint_and_verifies(tmp_path: Path) -> None:
+    assert seal(tmp_path, Source(epoch=b"")) == 0
+    assert checkpoint.verify((tmp_path / "checkpoint").read_text(), ORIGIN, KEY.public_key()).size == 0
+    assert audit(tmp_path, KEY.public_key(), ORIGIN) == []
+
+
+def test_a_batch_without_records_moves_the_cursor_and_makes_no_entry(tmp_path: Path) -> None:
+    source = Source()
+    source.close(records=0)
+    source.close()
+    assert seal(tmp_path, source) == 1
+    assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_under_a_new_epoch_what_was_sealed_before_is_not_sealed_again(tmp_path: Path) -> None:
+    source = Source()
+    for _ in range(3):
+        source.close()
+    seal(tmp_path, source)
+    restored = Source()
+    restored.batches, restored.leaves = list(source.batches), dict(source.leaves)
+    restored.known_epoch = octets("another epoch")
+    restored.close()
+    assert seal(tmp_path, restored, limit=2) == 1
+    assert len(envelopes(tmp_path)) == 4
+    assert audit(tmp_path, KEY.public_key(), ORIGIN, restored) == []
+
+
+def test_a_source_out_of_order_is_refused(tmp_path: Path) -> None:
+    source = Source()
+    source.close()
+    source.close()
+    source.batches.reverse()
+    engine = SoloEngine(tmp_path, KEY, ORIGIN)
+    with pytest.raises(ChainBroken):
+        Sealer(source, engine, KEY).step()
+    engine.close()
+
+
+def test_a_batch_that_cannot_be_an_entry_stops_the_sealer_and_leaves_nothing(tmp_path: Path) -> None:
+    source = Source()
+    source.close()
+    source.change(1, actor_tag=b"short")
+    engine = SoloEngine(tmp_path, KEY, ORIGIN)
+    with pytest.raises(CodecError):
+        Sealer(source, engine, KEY).step()
+    assert engine.position().sequence == 0
+    engine.close()
+
+
+def test_the_engine_refuses_entries_that_do_not_continue_the_chain(tmp_path: Path) -> None:
+    source = Source()
+    batch = source.close()
+    engine = SoloEngine(tmp_path, KEY, ORIGIN)
+    said = entry.Entry(
+        engine.position().node,
+        1,
+        entry.GENESIS,
+        batch.type,
+        engine.ledger_id,
+        0,
+        "TREAT",
+        0,
+        entry.Who(0, bytes(16)),
+        None,
+        None,
+        batch.records_root,
+    )
+    envelope = entry.sign(entry.encode(said), KEY)
+    with pytest.raises(ChainBroken):
+        engine.append([Sealed(envelope, said, Cursor(EPOCH, 1), 2)], Cursor(EPOCH, 1))
+    assert engine.position().cursor == Cursor(b"", 0)
+    engine.close()
+
+
+def test_another_key_cannot_continue_a_ledger(tmp_path: Path) -> None:
+    seal(tmp_path, Source(epoch=b""))
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    with pytest.raises(SignatureInvalid):
+        SoloEngine(tmp_path, Ed25519PrivateKey.generate(), ORIGIN)
+
+
+def test_the_loop_seals_when_woken_and_ends_when_told(tmp_path: Path) -> None:
+    source = Source()
+    engine = SoloEngine(tmp_path, KEY, ORIGIN)
+    stop, wake = threading.Event(), threading.Event()
+    settled = threading.Event()
+    settle = engine.settle
+    engine.settle = lambda: (settle(), settled.set())  # type: ignore[method-assign,assignment,return-value]
+    loop = threading.Thread(target=Sealer(source, engine, KEY).run, args=(stop, wake))
+    loop.start()
+    assert settled.wait(20)
+    settled.clear()
+    source.close()
+    wake.set()
+    assert settled.wait(20)
+    stop.set()
+    wake.set()
+    loop.join(20)
+    assert not loop.is_alive()
+    assert len(envelopes(tmp_path)) == 1
+    engine.close()
+
+
+def crash_at(event: int, work: Callable[[], object]) -> bool:
+    """Run work in a child that is killed (SIGKILL) at its n-th durable step; whether it came to its end before."""
+    child = os.fork()
+    if child == 0:
+        left = event
+
+        def dying(real: Callable[..., object]) -> Callable[..., object]:
+            def step(*args: object, **named: object) -> object:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **named)
+
+            return step
+
+        os.fsync, os.fdatasync = dying(os.fsync), dying(os.fdatasync)  # type: ignore[assignment]
+        Path.replace = dying(Path.replace)  # type: ignore[method-assign,assignment]
+        LedgerStore.commit = dying(LedgerStore.commit)  # type: ignore[method-assign,assignment]
+        LedgerStore.settle = dying(LedgerStore.settle)  # type: ignore[method-assign,assignment]
+        work()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFEXITED(status) or os.WTERMSIG(status) == signal.SIGKILL
+    return os.WIFEXITED(status)
+
+
+def test_kill_9_at_every_durable_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    source = Source()
+    for _ in range(7):
+        source.close(records=1)
+    whole = tmp_path / "whole"
+    seal(whole, source, limit=3)
+    event, finished = 0, False
+    while not finished:
+        event += 1
+        home = tmp_path / str(event)
+        finished = crash_at(event, lambda: seal(home, source, limit=3))  # noqa: B023
+        if (home / "checkpoint").exists():
+            assert audit(home, KEY.public_key(), ORIGIN) == [], event
+        seal(home, source, limit=3)
+        assert envelopes(home) == envelopes(whole)
+        assert audit(home, KEY.public_key(), ORIGIN, source) == [], event
+        assert not list(home.rglob("*.tmp"))
+    assert event > 30
+
+
+def test_entries_are_listed_by_filter_in_pages_both_ways(tmp_path: Path) -> None:
+    source = Source()
+    for number in range(10):
+        source.close(type="study.access" if number % 2 else "study.store", study=f"study {number % 5}")
+    seal(tmp_path, source)
+    store = LedgerStore(tmp_path / DATABASE, readonly=True)
+    assert store.size() == 10
+    assert [row.idx for row in store.entries(limit=4)] == [0, 1, 2, 3]
+    assert [row.idx for row in store.entries(after=3, limit=4)] == [4, 5, 6, 7]
+    assert [row.idx for row in store.entries(after=3, limit=9, descending=True)] == [2, 1, 0]
+    assert [row.idx for row in store.entries(filters=Filters(type="study.access"))] == [1, 3, 5, 7, 9]
+    assert [row.idx for row in store.entries(filters=Filters(study=octets("study 3")))] == [3, 8]
+    assert [row.idx for row in store.entries(filters=Filters(actor=octets("actor 0")))] == [2, 5, 8]
+    times = Filters(since_us=source.batches[4].time_us, until_us=source.batches[6].time_us)
+    assert [row.idx for row in store.entries(filters=times)] == [4, 5]
+    assert store.entries(filters=Filters(outcome=8)) == []
+    first = store.entry(0)
+    assert first is not None and store.find(leaf=first.leaf) == first
+    assert store.find(root=source.batches[0].records_root) == first
+    assert store.find(leaf=bytes(32)) is None
+    assert store.checkpoint() == (tmp_path / "checkpoint").read_text()
+    assert replace(source.batches[0], records=first.records) == source.batches[0]
+    store.close()
