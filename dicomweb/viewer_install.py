@@ -22,10 +22,19 @@ PACKAGE = "@ohif/app"
 VERSION = "3.13.2"
 INTEGRITY = "sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
 STAMP = ".cairn-viewer"
+PREPARATION = 2  # raised whenever the steps below change, so that an older copy is made again
+PREPARED = f"{PACKAGE} {VERSION} {PREPARATION}"
 PATCHED_SCRIPTS = 8
 PREFIX = "/ohif/"
 _COMPRESSED = frozenset({".js", ".css", ".html", ".json", ".svg", ".wasm"})
-_LEFT_OUT = ("sw.js", "init-service-worker.js", "google.js", "oidc-client.min.js", "silent-refresh.html")
+_LEFT_OUT = (
+    "sw.js",
+    "init-service-worker.js",
+    "google.js",
+    "oidc-client.min.js",
+    "silent-refresh.html",
+    "manifest.json",
+)
 
 
 class ViewerRefused(click.ClickException):
@@ -88,9 +97,11 @@ def patch(root: Path) -> int:
 def _patch_page(page: Path) -> None:
     text = page.read_text("utf-8")
     service_worker = '<script rel="preload" as="script" type="module" src="/init-service-worker.js"></script>'
-    if service_worker not in text or 'PUBLIC_URL="/"' not in text:
+    manifest = '<link rel="manifest" href="/manifest.json">'
+    if service_worker not in text or manifest not in text or 'PUBLIC_URL="/"' not in text:
         raise ViewerRefused("index.html does not look as expected")
     text = text.replace(service_worker, "")  # its precache list names paths of the root
+    text = text.replace(manifest, "")  # fetched without cookies, so it would only be refused
     text = text.replace('src="/', f'src="{PREFIX}').replace('href="/', f'href="{PREFIX}')
     page.write_text(text.replace('PUBLIC_URL="/"', f'PUBLIC_URL="{PREFIX}"'), "utf-8")
 
@@ -116,7 +127,7 @@ def install(destination: Path, tarball: Path) -> None:
         unpack(tarball, root)
         click.echo(f"moved to {PREFIX}: {patch(root)} scripts")
         click.echo(f"compressed: {compress(root)} files")
-        (root / STAMP).write_text(f"{PACKAGE} {VERSION}\n", "ascii")
+        (root / STAMP).write_text(f"{PREPARED}\n", "ascii")
         if destination.exists():
             if not (destination / STAMP).is_file() and any(destination.iterdir()):
                 raise ViewerRefused(f"{destination} holds something else; give an empty or new directory")
@@ -132,7 +143,7 @@ def install(destination: Path, tarball: Path) -> None:
 )
 def main(destination: Path, tarball: Path | None, cache: Path) -> None:
     """Fetch OHIF from the npm registry and prepare it in DESTINATION for the node to serve."""
-    if (destination / STAMP).is_file() and (destination / STAMP).read_text("ascii").split() == [PACKAGE, VERSION]:
+    if (destination / STAMP).is_file() and (destination / STAMP).read_text("ascii").strip() == PREPARED:
         click.echo(f"{destination} holds {PACKAGE} {VERSION} already")
         return
     install(destination, tarball or pack(cache))

@@ -15,7 +15,8 @@ from dicomweb import viewer, viewer_install
 from dicomweb.viewer_install import STAMP, ViewerRefused
 
 PAGE = (
-    '<!doctype html><html><head><link rel="manifest" href="/manifest.json"><script>window.PUBLIC_URL="/"</script>'
+    '<!doctype html><html><head><link rel="manifest" href="/manifest.json">'
+    '<link rel="icon" href="/assets/favicon.ico"><script>window.PUBLIC_URL="/"</script>'
     '<script rel="preload" as="script" src="/app-config.js"></script>'
     '<script rel="preload" as="script" type="module" src="/init-service-worker.js"></script>'
     '<script defer src="/app.bundle.0123456789abcdef.js"></script></head></html>'
@@ -45,7 +46,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: FakeNode) -
 
 def test_a_build_is_moved_below_the_prefix(installed: Path) -> None:
     page = (installed / "index.html").read_text()
-    assert 'href="/ohif/manifest.json"' in page and 'PUBLIC_URL="/ohif/"' in page
+    assert 'href="/ohif/assets/favicon.ico"' in page and "manifest" not in page
+    assert 'PUBLIC_URL="/ohif/"' in page
     assert 'src="/ohif/app.bundle' in page and "service-worker" not in page
     assert "url(/ohif/a.woff2)" in (installed / "app.bundle.css").read_text()
     scripts = list(installed.glob("*.bundle.*.js"))
