@@ -12,7 +12,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -282,7 +282,9 @@ class LedgerStore:
         try:
             yield
         finally:
-            self._connection.execute("COMMIT")
+            # Of a damaged database even this fails; closing ends the transaction as well.
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
 
     def _one(self, sql: str, *values: object) -> Any:
         return self._connection.execute(sql, values).fetchone()
