@@ -159,7 +159,8 @@ def storescu(port: int, title: str, *arguments: str | Path) -> subprocess.Comple
     """Send files or folders by DCMTK; `-v` makes it say the answer to each."""
     return subprocess.run(
         ["storescu", "-v", "-aet", "TESTER", "-aec", title, "127.0.0.1", str(port), *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         check=False,
