@@ -105,6 +105,9 @@ class _Log:
     def check(self, store: LedgerStore) -> None:
         """Structure, rows, the recipe's steps 1 to 7."""
         self.findings += [Finding(DATABASE, line) for line in store.integrity()]
+        digests = PageDigests(digests_path(self._home / DATABASE))
+        if not store.log_size() and digests.state() not in (None, store.state_digest()):
+            self.findings.append(Finding(DATABASE, "the page digests are of another state"))
         if store.schema() != [statement for statement in SCHEMA if statement.startswith("CREATE")]:
             self.findings.append(Finding(DATABASE, "its tables are not those of a ledger"))
         total = store.size()

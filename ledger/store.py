@@ -262,7 +262,7 @@ class LedgerStore:
         if not self.log_size():
             return True
         held = self._refuse_damaged_log()
-        self._digests.update(held.pages, self._state_digest())
+        self._digests.update(held.pages, self.state_digest())
         busy, _, _ = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
         return not busy
 
@@ -289,7 +289,8 @@ class LedgerStore:
     def _one(self, sql: str, *values: object) -> Any:
         return self._connection.execute(sql, values).fetchone()
 
-    def _state_digest(self) -> bytes:
+    def state_digest(self) -> bytes:
+        """SHA-256 of the state row, as the page digests name the state they are of."""
         found = self._one("SELECT size, frontier, epoch, batch FROM state")
         return hashlib.sha256(repr(found).encode()).digest()
 
@@ -322,9 +323,9 @@ class LedgerStore:
             self._check_identity()
             if fresh:
                 self._one("PRAGMA wal_checkpoint(TRUNCATE)")
-            if not self.log_size() and self._digests.state() != self._state_digest():
+            if not self.log_size() and self._digests.state() != self.state_digest():
                 # New, or the log was checkpointed by other hands (a connection not closed in order): digest anew.
-                self._digests.rebuild(self._path, self._state_digest())
+                self._digests.rebuild(self._path, self.state_digest())
             self.settle()
 
     def _create(self) -> None:
