@@ -6,7 +6,7 @@ import struct
 from typing import Final, NamedTuple
 
 from bridge.dicom import limits
-from bridge.dicom.transfer_syntaxes import DEFLATED
+from bridge.dicom.transfer_syntaxes import DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from bridge.dicom.value_representations import LONG_FORM
 from bridge.errors import Unreadable
 
@@ -62,6 +62,22 @@ def read_meta(prefix: bytes | memoryview) -> Meta | None:
     return _meta(values, position)
 
 
+def bare_syntax(prefix: bytes | memoryview) -> str | None:
+    """The transfer syntax that a data set without preamble and meta seems to be in; None when it seems to be none.
+
+    Old archives hold such files. One is recognised by a first element of group 0008 up to SOP Instance UID, as every
+    composite instance has; Explicit VR when a VR follows the tag, else Implicit VR, Little Endian both.
+    """
+    if len(prefix) < 8:
+        return None
+    group, element, length = struct.unpack_from("<HHI", prefix)
+    if group != 0x0008 or element > 0x0018:
+        return None
+    if bytes(prefix[4:6]) in _SHORT:
+        return EXPLICIT_LITTLE
+    return IMPLICIT_LITTLE if length <= 1024 else None
+
+
 def _element(data: bytes, position: int) -> tuple[int, bytes, int] | None:
     """Element number, value and end of the group 2 element at a position; None when it is not all there."""
     if len(data) - position < 12:
@@ -90,6 +106,7 @@ def _cut(data: bytes, element: int, start: int, length: int) -> tuple[int, bytes
 
 
 _LONG: Final = frozenset(vr.encode() for vr in LONG_FORM)
+_SHORT: Final = frozenset((b"CS", b"UI", b"DA", b"TM", b"DT", b"UL", b"SH", b"LO"))
 
 
 def _meta(values: dict[int, bytes], data_set: int) -> Meta:

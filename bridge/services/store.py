@@ -144,6 +144,7 @@ class Incoming:
         self._size = 0
         self._meta: part10.Meta | None = None
         self._reader: InstanceReader | None = None
+        self._bare = False
         self._digest = blake3()
         self._tag = os.urandom(16)
         self._key: StudyKey | None = None
@@ -181,7 +182,7 @@ class Incoming:
             return
         prefix = chunk if len(self._held) == 1 else b"".join(self._held)
         self._held = [prefix]
-        self._meta = part10.read_meta(prefix)
+        self._meta = self._read_meta(prefix)
         if self._meta is None:
             return
         syntax = self._meta.transfer_syntax
@@ -190,6 +191,17 @@ class Incoming:
         self._reader = InstanceReader(syntax)
         self._digest.update(syntax.encode("ascii") + b"\0")
         self._feed(self._reader, memoryview(prefix)[self._meta.data_set :])
+
+    def _read_meta(self, prefix: bytes) -> part10.Meta | None:
+        """The file meta; for a data set that came as a file without it, what its first bytes tell."""
+        try:
+            return part10.read_meta(prefix)
+        except Unreadable:
+            syntax = part10.bare_syntax(prefix)
+            if syntax is None:
+                raise
+            self._bare = True
+            return part10.Meta("", "", syntax, 0)
 
     def _feed(self, reader: InstanceReader, data: memoryview) -> None:
         known = reader.identity is not None
@@ -230,6 +242,10 @@ class Incoming:
             self._store.hash_name,
         )
         held, self._held = self._held, []
+        if self._bare and self._meta is not None:
+            made = part10.make_meta(self.sop_class or "", key.sop, self._meta.transfer_syntax, self._source)
+            self._meta = self._meta._replace(data_set=len(made))
+            held.insert(0, made)
         for chunk in held:
             self._writer.write(chunk)
 

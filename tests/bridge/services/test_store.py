@@ -152,3 +152,16 @@ def test_a_full_disk_refuses_and_what_was_acknowledged_stays(node: Node, monkeyp
 def test_garbage_is_unreadable(node: Node) -> None:
     with pytest.raises(Unreadable):
         store(node, b"GET / HTTP/1.1\r\n\r\n" * 100)
+
+
+@pytest.mark.parametrize("piece", [5, 1 << 20])
+def test_a_file_that_is_a_bare_data_set_is_taken_with_meta_made_in_front(node: Node, piece: int) -> None:
+    data_set = instance()
+    file = part10(data_set)
+    body = file[file.index(b"\x08\x00\x16\x00UI") :]
+    receipt = store(node, body, piece=piece)
+    (stored,) = node.retrieve.locate(*receipt.key)
+    again = read(node, stored)
+    assert again[stored.data_set :] == body
+    assert again[128:132] == b"DICM"
+    assert store(node, file).outcome is Outcome.AGAIN
