@@ -12,7 +12,6 @@ from typing import Final
 
 import cbor2
 
-from bridge.crypto.sealing import HEADER_SIZE
 from bridge.errors import ContentCorrupt
 
 __all__ = ["MAX_ENCODED", "MAX_JSON", "SealedMetadata", "decode", "encode"]
@@ -23,6 +22,7 @@ _VERSION: Final = 1
 _MAX_UID: Final = 64  # PS3.5 section 9.1
 _MAX_SOURCE: Final = 1024
 _DIGEST_SIZE: Final = 32
+_HEADER_SIZE: Final = 40  # bridge.crypto.sealing.HEADER_SIZE
 _MAX_NUMBER: Final = (1 << 63) - 1
 
 
@@ -108,7 +108,7 @@ def _fault(fields: dict[str, object]) -> str | None:
         number = fields[name]
         if type(number) is not int or not 0 <= number <= _MAX_NUMBER:
             return f"{name} is not a number of at most 63 bits"
-    if _size(fields["digest"]) != _DIGEST_SIZE or _size(fields["header"]) != HEADER_SIZE:
+    if _size(fields["digest"]) != _DIGEST_SIZE or _size(fields["header"]) != _HEADER_SIZE:
         return "digest has 32 bytes and header 40"
     return None
 
