@@ -61,15 +61,18 @@ class PixelData(NamedTuple):
 class Item:
     """A sequence item, or the data set itself, while it is read."""
 
-    __slots__ = ("attributes", "context", "depth", "encoding", "end", "last", "path", "sorted")
+    __slots__ = ("attributes", "context", "depth", "encoding", "end", "last", "parent", "path", "sorted")
 
-    def __init__(self, encoding: Encoding, context: Context, end: int, path: str, depth: int) -> None:
+    def __init__(
+        self, encoding: Encoding, context: Context, end: int, path: str = "", parent: Item | None = None
+    ) -> None:
         self.attributes: dict[str, Attribute] = {}
         self.encoding = encoding
         self.context = context
         self.end = end
         self.path = path
-        self.depth = depth
+        self.parent = parent
+        self.depth: int = parent.depth + 1 if parent else 0
         self.last = -1
         self.sorted = True
 
@@ -93,7 +96,7 @@ class DataSetReader:
         self.extended_offsets = b""
         order = ">" if syntax.big_endian else "<"
         self._syntax = syntax
-        self._root = Item(Encoding(order, syntax.explicit), Context(order, self.warnings), _ENDLESS, "", 0)
+        self._root = Item(Encoding(order, syntax.explicit), Context(order, self.warnings), _ENDLESS)
         self._window = Window()
         self._between = True
         self._elements_left = limits.ELEMENTS
@@ -293,7 +296,7 @@ class DataSetReader:
         if known is not None and known != "UN":
             return known, size, length
         vr = self._resolved(item, vr_of(tag))
-        if known is None or vr == "UN" or length == _UNDEFINED or tag & 0x10000:
+        if known is None or vr == "UN" or length == _UNDEFINED:
             return "UN", size, length
         # PS3.5 6.2.2 note 2: a UN of a tag that is known may be taken for what it is
         return (vr if vr == "SQ" or length <= 0xFFFF else "UN"), size, length
@@ -303,8 +306,11 @@ class DataSetReader:
         if "/" not in vr:
             return vr
         if vr == "US/SS":
-            representation = item.attributes.get("00280103") or self.attributes.get("00280103") or {}
-            return "SS" if representation.get("Value") == [1] else "US"
+            holder: Item | None = item
+            while holder is not None and "00280103" not in holder.attributes:
+                holder = holder.parent
+            signed = holder is not None and holder.attributes["00280103"].get("Value") == [1]
+            return "SS" if signed else "US"
         if vr == "US/OW":
             descriptor = item.attributes.get("00283002", {}).get("Value") or [0]
             return "US" if descriptor[0] == 1 else "OW"
@@ -390,9 +396,9 @@ class DataSetReader:
             own_end = self._window.offset + length
             if own_end > end:
                 self.warnings.add("an item longer than its sequence")
-            end = own_end
+            end = min(end, own_end)
         context = Context(encoding.order, self.warnings, parent.context.charset)
-        return Item(encoding, context, end, path, parent.depth + 1)
+        return Item(encoding, context, end, path, parent)
 
     def _item(self, item: Item, unknown: bool) -> Steps:
         if unknown and self._window.offset < item.end:
@@ -414,7 +420,7 @@ class DataSetReader:
         if length == _UNDEFINED:
             if self._syntax.encapsulated is False:
                 self.warnings.add("encapsulated pixel data in a transfer syntax that has none")
-            fragments = yield from self._encapsulated(item, tag, "OB" if vr == "UN" else vr, size)
+            fragments = yield from self._encapsulated(item, tag, "OB", size)
             value = self.bulk[f"{tag:08X}"]
             self.pixel_data = PixelData(tag, value.vr, offset, value.length, fragments)
         else:

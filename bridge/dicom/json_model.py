@@ -82,7 +82,7 @@ def _names(raw: bytes, context: Context) -> Values:
 
 
 def _name(text: str) -> dict[str, str] | None:
-    parts = [part.rstrip(" \0") for part in text.split("=", 2)]
+    parts = [part.rstrip(" \0") for part in text.split("=")]
     return {group: part for group, part in zip(_GROUPS, parts, strict=False) if part} or None
 
 

@@ -7,17 +7,16 @@ from typing import Final
 _OTHERWISE: Final = frozenset(
     "1.2.840.10008." + arc
     for arc in (
-        *("1.1", "1.3.10", "1.9", "1.20.1", "1.20.2", "1.40", "1.42"),  # echo, DICOMDIR, notification, commitment, logs
         *("4.2", "5.1.4.33", "5.1.4.41", "5.1.4.42"),  # storage service class, availability, product, substance queries
         *("5.1.4.1.1.200.4", "5.1.4.1.1.200.5", "5.1.4.1.1.200.6"),  # protocol approval query and retrieve
-        *("5.1.4.1.1.201.2", "5.1.4.1.1.201.3", "5.1.4.1.1.201.4", "5.1.4.1.1.201.5", "5.1.4.1.1.201.6"),  # inventory
+        *("5.1.4.1.1.201.1.1", *(f"5.1.4.1.1.201.{n}" for n in range(2, 7))),  # inventory
         *("5.1.4.31", "5.1.4.32", "5.1.4.34.2", "5.1.4.34.3", "5.1.4.34.4", "5.1.4.34.6", "5.1.4.34.8", "5.1.4.34.9"),
         *(f"5.1.4.{model}.{n}" for model in (38, 39, 43, 44, 45) for n in (2, 3, 4)),  # non-patient query and retrieve
     )
 )
 
 _OTHERWISE_BELOW: Final = (
-    "1.2.840.10008.1.2.",  # transfer syntaxes
+    "1.2.840.10008.1.",  # verification, transfer syntaxes, DICOMDIR, palettes, commitment, logs
     "1.2.840.10008.3.1.2.",  # detached management, performed procedure steps
     "1.2.840.10008.5.1.1.",  # print, media creation, display
     "1.2.840.10008.5.1.4.1.2.",  # query and retrieve

@@ -1,4 +1,4 @@
-"""Writes bridge/dicom/dictionary.txt from pydicom's edition of PS3.6: `python tests/bridge/dicom/generate_dictionary.py`.
+"""Run as a script, writes bridge/dicom/dictionary.txt from pydicom's edition of PS3.6.
 
 One line per data element in ascending order: tag (x where any hexadecimal digit may stand), VR with its choices
 joined by "/", keyword ("-" for none).
