@@ -28,7 +28,7 @@ def test_the_example_is_what_the_code_makes() -> None:
 
 
 def test_the_table_of_types_is_that_of_the_code() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| `") and line.count("|") == 6]
+    rows = [line for line in PAGE.splitlines() if line.startswith("| `") and ("| yes |" in line or "| no |" in line)]
     assert rows == [
         f"| `{row.name}` | {row.action} | {'yes' if row.study else 'no'} | {row.event} | {row.meaning} |"
         for row in ENTRY_TYPES.values()
