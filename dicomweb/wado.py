@@ -12,7 +12,7 @@ from dicomweb.exchange import Exchange
 from dicomweb.frames import instance_url
 from dicomweb.media_types import DICOM, DICOM_JSON, JSON, Offer
 from dicomweb.node import Viewing
-from dicomweb.responses import digest_of, is_fresh, not_modified, respond, validators
+from dicomweb.responses import compressed, digest_of, is_fresh, not_modified, respond, takes_gzip, validators
 
 _BULK_DATA_URI = b'"BulkDataURI":"bulkdata/'
 
@@ -80,12 +80,18 @@ def retrieve_metadata(exchange: Exchange) -> Response:
     located = _locate(exchange)
     study = exchange.path["study"]
     viewing = exchange.view(study)
-    tag = digest_of(exchange.root, str(offer), exchange.node.version, *(instance.digest for instance in located))
+    gzip = takes_gzip(exchange)
+    representation = (exchange.root, str(offer), exchange.node.version, "gzip" if gzip else "identity")
+    tag = digest_of(*representation, *(instance.digest for instance in located))
     if is_fresh(exchange, tag):
         return not_modified(tag)
     series, instance = exchange.path.get("series"), exchange.path.get("instance")
     objects = exchange.node.retrieve.metadata(viewing, study, series, instance)
-    return respond(exchange, json_array(objects, exchange.root), validators(tag), offer.media_type, None)
+    body = json_array(objects, exchange.root)
+    if gzip:
+        headers = {**validators(tag), "content-encoding": "gzip"}
+        return respond(exchange, compressed(body), headers, offer.media_type, None)
+    return respond(exchange, body, validators(tag), offer.media_type, None)
 
 
 def json_array(objects: Iterator[tuple[InstanceKey, bytes]], root: str) -> Iterator[bytes]:

@@ -22,7 +22,8 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from bridge.access.tokens import Tokens
 from bridge.config import Settings
 from bridge.crypto.keystore import open_keystore
-from bridge.model import Role
+from bridge.errors import ContentCorrupt
+from bridge.model import Role, StoredInstance
 from bridge.node import Node
 from dicomweb.app import create_app
 
@@ -187,3 +188,20 @@ def test_a_truncated_upload_stores_nothing(served: Served) -> None:
     }
     assert httpx.post(f"{served.url}/dicom-web/studies", content=body, headers=headers).status_code == 400
     assert served.client().search_for_studies(search_filters={"StudyInstanceUID": f"{ROOT}.6"}) == []
+
+
+def test_damage_found_after_the_first_piece_ends_the_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = image(f"{ROOT}.7", 1, frames=4000)
+    served.client().store_instances([sent])
+
+    def breaking(viewing: object, instance: StoredInstance) -> Iterator[bytes]:
+        yield b"x" * 300_000
+        raise ContentCorrupt("a block is not what its CID says")
+
+    monkeypatch.setattr(served.node.retrieve, "part10", breaking)
+    url = f"{served.url}/dicom-web/studies/{sent.StudyInstanceUID}"
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(url, headers={"Authorization": f"Bearer {served.token}"})
+    assert any(record.name == "dicomweb" and "content-corrupt" in record.getMessage() for record in caplog.records)

@@ -243,3 +243,17 @@ def test_purpose_of_use_goes_into_the_record(node: FakeNode, client: Client) -> 
     assert node.log == [("view", "admin", STUDY, "ETREAT", "cardiac arrest")]
     for headers in ({"cairn-purpose": "ETREAT"}, {"cairn-purpose": "a b"}, {"cairn-purpose": ""}):
         assert client.get(ONE, headers=headers).status_code == 400
+
+
+def test_rfc_9110_12_5_3_metadata_is_compressed_for_those_who_take_it(node: FakeNode, client: Client) -> None:
+    for n in range(200):
+        node.add(f"1.{n}")
+    plain = client.get(SERIES_URL + "/metadata")
+    packed = client.get(SERIES_URL + "/metadata", headers={"accept-encoding": "br, gzip"})
+    assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers
+    assert packed.num_bytes_downloaded * 5 < plain.num_bytes_downloaded
+    assert packed.json() == plain.json()
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert "Accept-Encoding" in plain.headers["vary"]
+    refused = client.get(SERIES_URL + "/metadata", headers={"accept-encoding": "gzip;q=0, identity"})
+    assert "content-encoding" not in refused.headers
