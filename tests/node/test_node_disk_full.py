@@ -28,7 +28,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_answered_as_such_and_loses_nothing(small_disk: Path) -> None:
-    node = RunningNode(small_disk / "home")
+    node = RunningNode(small_disk / "home", CAIRN_CONTENT__RESERVE_BYTES=str(1 << 20))
     node.log = small_disk.parent / "node.log"
     large = [sent for sent in sendable([PYDICOM]) if sent.file.stat().st_size > 100_000]
     done: list[Sent] = []

@@ -73,7 +73,7 @@ def test_a_folder_sent_by_dcmtk_comes_back_as_it_went_over_the_network(
         ("SC_rgb_jpeg_gdcm.dcm", "-xs"),
         ("examples_jpeg2k.dcm", "-xv"),
         ("693_J2KI.dcm", "-xw"),
-        ("SC_rgb_rle_2frame.dcm", "-xr"),
+        ("MR_small_RLE.dcm", "-xr"),
         ("ExplVR_BigEnd.dcm", "-xb"),
         ("image_dfl.dcm", "-xd"),
         ("rtplan.dcm", "-xi"),
