@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
 
-from bridge.dicom.attributes import BY_KEYWORD, Level
+from bridge.dicom.attributes import BY_KEYWORD, Attribute, Level
 from bridge.index import schema as s
 from bridge.index.returned import AVAILABILITY, CHARACTER_SET, Returning
 
@@ -73,11 +73,12 @@ class Related:
             if modality:
                 modalities[study].add(modality)
         for study, (series, instances) in counts.items():
-            values = {
-                _MODALITIES: {"vr": "CS", "Value": sorted(modalities[study])} if modalities[study] else {"vr": "CS"},
+            values: dict[Attribute, dict[str, object]] = {
                 _STUDY_SERIES: {"vr": "IS", "Value": [series]},
                 _STUDY_INSTANCES: {"vr": "IS", "Value": [instances]},
             }
+            if modalities[study]:  # none at all is left out: OHIF's study list fails on this one without a value
+                values[_MODALITIES] = {"vr": "CS", "Value": sorted(modalities[study])}
             self._by_study[study].update((a.tag, value) for a, value in values.items() if returning.wants(a))
 
     def _classes(self, connection: Connection, studies: Sequence[int]) -> None:
