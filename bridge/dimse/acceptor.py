@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pynetdicom import _config as pynetdicom_config
 from pynetdicom.ae import ApplicationEntity
 
+from bridge.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from bridge.dicom.storage_classes import is_storable
 from bridge.dimse import negotiation
 from bridge.dimse.association import AcceptedAssociation
@@ -27,9 +28,6 @@ from bridge.errors import AccessError
 from bridge.model import Actor
 
 log = logging.getLogger(__name__)
-
-IMPLEMENTATION_CLASS_UID = "2.25.228870093829612453318366104178403158273"
-IMPLEMENTATION_VERSION_NAME = "CAIRN"
 
 Authorise = Callable[[str, str], Actor]
 """(calling AE title, address) -> who that is. Raises Unauthenticated or Forbidden."""

@@ -110,7 +110,10 @@ class AcceptedAssociation(Association):
             self.requestor.primitive = primitive
             rejection = self._negotiate(primitive)
             if rejection is not None:
-                how = f"rejected {rejection.result}/{rejection.source}/{rejection.reason}: {rejection.why}"
+                how = (
+                    f"rejected {rejection.result}/{rejection.source}/{rejection.reason}: {rejection.why} "
+                    f"(called {primitive.called_ae_title!r}, calling {primitive.calling_ae_title!r})"
+                )
                 self.acse.send_reject(rejection.result, rejection.source, rejection.reason)
                 self.is_rejected = True
                 return

@@ -33,9 +33,11 @@ def describe(folder: Path) -> list[str]:
     )
     small, large = sync_milliseconds(folder, 4096), sync_milliseconds(folder, 512 * 1024)
     version = subprocess.run(["storescu", "--version"], capture_output=True, text=True, check=True).stdout
+    load = os.getloadavg()[0]
     return [
         f"{model}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB memory",
-        f"{platform.system()} {platform.release()}",
+        f"{platform.system()} {platform.release()}; load average when it began: {load:.1f}"
+        + (" (the machine was not quiet: repeat before you believe it)" if load > 1 else ""),
         f"{kind}; appending and fdatasync: 4 KiB {small:.2f} ms, 512 KiB {large:.2f} ms (medians of 50)",
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}; sender: DCMTK {version.split()[2]}",
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,28 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
 
 
-def associate(acceptor: Acceptor, *contexts: tuple[str, list[str]], calling: str = "SCU", called: str = "CAIRN") -> Any:
-    entity = AE(calling)
-    host, port = acceptor.address
-    proposed = [build_context(uid, [UID(s) for s in syntaxes]) for uid, syntaxes in contexts]
-    return entity.associate(host, port, contexts=proposed, ae_title=called)
+Associate = Callable[..., Any]
+
+
+@pytest.fixture
+def associate() -> Iterator[Associate]:
+    """Associate as pynetdicom's SCU; its sockets are closed at the end, which it forgets when the peer closes first."""
+    sockets: list[socket.socket] = []
+
+    def request(
+        acceptor: Acceptor, *contexts: tuple[str, list[str]], calling: str = "SCU", called: str = "CAIRN"
+    ) -> Any:
+        entity = AE(calling)
+        host, port = acceptor.address
+        proposed = [build_context(uid, [UID(s) for s in syntaxes]) for uid, syntaxes in contexts]
+        association = entity.associate(host, port, contexts=proposed, ae_title=called)
+        if association.dul.socket.socket is not None:
+            sockets.append(association.dul.socket.socket)
+        return association
+
+    yield request
+    for sock in sockets:
+        sock.close()
 
 
 def test_echoscu_gets_its_echo(acceptor: Acceptor) -> None:
@@ -97,7 +115,7 @@ def test_any_pdu_size_of_the_sender_is_taken(
     assert door.held[0].largest_chunk <= largest
 
 
-def test_pdus_of_256_kib_are_advertised_and_used(acceptor: Acceptor, door: MemoryDoor) -> None:
+def test_pdus_of_256_kib_are_advertised_and_used(acceptor: Acceptor, door: MemoryDoor, associate: Associate) -> None:
     association = associate(acceptor, (CT, [EXPLICIT]))
     assert association.acceptor.maximum_length == 256 * 1024
     assert association.send_c_store(instance(600_000)).Status == 0
@@ -106,7 +124,7 @@ def test_pdus_of_256_kib_are_advertised_and_used(acceptor: Acceptor, door: Memor
 
 
 @pytest.mark.parametrize("offered", [7, 8, 100])
-def test_a_tiny_maximum_of_the_sender_is_kept_to(acceptor: Acceptor, offered: int) -> None:
+def test_a_tiny_maximum_of_the_sender_is_kept_to(acceptor: Acceptor, offered: int, associate: Associate) -> None:
     entity = AE("SCU")
     association = entity.associate(
         *acceptor.address, contexts=[build_context(VERIFICATION)], ae_title="CAIRN", max_pdu=offered
@@ -116,7 +134,7 @@ def test_a_tiny_maximum_of_the_sender_is_kept_to(acceptor: Acceptor, offered: in
 
 
 def test_every_transfer_syntax_of_the_table_is_negotiated_and_128_contexts_fit(
-    acceptor: Acceptor, door: MemoryDoor
+    acceptor: Acceptor, door: MemoryDoor, associate: Associate
 ) -> None:
     syntaxes = [*TRANSFER_SYNTAXES, "1.2.840.113619.5.2", "1.2.826.0.1.3680043.9.1.1"]
     contexts = [(CT, [syntax]) for syntax in syntaxes]
@@ -129,7 +147,7 @@ def test_every_transfer_syntax_of_the_table_is_negotiated_and_128_contexts_fit(
     association.release()
 
 
-def test_contexts_of_one_class_are_answered_each_in_its_own_order(acceptor: Acceptor) -> None:
+def test_contexts_of_one_class_are_answered_each_in_its_own_order(acceptor: Acceptor, associate: Associate) -> None:
     jpeg = "1.2.840.10008.1.2.4.50"
     proposals = [[EXPLICIT, IMPLICIT], [IMPLICIT, EXPLICIT], [jpeg, IMPLICIT], [jpeg]]
     association = associate(acceptor, *((CT, syntaxes) for syntaxes in proposals))
@@ -138,7 +156,9 @@ def test_contexts_of_one_class_are_answered_each_in_its_own_order(acceptor: Acce
     association.release()
 
 
-def test_a_private_class_is_stored_and_worklist_find_is_not_accepted(acceptor: Acceptor, door: MemoryDoor) -> None:
+def test_a_private_class_is_stored_and_worklist_find_is_not_accepted(
+    acceptor: Acceptor, door: MemoryDoor, associate: Associate
+) -> None:
     association = associate(acceptor, (PRIVATE_CLASS, [EXPLICIT]), (ModalityWorklistInformationFind, [IMPLICIT]))
     assert [str(cx.abstract_syntax) for cx in association.accepted_contexts] == [PRIVATE_CLASS]
     assert [(cx.result) for cx in association.rejected_contexts] == [3]
@@ -148,7 +168,9 @@ def test_a_private_class_is_stored_and_worklist_find_is_not_accepted(acceptor: A
     assert door.held[0].sop_class == PRIVATE_CLASS
 
 
-def test_the_association_goes_on_after_a_refused_instance(acceptor: Acceptor, door: MemoryDoor) -> None:
+def test_the_association_goes_on_after_a_refused_instance(
+    acceptor: Acceptor, door: MemoryDoor, associate: Associate
+) -> None:
     association = associate(acceptor, (CT, [EXPLICIT]))
     door.fail = {"write": IdentityMissing("no Study Instance UID")}
     refused = association.send_c_store(instance(400_000))
@@ -159,7 +181,9 @@ def test_the_association_goes_on_after_a_refused_instance(acceptor: Acceptor, do
     assert len(door.held) == 1
 
 
-def test_the_reception_is_closed_before_the_release_is_answered(acceptor: Acceptor, door: MemoryDoor) -> None:
+def test_the_reception_is_closed_before_the_release_is_answered(
+    acceptor: Acceptor, door: MemoryDoor, associate: Associate
+) -> None:
     association = associate(acceptor, (CT, [EXPLICIT]))
     association.send_c_store(instance())
     association.send_c_store(instance())
@@ -168,7 +192,9 @@ def test_the_reception_is_closed_before_the_release_is_answered(acceptor: Accept
     assert door.closed == 1
 
 
-def test_an_aborted_association_forgets_what_was_not_complete(acceptor: Acceptor, door: MemoryDoor) -> None:
+def test_an_aborted_association_forgets_what_was_not_complete(
+    acceptor: Acceptor, door: MemoryDoor, associate: Associate
+) -> None:
     association = associate(acceptor, (CT, [EXPLICIT]))
     association.send_c_store(instance())
     association.abort()
@@ -206,7 +232,7 @@ def test_many_associations_at_once_are_served_and_kept_apart(
     [({"called": "WRONG"}, (1, 1, 7)), ({"calling": "STRANGER"}, (1, 1, 3))],
 )
 def test_ae_titles_that_are_not_known_are_rejected(
-    acceptor: Acceptor, titles: dict[str, str], expected: tuple[int, int, int]
+    acceptor: Acceptor, titles: dict[str, str], expected: tuple[int, int, int], associate: Associate
 ) -> None:
     association = associate(acceptor, (VERIFICATION, [IMPLICIT]), **titles)
     assert association.is_rejected
@@ -214,13 +240,15 @@ def test_ae_titles_that_are_not_known_are_rejected(
     assert (answer.result, answer.result_source, answer.diagnostic) == expected
 
 
-def test_any_called_ae_title_is_taken_when_not_strict(serve: Callable[..., Acceptor]) -> None:
+def test_any_called_ae_title_is_taken_when_not_strict(serve: Callable[..., Acceptor], associate: Associate) -> None:
     association = associate(serve(strict_called=False), (VERIFICATION, [IMPLICIT]), called="ANY")
     assert association.send_c_echo().Status == 0
     association.release()
 
 
-def test_beyond_the_limit_associations_are_rejected_as_transient(serve: Callable[..., Acceptor]) -> None:
+def test_beyond_the_limit_associations_are_rejected_as_transient(
+    serve: Callable[..., Acceptor], associate: Associate
+) -> None:
     acceptor = serve(associations=2)
     first, second = (associate(acceptor, (VERIFICATION, [IMPLICIT])) for _ in range(2))
     third = associate(acceptor, (VERIFICATION, [IMPLICIT]))
@@ -231,7 +259,7 @@ def test_beyond_the_limit_associations_are_rejected_as_transient(serve: Callable
 
 
 def test_nodelay_is_set_and_quickack_again_after_each_read(
-    acceptor: Acceptor, door: MemoryDoor, monkeypatch: pytest.MonkeyPatch
+    acceptor: Acceptor, door: MemoryDoor, monkeypatch: pytest.MonkeyPatch, associate: Associate
 ) -> None:
     set_again: list[tuple[int, int]] = []
     original = transport.acknowledge_at_once
@@ -254,7 +282,9 @@ def test_nodelay_is_set_and_quickack_again_after_each_read(
     assert all(quick == 1 and no_delay != 0 for quick, no_delay in set_again)
 
 
-def test_stopping_finishes_and_answers_the_current_message(acceptor: Acceptor, door: MemoryDoor) -> None:
+def test_stopping_finishes_and_answers_the_current_message(
+    acceptor: Acceptor, door: MemoryDoor, associate: Associate
+) -> None:
     committing, go_on = threading.Event(), threading.Event()
     door.before_commit = lambda: (committing.set(), go_on.wait(30))
     association = associate(acceptor, (CT, [EXPLICIT]))
@@ -266,7 +296,7 @@ def test_stopping_finishes_and_answers_the_current_message(acceptor: Acceptor, d
     stopper = threading.Thread(target=lambda: stopped.append(acceptor.stop(drain_s=30)))
     stopper.start()
     while acceptor.accepting:
-        pass
+        time.sleep(0.005)
     go_on.set()
     sender.join()
     stopper.join()
@@ -276,7 +306,9 @@ def test_stopping_finishes_and_answers_the_current_message(acceptor: Acceptor, d
         socket.create_connection(acceptor.address, timeout=5)
 
 
-def test_a_message_that_does_not_end_is_cut_off_at_the_deadline(acceptor: Acceptor, door: MemoryDoor) -> None:
+def test_a_message_that_does_not_end_is_cut_off_at_the_deadline(
+    acceptor: Acceptor, door: MemoryDoor, associate: Associate
+) -> None:
     association = associate(acceptor, (CT, [EXPLICIT]))
     command = Dataset()
     command.AffectedSOPClassUID = CT
@@ -294,7 +326,7 @@ def test_a_message_that_does_not_end_is_cut_off_at_the_deadline(acceptor: Accept
     association.abort()
 
 
-def test_a_listening_socket_from_outside_is_used(door: MemoryDoor, authorise: Authorise) -> None:
+def test_a_listening_socket_from_outside_is_used(door: MemoryDoor, authorise: Authorise, associate: Associate) -> None:
     listener = listen("127.0.0.1", 0)
     acceptor = Acceptor(AcceptorSettings(), door, authorise, listener=listener)
     assert not acceptor.accepting
