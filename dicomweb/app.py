@@ -114,9 +114,12 @@ class Endpoint:
         else:
             response = await self.door.read(answer, self.door, request, transaction.handler, transaction.action)
         await response(scope, receive, send)
-        if log.isEnabledFor(logging.INFO):
-            spent = (time.perf_counter() - began) * 1000
-            log.info("%s %s %d %.1f ms", scope["method"], self.template, response.status_code, spent)
+        # Of what went well the ledger tells; a line for every frame would cost more than it says.
+        level = logging.DEBUG if response.status_code < 400 else logging.INFO
+        if log.isEnabledFor(level):
+            spent = round(time.perf_counter() - began, 4)
+            fields = {"method": scope["method"], "route": self.template, "seconds": spent}
+            log.log(level, "answered", extra={**fields, "status": int(response.status_code)})
 
 
 Plain = Callable[[Door, Request], Response]
