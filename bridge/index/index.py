@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, true, update
 
 from bridge.dicom.matching import Query
 from bridge.index import schema as s
-from bridge.index.batches import add_records, close_batch, open_batches
+from bridge.index.batches import ADD_BLOCK, add_records, close_batch, open_batches
 from bridge.index.credentials import Credentials
 from bridge.index.database import Database, sql
 from bridge.index.reader import Reader
@@ -123,6 +123,15 @@ class SqlIndex:
     def positions(self, pack: int) -> Iterator[BlockPosition]:
         """Every known block of a pack by ascending offset. Raises StorageFault."""
         return self._reader.positions(pack)
+
+    def add_blocks(self, positions: Sequence[BlockPosition]) -> Future[None]:
+        """Add block positions alone, as a scan of the packs finds them for a rebuild. Errors as `commit`."""
+        rows = [position._asdict() for position in positions]
+
+        def add(transaction: Transaction) -> None:
+            transaction.cursor.executemany(ADD_BLOCK, rows)
+
+        return self.writer.submit(add)
 
     def open_batches(self, owner: str) -> list[tuple[Batch, list[bytes]]]:
         """The batches open under a process's name, oldest first, with their leaves in order. Raises StorageFault."""

@@ -1,0 +1,211 @@
+"""The writer: what a group costs, what it refuses, how a full or failing database is told."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import wait
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import Busy, ConfigError, StorageFault, StorageFull
+from bridge.index.database import Database
+from bridge.index.index import SqlIndex
+from bridge.index.rows import unit_rows
+from bridge.index.storing import store
+from bridge.index.writer import Transaction, Writer
+from bridge.model import BlockPosition, Outcome
+from tests.contract.index import batch, unit
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "index.db"
+
+
+@pytest.fixture
+def traced(path: Path) -> Iterator[tuple[Writer, list[str], list[str]]]:
+    """A writer, the statements that it ran, and the calls to make content durable."""
+    statements: list[str] = []
+    synced: list[str] = []
+    database = Database(path, trace=statements.append)
+    writer = Writer(database, lambda: synced.append("sync"))
+    yield writer, statements, synced
+    writer.close()
+    database.close()
+
+
+def test_an_instance_of_a_known_series_costs_few_statements_and_one_commit(
+    traced: tuple[Writer, list[str], list[str]],
+) -> None:
+    writer, statements, synced = traced
+    into = batch()
+    for number in range(3):
+        blocks = tuple(BlockPosition(bytes([number, place]) * 18, 1, place, 9) for place in range(3))
+        rows = unit_rows(unit(("1.2.3", "1.2.3.1", f"1.{number}"), into, blocks=blocks))
+        statements.clear()
+        writer.submit(lambda transaction, rows=rows: store(transaction, rows), needs_content=True).result()
+    assert len([text for text in statements if text == "COMMIT"]) == 1
+    assert len(statements) <= 14
+    assert synced == ["sync"] * 3
+
+
+def test_what_waits_together_is_committed_together(path: Path) -> None:
+    held = threading.Event()
+    entered = threading.Event()
+    synced: list[int] = []
+
+    def before_commit() -> None:
+        synced.append(len(synced))
+        entered.set()
+        held.wait()
+
+    index = SqlIndex(path, "test", before_commit)
+    first = index.commit(unit(("1.2.3", "1.2.3.1", "1.0")))
+    entered.wait()
+    rest = [index.commit(unit(("1.2.3", "1.2.3.1", f"1.{number}"))) for number in range(1, 50)]
+    held.set()
+    wait([first, *rest])
+    assert {future.result().outcome for future in (first, *rest)} == {Outcome.NEW}
+    assert synced == [0, 1]
+    index.close()
+
+
+def test_a_full_queue_is_busy_and_takes_nothing(path: Path) -> None:
+    held = threading.Event()
+    entered = threading.Event()
+
+    def before_commit() -> None:
+        entered.set()
+        held.wait()
+
+    index = SqlIndex(path, "test", before_commit, most_waiting=2)
+    futures = [index.commit(unit(("1.2.3", "1.2.3.1", "1.0")))]
+    entered.wait()
+    futures += [index.commit(unit(("1.2.3", "1.2.3.1", f"1.{number}"))) for number in (1, 2)]
+    with pytest.raises(Busy):
+        index.commit(unit(("1.2.3", "1.2.3.1", "1.3")))
+    held.set()
+    wait(futures)
+    assert len(index.locate("1.2.3")) == 3
+    index.close()
+
+
+def test_closing_writes_what_waits_and_then_refuses(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+    futures = [index.commit(unit(("1.2.3", "1.2.3.1", f"1.{number}"))) for number in range(20)]
+    index.close()
+    assert {future.result().outcome for future in futures} == {Outcome.NEW}
+    with pytest.raises(StorageFault):
+        index.commit(unit())
+
+
+def test_a_full_disk_is_told_as_such_and_passes(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+    index.commit(unit(("1.2.3", "1.2.3.1", "1.0"))).result()
+
+    def limit(transaction: Transaction, pages: int) -> None:
+        transaction.cursor.execute(f"PRAGMA max_page_count={pages}").fetchall()
+
+    # SQLite refuses a limit below the present size and takes that size instead: the database can then not grow.
+    index.run(lambda transaction: limit(transaction, 1)).result()
+    large = unit(("1.2.3", "1.2.3.1", "1.1"), data=b"x" * 200_000)
+    with pytest.raises(StorageFull):
+        index.commit(large).result()
+    assert len(index.locate("1.2.3")) == 1
+    index.run(lambda transaction: limit(transaction, 1_000_000)).result()
+    assert index.commit(large).result().outcome is Outcome.NEW
+    index.close()
+
+
+def test_a_failing_statement_is_a_storage_fault_of_its_job_alone(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+
+    def work(transaction: Transaction) -> None:
+        transaction.cursor.execute("SELECT * FROM nothing")
+
+    with pytest.raises(StorageFault):
+        index.run(work).result()
+    assert index.commit(unit()).result().outcome is Outcome.NEW
+    index.close()
+
+
+def test_a_broken_constraint_is_a_bug_and_not_renamed(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+
+    def work(transaction: Transaction) -> None:
+        transaction.cursor.execute("INSERT INTO meta (name, value) VALUES ('epoch', x'00')")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        index.run(work).result()
+    index.close()
+
+
+def test_a_cancelled_unit_is_not_written(path: Path) -> None:
+    held = threading.Event()
+    entered = threading.Event()
+
+    def before_commit() -> None:
+        entered.set()
+        held.wait()
+
+    index = SqlIndex(path, "test", before_commit)
+    index.commit(unit(("1.2.3", "1.2.3.1", "1.0")))
+    entered.wait()
+    cancelled = index.commit(unit(("1.2.3", "1.2.3.1", "1.1")))
+    assert cancelled.cancel()
+    held.set()
+    index.commit(unit(("1.2.3", "1.2.3.1", "1.2"))).result()
+    assert [stored.key.sop for stored in index.locate("1.2.3")] == ["1.0", "1.2"]
+    index.close()
+
+
+def test_the_database_is_private_durable_and_wiped(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+    assert {path.stat().st_mode & 0o777, Path(f"{path}.lock").stat().st_mode & 0o777} == {0o600}
+    connection = index.database.connect()
+    values = [
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "secure_delete")
+    ]
+    connection.close()
+    assert values == ["wal", 2, 1]
+    index.close()
+
+
+def test_the_epoch_lasts_as_long_as_the_database(path: Path, tmp_path: Path) -> None:
+    epochs = []
+    for one in (path, path, tmp_path / "other.db"):
+        database = Database(one)
+        epochs.append(database.epoch)
+        database.close()
+    assert len(epochs[0]) == 16
+    assert epochs[0] == epochs[1] != epochs[2]
+
+
+def test_a_database_of_another_version_is_refused(path: Path) -> None:
+    database = Database(path)
+    database.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE meta SET value = x'39' WHERE name = 'schema version'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(ConfigError):
+        Database(path)
+
+
+def test_block_positions_are_found_and_listed_in_order(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+    blocks = [BlockPosition(bytes([n // 256, n % 256]) * 18, n % 2, 1000 - n, 7) for n in range(1000)]
+    index.commit(unit(blocks=tuple(blocks))).result()
+    index.add_blocks([BlockPosition(b"later" * 7, 0, 5000, 10)]).result()
+    assert index.locate_block(blocks[3].cid) == blocks[3]
+    assert index.locate_block(b"unknown") is None
+    assert [index.committed_end(pack) for pack in (0, 1, 2)] == [5010, 1006, 0]
+    assert list(index.positions(1)) == sorted(blocks[1::2], key=lambda position: position.offset)
+    moved = blocks[3]._replace(pack=4, offset=1)
+    index.add_blocks([moved]).result()
+    assert index.locate_block(moved.cid) == moved
+    assert index.counts()["blocks"] == 1001
+    index.close()
