@@ -6,8 +6,8 @@ what the envelopes say. What the database or a file answers with an error is a f
 
 from __future__ import annotations
 
+import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
@@ -41,7 +41,8 @@ def audit(
     """Every finding about the ledger below `home`; empty when all of it holds. Changes nothing.
 
     `trust` is for a node whose ledger or node id do not follow from key and origin; `now_us` is the clock's
-    microseconds unless given. Writers wait while the files are read. What `source` raises goes through.
+    microseconds unless given. Writers wait while the files are read, not while they are checked. What `source` raises
+    goes through, but for RecordUnreadable.
     """
     known = trust or Trust.solo(public_key, origin)
     now = time.time_ns() // 1000 if now_us is None else now_us
@@ -50,22 +51,22 @@ def audit(
         return [Finding(DATABASE, "it is missing")]
     log = _Log(home, known, progress)
     with ExitStack() as held:
-        with _writers_waiting(database):
-            log.check_pages()
-            try:
+        try:
+            with _writers_waiting(database):
+                log.read_files()
                 store = held.enter_context(closing(LedgerStore(database, readonly=True)))
                 held.enter_context(store.snapshot())
-                log.check(store)
-            except _UNREADABLE as error:
-                return [*log.findings, Finding(DATABASE, f"it cannot be read: {error}")]
+            log.check(store)
+        except _UNREADABLE as error:
+            return [*log.findings, Finding(DATABASE, f"it cannot be read: {error}")]
         if source is not None:
             current = log.current(source.epoch())
             log.findings += verify_records(source, log.cursor, log.report, log.verified(store), current, now)
     return log.findings
 
 
-# What a damaged database makes of reading it: SQLite's own errors, and values of another type than the schema's.
-_UNREADABLE = (sqlite3.Error, LedgerError, OSError, TypeError, ValueError)
+# What a damaged database makes of reading it: its own errors, and values of another type than the schema's.
+_UNREADABLE = (LedgerError, OSError, TypeError, ValueError)
 
 
 class _Log:
@@ -77,6 +78,9 @@ class _Log:
         self.report = LogReport()
         self.cursor = Cursor(b"", 0)
         self._unverified: set[int] = set()
+        self._digested: bytes | None = None
+        self._published: str | None = None
+        self._tiles: list[tuple[str, bytes]] = []
         self._epochs: dict[bytes, list[int]] = {}
 
     def current(self, epoch: bytes) -> list[int]:
@@ -92,8 +96,11 @@ class _Log:
 
         return read
 
-    def check_pages(self) -> None:
-        """The write-ahead log against its checksums, the pages against their digests."""
+    def read_files(self) -> None:
+        """The write-ahead log against its checksums, the pages against their digests; digests of the published files.
+
+        No more than reading, since writers wait.
+        """
         database = self._home / DATABASE
         log = wal_path(database)
         held = wal.read(log.read_bytes() if log.exists() else b"")
@@ -101,12 +108,19 @@ class _Log:
             self.findings.append(Finding(log.name, held.fault))
         digests = PageDigests(digests_path(database))
         self.findings += [Finding(DATABASE, what) for what in digests.mismatches(database, held.pages)]
+        if not held.pages:
+            self._digested = digests.state()
+        files = TileFiles(self._home)
+        self._tiles = [(path, hashlib.sha256(file.read_bytes()).digest()) for path, file in files.files()]
+        try:
+            self._published = files.checkpoint()
+        except UnicodeDecodeError:
+            self._published = ""
 
     def check(self, store: LedgerStore) -> None:
         """Structure, rows, the recipe's steps 1 to 7."""
         self.findings += [Finding(DATABASE, line) for line in store.integrity()]
-        digests = PageDigests(digests_path(self._home / DATABASE))
-        if not store.log_size() and digests.state() not in (None, store.state_digest()):
+        if self._digested not in (None, store.state_digest()):
             self.findings.append(Finding(DATABASE, "the page digests are of another state"))
         if store.schema() != [statement for statement in SCHEMA if statement.startswith("CREATE")]:
             self.findings.append(Finding(DATABASE, "its tables are not those of a ledger"))
@@ -141,20 +155,14 @@ class _Log:
                 self.findings.append(Finding("cursor", f"it is before the last entry's batch {last.batch}"))
 
     def _check_files(self, store: LedgerStore) -> None:
-        files = TileFiles(self._home)
         size = self.report.frontier.size
-        try:
-            published = files.checkpoint()
-        except UnicodeDecodeError:
-            published = ""
         # A crash between the commit and the files leaves the checkpoint before the newest; the next start mends it.
         known = {note: at for at, note in store.last_checkpoints(2)}
-        if published not in known:
-            what = "it is missing" if published is None else "it is not the checkpoint that the log ends with"
+        if self._published not in known:
+            what = "it is missing" if self._published is None else "it is not the checkpoint that the log ends with"
             self.findings.append(Finding(CHECKPOINT, what))
         reader = LogReader(size, store.leaves, store.envelopes, self.report.nodes)
-        present = ((path, file.read_bytes) for path, file in files.files())
-        self.findings += verify_tiles(reader, known.get(published or "", size), present)
+        self.findings += verify_tiles(reader, known.get(self._published or "", size), self._tiles)
 
 
 class _Rows:

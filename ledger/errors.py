@@ -42,3 +42,11 @@ class ChainBroken(LedgerError):
 
 class TreeMismatch(LedgerError):
     """The tree, its checkpoint and its tiles disagree."""
+
+
+class RecordUnreadable(LedgerError):
+    """A record's stored bytes are damaged."""
+
+
+class StoreFault(LedgerError):
+    """The ledger's database failed, or is damaged."""

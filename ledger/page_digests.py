@@ -6,8 +6,9 @@ counters). The digests are of the pages as the ledger process last checkpointed 
 1. the committed pages of the write-ahead log are digested, and the digests made durable;
 2. only then is the log checkpointed into the database and truncated.
 
-So a page of the database has the digest kept for it, or, after a crash between 1 and 2, the log still holds the page
-that has. Anything else was not written by the ledger.
+So a page of the database has the digest kept for it, or, when 2 has not come about (a crash, or a reader that held it
+up), the log still holds the version that has, and the page in the database is one that it will replace. Anything else
+was not written by the ledger.
 
 File: 32 bytes of SHA-256 over the database's state row at the last checkpoint, then 16 bytes (BLAKE2b) for each page.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 PAGE_SIZE = 4096  # bytes
@@ -65,10 +66,10 @@ class PageDigests:
         temporary.replace(self._path)
         sync_directory(self._path.parent)
 
-    def mismatches(self, database: Path, log: Mapping[int, bytes]) -> Iterator[str]:
+    def mismatches(self, database: Path, log: Mapping[int, Sequence[bytes]]) -> Iterator[str]:
         """What does not hold, in words: pages that are not as they were written, digests without page.
 
-        `log` holds the committed pages of the write-ahead log.
+        `log` holds every committed version of the pages in the write-ahead log.
         """
         try:
             kept = self._path.read_bytes()[_HEADER:]
@@ -78,7 +79,7 @@ class PageDigests:
         number = 0
         for number, page in enumerate(read_pages(database), 1):
             expected = kept[(number - 1) * DIGEST_SIZE : number * DIGEST_SIZE]
-            if digest(page) != expected and not (number in log and digest(log[number]) == expected):
+            if digest(page) != expected and expected not in map(digest, log.get(number, ())):
                 yield f"page {number} is not as the ledger wrote it"
         waiting = max([number, *log])
         if len(kept) % DIGEST_SIZE or not number <= len(kept) // DIGEST_SIZE <= waiting:

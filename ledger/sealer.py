@@ -60,8 +60,7 @@ class Sealer:
                 unsettled = True
                 continue
             if unsettled:
-                self._engine.settle()
-                unsettled = False
+                unsettled = not self._engine.settle()
             if idle.wait(POLL) and wake is not None:
                 wake.clear()
 

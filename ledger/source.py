@@ -68,4 +68,7 @@ class RecordSource(Protocol):
         """
 
     def records(self, batch: int) -> Sequence[RecordLeaf]:
-        """The records of a closed batch in the order of its root."""
+        """The records of a closed batch in the order of its root.
+
+        Raises `ledger.errors.RecordUnreadable` when one is damaged, which verification reports and goes on.
+        """

@@ -11,20 +11,21 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ledger import wal
 from ledger.entry import Entry, leaf_hash
-from ledger.errors import LedgerError, TreeMismatch
+from ledger.errors import LedgerError, StoreFault, TreeMismatch
 from ledger.merkle import HASH_SIZE, Frontier
 from ledger.page_digests import PAGE_SIZE, PageDigests
 from ledger.source import Cursor
 
 APPLICATION_ID = 0x4361524C  # "CaRL", in the header of the file
 SCHEMA_VERSION = 1
+_BUSY_MS = 10_000  # how long a lock of SQLite's own is waited for
 
 SCHEMA = (
     """CREATE TABLE entries (
@@ -125,11 +126,13 @@ def row(idx: int, envelope: bytes, said: Entry, batch: Cursor, records: int) -> 
 class LedgerStore:
     """The database at `path`, created when it is not there (unless `readonly`).
 
-    Raises sqlite3.Error and OSError as they come, LedgerError when the file is another program's. One thread at a time.
+    Every method raises StoreFault when the database fails or is damaged, OSError when a file beside it does. One thread
+    at a time.
     """
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
         self._path = path
+        self._digested = b"", 0  # header and length of the write-ahead log whose pages are digested
         self._digests = PageDigests(digests_path(path))
         # Read-only connections must be so for SQLite too: one that could write would checkpoint when it closes.
         mode = "mode=ro" if readonly else "mode=rwc"
@@ -138,7 +141,10 @@ class LedgerStore:
         if not readonly:
             self._refuse_damaged_log()
         address = f"{path.absolute().as_uri()}?{mode}"
-        self._connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+        with _faults(path):
+            self._connection = sqlite3.connect(
+                address, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
+            )
         try:
             if readonly:
                 self._check_identity()
@@ -166,12 +172,11 @@ class LedgerStore:
 
     def checkpoints(self) -> Iterator[tuple[int, str]]:
         """Every checkpoint that was signed, by size."""
-        yield from self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size")
+        yield from self._rows("SELECT size, note FROM checkpoints ORDER BY size")
 
     def last_checkpoints(self, count: int) -> list[tuple[int, str]]:
         """The newest checkpoints with their sizes, newest first."""
-        found = self._connection.execute("SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT ?", (count,))
-        return [(size, note) for size, note in found]
+        return list(self._rows("SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT ?", count))
 
     def state(self) -> State:
         """Frontier and cursor. Raises TreeMismatch when the frontier is not one of the size."""
@@ -189,11 +194,11 @@ class LedgerStore:
         where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
         order = "DESC" if descending else "ASC"
         sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx {order} LIMIT ?"
-        return [StoredEntry(*found) for found in self._connection.execute(sql, (*wanted.values(), limit))]
+        return [StoredEntry(*found) for found in self._rows(sql, *wanted.values(), limit)]
 
     def all_entries(self) -> Iterator[StoredEntry]:
         """Every entry in order, without holding them all."""
-        yield from map(StoredEntry._make, self._connection.execute(f"SELECT {_COLUMNS} FROM entries ORDER BY idx"))
+        yield from map(StoredEntry._make, self._rows(f"SELECT {_COLUMNS} FROM entries ORDER BY idx"))
 
     def entry(self, index: int) -> StoredEntry | None:
         """The entry at an index of the log."""
@@ -208,15 +213,13 @@ class LedgerStore:
 
     def leaves(self, start: int, end: int) -> list[bytes]:
         """The leaf hashes of indices [start, end)."""
-        found = self._connection.execute(
-            "SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)
-        )
-        return [leaf for (leaf,) in found]
+        sql = "SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+        return [leaf for (leaf,) in self._rows(sql, start, end)]
 
     def envelopes(self, start: int, end: int) -> list[bytes]:
         """The envelopes of indices [start, end)."""
         sql = "SELECT envelope FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
-        return [envelope for (envelope,) in self._connection.execute(sql, (start, end))]
+        return [envelope for (envelope,) in self._rows(sql, start, end)]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -229,24 +232,17 @@ class LedgerStore:
 
         Raises TreeMismatch when the rows do not continue the log up to the frontier's size.
         """
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _faults(self._path), self._transaction() as execute:
             if self.size() + len(rows) != frontier.size:
                 raise TreeMismatch(f"{len(rows)} entries do not lead from {self.size()} to {frontier.size}")
             marks = ", ".join("?" * len(StoredEntry._fields))
-            connection.executemany(f"INSERT INTO entries ({_COLUMNS}) VALUES ({marks})", rows)
+            self._connection.executemany(f"INSERT INTO entries ({_COLUMNS}) VALUES ({marks})", rows)
             if note is not None:
-                connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (frontier.size, note))
-            connection.execute(
+                execute("INSERT INTO checkpoints VALUES (?, ?)", (frontier.size, note))
+            execute(
                 "UPDATE state SET size = ?, frontier = ?, epoch = ?, batch = ?",
                 (frontier.size, b"".join(frontier.hashes), *cursor),
             )
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def log_size(self) -> int:
         """Bytes in the write-ahead log."""
@@ -259,26 +255,36 @@ class LedgerStore:
         False when a reader keeps the log from being truncated: try again later. Raises TreeMismatch when committed
         parts of the log do not match their checksums.
         """
-        if not self.log_size():
+        size = self.log_size()
+        if not size:
             return True
-        held = self._refuse_damaged_log()
-        self._digests.update(held.pages, self.state_digest())
+        with wal_path(self._path).open("rb") as log:
+            generation = log.read(wal.HEADER_SIZE), size
+        if generation != self._digested:
+            held = self._refuse_damaged_log()
+            newest = {number: versions[-1] for number, versions in held.pages.items()}
+            self._digests.update(newest, self.state_digest())
+            self._digested = generation
+        # Without waiting for readers: whoever seals should not wait for whoever reads.
+        self._one("PRAGMA busy_timeout = 0")
         busy, _, _ = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._one(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return not busy
 
     def integrity(self) -> list[str]:
         """What SQLite's own check of structure, order and indexes says; empty when all is well."""
-        lines = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check")]
+        lines = [str(line) for (line,) in self._rows("PRAGMA integrity_check")]
         return [] if lines == ["ok"] else lines
 
     def schema(self) -> list[str]:
         """The statements that made the tables and indexes, in order."""
-        return [sql for (sql,) in self._connection.execute("SELECT sql FROM sqlite_schema ORDER BY rootpage")]
+        return [sql for (sql,) in self._rows("SELECT sql FROM sqlite_schema ORDER BY rootpage")]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read one state of the database throughout."""
-        self._connection.execute("BEGIN")
+        self._one("BEGIN")
+        self.size()  # the state is fixed by the first read
         try:
             yield
         finally:
@@ -286,8 +292,24 @@ class LedgerStore:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            yield execute
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+
     def _one(self, sql: str, *values: object) -> Any:
-        return self._connection.execute(sql, values).fetchone()
+        return next(self._rows(sql, *values), None)
+
+    def _rows(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        with _faults(self._path):
+            yield from self._connection.execute(sql, values)
 
     def state_digest(self) -> bytes:
         """SHA-256 of the state row, as the page digests name the state they are of."""
@@ -309,7 +331,7 @@ class LedgerStore:
             raise LedgerError("a ledger database of another version", self._path.name)
 
     def _open_for_writing(self) -> None:
-        with lock(self._path):
+        with lock(self._path), _faults(self._path):
             execute = self._connection.execute
             execute(f"PRAGMA page_size = {PAGE_SIZE}")
             execute("PRAGMA synchronous = FULL")
@@ -329,12 +351,20 @@ class LedgerStore:
             self.settle()
 
     def _create(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA:
-            self._connection.execute(statement)
-        self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._connection.execute("COMMIT")
+        with self._transaction() as execute:
+            for statement in SCHEMA:
+                execute(statement)
+            execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+@contextmanager
+def _faults(database: Path) -> Iterator[None]:
+    """SQLite's errors as the ledger's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreFault(str(error), database.name) from error
 
 
 def wal_path(database: Path) -> Path:

@@ -18,15 +18,16 @@ Of the records (`verify_records`), given their source:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ledger import checkpoint, entry, keys, merkle, record
 from ledger.entry import Entry, Who
-from ledger.errors import CodecError, LedgerError
+from ledger.errors import CodecError, LedgerError, RecordUnreadable
 from ledger.finding import Finding
-from ledger.source import ClosedBatch, Cursor, RecordLeaf, RecordSource
+from ledger.source import ClosedBatch, Cursor, RecordSource
 from ledger.tiles import ENTRIES, HEIGHT, WIDTH, Tile, bundle_bytes, parse_path, tile_bytes, tiles
 
 PENDING_LIMIT_US = 60 * 1_000_000
@@ -162,20 +163,20 @@ class LogReader(NamedTuple):
         return tile_bytes(tile, lambda level, index: self.nodes[level, index])
 
 
-def verify_tiles(log: LogReader, published: int, files: Iterable[tuple[str, Callable[[], bytes]]]) -> list[Finding]:
-    """Step 7: every file (path, reader of its bytes) against the log; `published` is the size that is checkpointed.
+def verify_tiles(log: LogReader, published: int, files: Iterable[tuple[str, bytes]]) -> list[Finding]:
+    """Step 7: every file (path, SHA-256 of its bytes) against the log; `published` is the size that is checkpointed.
 
     Tiles beyond `published` may be there (a crash before the checkpoint file), those up to it must.
     """
     findings = []
     missing = {tile.path() for tile in tiles(published)}
-    for path, read in files:
+    for path, digest in files:
         missing.discard(path)
         tile = parse_path(path)
         hashes = log.size >> (max(tile.level, 0) * HEIGHT) if tile else 0
         if tile is None or tile.number * WIDTH + tile.width > hashes:
             findings.append(Finding(path, "it is no file of this log"))
-        elif read() != log.content(tile):
+        elif digest != hashlib.sha256(log.content(tile)).digest():
             findings.append(Finding(path, "it does not hold what the log says"))
     # A partial tile may give way to the wider full one.
     findings += [Finding(path, "it is missing") for path in sorted(missing) if not _replaced(path, log.size)]
@@ -215,7 +216,7 @@ def verify_records(
             said = entry_at(index)
             if said is not None:
                 findings += _batch_faults(batch, said, index)
-                findings += _record_faults(source.records(batch.id), batch, said, index, report.erased)
+                findings += _record_faults(source, batch, said, index, report.erased)
         after = batches[-1].id
     findings += [Finding(f"entry {index}", "its batch is not in the index") for index in sorted(unseen)]
     oldest = source.oldest_pending_us(limit)
@@ -241,10 +242,14 @@ def _batch_faults(batch: ClosedBatch, said: Entry, index: int) -> Iterator[Findi
 
 
 def _record_faults(
-    leaves: Iterable[RecordLeaf], batch: ClosedBatch, said: Entry, index: int, erased: set[bytes]
+    source: RecordSource, batch: ClosedBatch, said: Entry, index: int, erased: set[bytes]
 ) -> Iterator[Finding]:
     place = f"batch {batch.id}"
-    held = list(leaves)
+    try:
+        held = source.records(batch.id)
+    except RecordUnreadable as error:
+        yield Finding(place, f"its records cannot be read: {error.detail}")
+        return
     if len(held) != batch.records:  # (9)
         yield Finding(place, f"{len(held)} records are held of {batch.records}")
     if merkle.root(item.leaf for item in held) != said.records_root:

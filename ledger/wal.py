@@ -9,20 +9,20 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-_HEADER = 32  # bytes
+HEADER_SIZE = 32  # bytes; its salts differ for each generation of the log
 _FRAME = 24  # bytes of a frame's header
 _MAGIC = 0x377F0682  # checksums over little-endian words; with the lowest bit set, big-endian
 _FORMAT = 3007000
 
 
 class WriteAheadLog(NamedTuple):
-    """What a log holds: the last committed bytes of each page it changes, and the first frame that does not hold.
+    """What a log holds: each page's committed versions, the newest last, and the first frame that does not hold.
 
     `fault` is empty when the log ends in order or in a tail that a killed process leaves. `certain` tells a fault that
     only damage explains from one that a loss of power during the last commit could have left too.
     """
 
-    pages: dict[int, bytes]
+    pages: dict[int, list[bytes]]
     fault: str = ""
     certain: bool = False
 
@@ -31,17 +31,17 @@ def read(data: bytes) -> WriteAheadLog:
     """Read a log's bytes. A tail that a crash left unfinished is no fault; a committed frame that fails is."""
     if not data:
         return WriteAheadLog({})
-    if len(data) < _HEADER:
+    if len(data) < HEADER_SIZE:
         return WriteAheadLog({}, "the header is cut short")
     magic, version, size, _sequence = struct.unpack_from(">4I", data)
     words = ">" if magic & 1 else "<"
     sums = _checksum(words, data[:24], (0, 0))
     if magic & ~1 != _MAGIC or version != _FORMAT or sums != struct.unpack_from(">2I", data, 24):
-        return WriteAheadLog({}, "the header does not match its checksum", len(data) > _HEADER)
+        return WriteAheadLog({}, "the header does not match its checksum", len(data) > HEADER_SIZE)
     salts = data[16:24]
-    committed: dict[int, bytes] = {}
+    committed: dict[int, list[bytes]] = {}
     pending: dict[int, bytes] = {}
-    at = _HEADER
+    at = HEADER_SIZE
     while at + _FRAME + size <= len(data):
         header = data[at : at + _FRAME]
         page = data[at + _FRAME : at + _FRAME + size]
@@ -52,7 +52,8 @@ def read(data: bytes) -> WriteAheadLog:
         number, commit = struct.unpack_from(">2I", header)
         pending[number] = page
         if commit:
-            committed.update(pending)
+            for changed, content in pending.items():
+                committed.setdefault(changed, []).append(content)
             pending = {}
         at += _FRAME + size
     return WriteAheadLog(committed)
@@ -74,7 +75,7 @@ def _fault(data: bytes, at: int, size: int, salts: bytes) -> tuple[str, bool]:
     commits = sum(data[start + 4 : start + 8] != bytes(4) for start in own)
     if not commits and (not own or own[-1] + stride != len(data)):
         return "", False
-    return f"frame {(at - _HEADER) // stride + 1} does not match its checksum", commits > 1
+    return f"frame {(at - HEADER_SIZE) // stride + 1} does not match its checksum", commits > 1
 
 
 def _checksum(words: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:

@@ -29,7 +29,7 @@ class Sealed(NamedTuple):
 
 
 class Engine(Protocol):
-    """Takes a node's envelopes in order. Raises OSError and sqlite3.Error when the disk or database fails."""
+    """Takes a node's envelopes in order. Raises OSError and StoreFault when the disk or database fails."""
 
     def position(self) -> Position:
         """Where this node's chain stands."""
@@ -43,8 +43,8 @@ class Engine(Protocol):
     def holds(self, records_root: bytes) -> bool:
         """Whether an entry over these records was taken before."""
 
-    def settle(self) -> None:
-        """Put in order what can wait until there is nothing else to do."""
+    def settle(self) -> bool:
+        """Put in order what can wait until there is nothing else to do; False when something is left for later."""
 
     def close(self) -> None:
         """Settle and release what is held open."""

@@ -82,10 +82,10 @@ class SoloEngine:
         """Whether an entry over these records was taken before."""
         return self._store.find(root=records_root) is not None
 
-    def settle(self) -> None:
-        """Move the write-ahead log into the database; what a reader holds up is done the next time."""
+    def settle(self) -> bool:
+        """Move the write-ahead log into the database; False when a reader holds it up."""
         with self._store.writing():
-            self._store.settle()
+            return self._store.settle()
 
     def close(self) -> None:
         """Settle and close the database."""

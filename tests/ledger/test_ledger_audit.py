@@ -17,6 +17,7 @@ from ledger_source import KEY, ORIGIN, START, Source, octets
 from ledger import checkpoint, entry, merkle, wal
 from ledger.audit import audit
 from ledger.engine.solo import DATABASE, SoloEngine
+from ledger.errors import RecordUnreadable
 from ledger.finding import Finding
 from ledger.page_digests import PageDigests
 from ledger.sealer import Sealer
@@ -310,6 +311,29 @@ sys.exit(len(audit(Path({str(tmp_path)!r}), KEY.public_key(), ORIGIN)))"""
     assert find(tmp_path, source) == []
 
 
+def test_a_reader_holds_settling_up_and_nothing_is_lost_by_it(tmp_path: Path) -> None:
+    source = Source()
+    engine = SoloEngine(tmp_path, KEY, ORIGIN)
+    sealer = Sealer(source, engine, KEY)
+    for _ in range(4):
+        source.close()
+        reader = LedgerStore(tmp_path / DATABASE, readonly=True)
+        with reader.snapshot():
+            size = reader.size()
+            assert sealer.step() == 1
+            assert not engine.settle()
+            assert reader.size() == size
+            assert find(tmp_path, source) == []
+        reader.close()
+        source.close()
+        assert sealer.step() == 1
+        assert find(tmp_path, source) == []
+        assert engine.settle()
+        assert find(tmp_path, source) == []
+    engine.close()
+    assert find(tmp_path, source) == []
+
+
 def record_faults(home: Path, damage: Callable[[Source], object], now_us: int = START) -> list[str]:
     source = filled()
     damage(source)
@@ -324,6 +348,13 @@ def test_damaged_records_are_found(home: Path) -> None:
     def other_leaf(source: Source) -> None:
         source.leaves[4][1] = RecordLeaf(merkle.leaf_hash(b"other"), b"other")
 
+    def unreadable(source: Source) -> None:
+        def refuse(batch: int) -> list[RecordLeaf]:
+            raise RecordUnreadable("its seal does not open")
+
+        source.records = refuse  # type: ignore[method-assign]
+
+    assert record_faults(home, unreadable)[0] == "batch 1: its records cannot be read: its seal does not open"
     assert record_faults(home, other_bytes)[0] == "batch 4 record 1: it does not hash to its leaf"
     assert record_faults(home, other_leaf)[0] == "batch 4: the root over its records is not that of entry 3"
     assert record_faults(home, lambda source: source.leaves[4].pop())[0] == "batch 4: 1 records are held of 2"

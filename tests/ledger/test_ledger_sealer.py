@@ -163,7 +163,13 @@ def test_the_loop_seals_when_woken_and_ends_when_told(tmp_path: Path) -> None:
     stop, wake = threading.Event(), threading.Event()
     settled = threading.Event()
     settle = engine.settle
-    engine.settle = lambda: (settle(), settled.set())  # type: ignore[method-assign,assignment,return-value]
+
+    def told() -> bool:
+        done = settle()
+        settled.set()
+        return done
+
+    engine.settle = told  # type: ignore[method-assign]
     loop = threading.Thread(target=Sealer(source, engine, KEY).run, args=(stop, wake))
     loop.start()
     assert settled.wait(20)
