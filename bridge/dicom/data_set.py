@@ -15,7 +15,16 @@ from bridge.dicom.bulk import BulkValue
 from bridge.dicom.charset import charset
 from bridge.dicom.dictionary import vr_of
 from bridge.dicom.encapsulation import Fragments, read_fragments
-from bridge.dicom.json_model import CONVERTERS, UTF8_TERM, Attribute, Context, Converter, bulk_reference, inline_binary
+from bridge.dicom.json_model import (
+    CONVERTERS,
+    UTF8_TERM,
+    Attribute,
+    Context,
+    Converter,
+    Values,
+    bulk_reference,
+    inline_binary,
+)
 from bridge.dicom.transfer_syntaxes import TransferSyntax
 from bridge.dicom.value_representations import BINARY, BULK_ALLOWED, LONG_FORM, NUMBERS, SHORT_FORM, swapped
 from bridge.dicom.window import Steps, Window
@@ -102,6 +111,8 @@ class DataSetReader:
         self._elements_left = limits.ELEMENTS
         self._items_left = limits.ITEMS
         self._values_left = limits.INLINE_VALUES
+        self._bytes_left = limits.INLINE_BYTES
+        self._small = limits.SMALL_BYTES
         self._steps = self._read()
 
     @property
@@ -178,7 +189,7 @@ class DataSetReader:
                 group, number, length = header(data, position)
                 tag = group << 16 | number
                 plain = _BY_VR.get(vr_of(tag))
-            if plain is None or length > 0xFFFF or number == 0 or group in _NOT_KEPT:
+            if plain is None or length > self._small or number == 0 or group in _NOT_KEPT:
                 ended = yield from self._other(item, tag)
                 if ended:
                     return
@@ -199,7 +210,7 @@ class DataSetReader:
                 continue
             attributes[f"{tag:08X}"] = {"vr": vr, "Value": values}
             if len(values) > 8 or self._elements_left < 0:
-                self._spend(item, tag, vr, length, len(values))
+                self._count(item, tag, vr, length, len(values))
             if tag == _SPECIFIC_CHARACTER_SET:
                 self._declare(item, values)
 
@@ -207,16 +218,23 @@ class DataSetReader:
         item.sorted = False
         self.warnings.add("elements out of order" if tag < item.last else "an element that occurs twice")
 
-    def _spend(self, item: Item, tag: int, vr: str, length: int, count: int) -> None:
+    def _count(self, item: Item, tag: int, vr: str, length: int, count: int) -> None:
         """Keep to the limits on elements and values; `length` bytes before the position lies the value."""
         if self._elements_left < 0:
             raise Unreadable(f"more than {limits.ELEMENTS} data elements")
-        if count > limits.ELEMENT_VALUES or count > self._values_left:
-            if vr not in BULK_ALLOWED:
-                raise Unreadable(f"more than {limits.INLINE_VALUES} values")
+        if not self._affordable(vr, 0, count):
             item.attributes[f"{tag:08X}"] = self._left_out(item, tag, vr, length)
-        else:
+
+    def _affordable(self, vr: str, length: int, count: int) -> bool:
+        """Whether a value may stand inline by the limits on all together; they are lowered by it."""
+        if count <= limits.ELEMENT_VALUES and count <= self._values_left and length <= self._bytes_left:
             self._values_left -= count
+            self._bytes_left -= length
+            return True
+        if vr not in BULK_ALLOWED:
+            raise Unreadable("more values than are kept inline")
+        self._small = min(self._small, 64)  # from now on what may be large is weighed before it is converted
+        return False
 
     def _left_out(self, item: Item, tag: int, vr: str, length: int) -> Attribute:
         """The value that has just been read becomes a bulk value."""
@@ -338,14 +356,17 @@ class DataSetReader:
             little = swapped(raw, vr) if order == ">" else raw
             item.attributes[key] = inline_binary(vr, little) if small else self._left_out(item, tag, vr, length)
             return
-        values = CONVERTERS[vr](raw, self._context(item, tag, vr, size))
+        values: Values = None
+        if self._affordable(vr, length, _count_values(vr, raw)):
+            values = CONVERTERS[vr](raw, self._context(item, vr, size))
         if values is None:
             item.attributes[key] = self._left_out(item, tag, vr, length)
             return
         item.attributes[key] = {"vr": vr, "Value": values} if values else {"vr": vr}
-        self._spend(item, tag, vr, length, len(values))
+        if tag == _SPECIFIC_CHARACTER_SET and values:
+            self._declare(item, values)
 
-    def _context(self, item: Item, tag: int, vr: str, size: int) -> Context:
+    def _context(self, item: Item, vr: str, size: int) -> Context:
         """The item's context, little-endian for a value that was declared UN (PS3.5 6.2.2 note 2)."""
         if item.encoding.order == "<" or size == 8 or vr in LONG_FORM:
             return item.context
@@ -434,3 +455,9 @@ class DataSetReader:
         fragments = yield from read_fragments(self._window)
         item.attributes[f"{tag:08X}"] = self._as_bulk(item, tag, vr, offset, self._window.offset - 8 - offset)
         return fragments
+
+
+def _count_values(vr: str, raw: bytes) -> int:
+    if vr in NUMBERS:
+        return len(raw) // NUMBERS[vr][1]
+    return 1 if vr in ("LT", "ST", "UT", "UR") else raw.count(b"\\") + 1

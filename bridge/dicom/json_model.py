@@ -88,30 +88,44 @@ def _name(text: str) -> dict[str, str] | None:
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _LONGEST_NUMBER: Final = 64
-_PLAIN: Final = b"0123456789.-+\\ "
+_DIGITS: Final = 15
+"""A decimal of so many digits comes back from a double as it was (IEEE 754, DBL_DIG)."""
+_PLAIN: Final = b"0123456789.-+eE\\ "
 
 
 def _number_strings(raw: bytes, context: Context) -> Values:
     """DS and IS: numbers where the JSON number has the same value, else the string (F.2.3.1, note)."""
     if raw.translate(None, _PLAIN):
-        return _odd_numbers(raw, context)
+        text = context.charset.decode(raw, context.warnings)
+        return _several([_exact(part.strip(" \0")) for part in text.split("\\")])
     parts = raw.decode("ascii").split("\\")
     try:
         if len(parts) == 1:
             part = parts[0]
-            if len(part) <= 15:
+            if len(part) <= _DIGITS:
                 return [float(part) if "." in part else int(part)]
-        elif len(max(parts, key=len)) <= 15:
+        elif len(max(parts, key=len)) <= _DIGITS:
             return [float(part) if "." in part else int(part) for part in parts]
     except ValueError:
-        pass  # an empty value, or not a number
-    return _odd_numbers(raw, context)
+        pass  # an empty value, an exponent, or not a number
+    return _several([_plain(part.strip()) for part in parts])
 
 
-def _odd_numbers(raw: bytes, context: Context) -> Values:
-    text = raw.decode("ascii") if raw.isascii() else context.charset.decode(raw, context.warnings)
-    values = [_exact(part.strip(" \0")) for part in text.split("\\")]
+def _several(values: list[Any]) -> list[Any]:
     return values if len(values) > 1 or values[0] is not None else []
+
+
+def _plain(text: str) -> int | float | str | None:
+    """As `_exact`, of digits, signs, points and exponents in any order: quickly when a double holds all digits."""
+    if len(text) > _DIGITS:
+        return _exact(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return text or None
+    if 1e-290 < abs(number) < 1e290:
+        return number if "." in text or not number.is_integer() else int(number)
+    return _exact(text)
 
 
 def _exact(text: str) -> int | float | str | None:

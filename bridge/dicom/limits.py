@@ -34,6 +34,12 @@ NUMBERS_BYTES: Final = 1 << 18
 INLINE_VALUES: Final = 1_000_000
 """Values of all elements together that are kept inline; what comes after is treated as too long."""
 
+INLINE_BYTES: Final = 16 << 20
+"""Bytes of all values together that are kept inline, of values longer than `SMALL_BYTES`."""
+
+SMALL_BYTES: Final = 1024
+"""A value up to this long is kept inline without counting it, while the limits on all together last."""
+
 ELEMENT_VALUES: Final = 250_000
 """Values of one element that are kept inline."""
 

@@ -102,6 +102,8 @@ def normal(value: Any) -> Any:
     """A value without what the two readers may differ in: number or its text, padding, empty name groups."""
     if isinstance(value, str):
         text = value.strip(" \0")
+        if text.isalpha():
+            return text
         try:
             return float(text)
         except ValueError:
