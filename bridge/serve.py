@@ -89,6 +89,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
             timeout_graceful_shutdown=10,
         )
     )
+    _until_signalled()  # uvicorn raises the signal again when it has drained, which must not end us before the node
     commander = control.ControlServer(settings.home / "run" / "cairn.sock", partial(commands.perform, node))
     threading.Thread(target=_when_started, args=(server, accepting, board), daemon=True).start()
     server.run(sockets=[listener])

@@ -16,6 +16,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bridge.crypto import derive
 from bridge.dicom import frames, transfer_syntaxes
@@ -28,6 +29,7 @@ from bridge.services.sealed_object import SealedObjectReader
 
 log = logging.getLogger(__name__)
 INFLATED_LIMIT = 4 << 30
+NODES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Retrieve:
         self._index = index
         self._keys = keys
         self._damaged = damaged
+        self._node = lru_cache(NODES_KEPT)(content.get)  # verified and immutable: dag-pb nodes of large objects
 
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
         """(2) The served version of each instance below the resource. Raises NotFound."""
@@ -115,6 +118,7 @@ class Retrieve:
             instance.object,
             derive.object_key(key, instance.tag),
             derive.object_associated_data(key.tag, key.generation, instance.tag),
+            self._node,
         )
 
     def _data_set(self, instance: StoredInstance) -> Callable[[int, int], bytes]:

@@ -5,7 +5,7 @@ A segment is a leaf, so opening any part of an object costs the dag-pb nodes abo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bridge.content import cid as cids
 from bridge.content import unixfs
@@ -68,12 +68,25 @@ class SealedObjectWriter:
 
 
 class SealedObjectReader:
-    """Opens ranges of one sealed object; every block is verified against its CID, every segment by its tag."""
+    """Opens ranges of one sealed object; every block is verified against its CID, every segment by its tag.
 
-    def __init__(self, content: ContentStore, sealed: SealedObject, key: bytes, associated_data: bytes) -> None:
+    `nodes` fetches the dag-pb nodes above the leaves, when the caller keeps verified ones; the segment opened last is
+    kept, for frames that share one. Used by one thread.
+    """
+
+    def __init__(
+        self,
+        content: ContentStore,
+        sealed: SealedObject,
+        key: bytes,
+        associated_data: bytes,
+        nodes: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self._content = content
+        self._nodes = nodes or content.get
         self._sealed = sealed
         self._opener = sealing.Opener(key, sealed.header, associated_data, sealed.length)
+        self._last: tuple[int, bytes] | None = None
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` plaintext bytes from `offset`. Raises ContentMissing, ContentCorrupt; ValueError beyond the end."""
@@ -87,5 +100,15 @@ class SealedObjectReader:
             return
         size = sealing.ciphertext_length(self._sealed.length)
         start, stop = (number * unixfs.LEAF_SIZE for number in (slices[0].number, slices[-1].number + 1))
-        leaves = unixfs.leaves(self._sealed.root, self._content.get, size, start, stop)
-        yield from self._opener.read(offset, wanted, lambda _: self._content.get(next(leaves).cid))
+        leaves = unixfs.leaves(self._sealed.root, self._nodes, size, start, stop)
+        for part, leaf in zip(slices, leaves, strict=True):
+            plain = self._segment(leaf)
+            whole = part.start == 0 and part.stop == len(plain)
+            yield plain if whole else plain[part.start : part.stop]
+
+    def _segment(self, leaf: unixfs.Leaf) -> bytes:
+        if self._last is not None and self._last[0] == leaf.number:
+            return self._last[1]
+        plain = self._opener.open(leaf.number, self._content.get(leaf.cid))
+        self._last = (leaf.number, plain)
+        return plain
