@@ -158,7 +158,8 @@ class PackStore:
             raise ContentMissing(f"block {cids.to_text(cid)} is not held")
         where = f"block {cids.to_text(cid)} in pack {position.pack} at byte {position.offset}"
         try:
-            data = pread_full(self._reader(position.pack).fd, position.length, position.offset)
+            reader = self._reader(position.pack)  # this reference keeps the descriptor open
+            data = pread_full(reader.fd, position.length, position.offset)
         except FileNotFoundError:
             raise ContentMissing(f"{where}: the pack is gone") from None
         except OSError as error:
