@@ -66,10 +66,11 @@ def test_misspelled_terms_are_understood() -> None:
 def test_japanese_with_a_backslash_in_its_bytes_is_not_cut() -> None:
     raw = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B"
     assert charset(["", "ISO 2022 IR 87"]).decode(raw, set()) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
-    backslash = "\u30bd\u8868"  # their JIS forms hold 0x3D ("=") and 0x5C (a backslash)
-    coded = "貌".encode("iso2022_jp")
-    assert b"\\" in coded or charset(["", "ISO 2022 IR 87"]).decode(coded, set()) == "貌"
-    assert charset(["", "ISO 2022 IR 87"]).decode(backslash.encode("iso2022_jp"), set()) == backslash
+    coded = b"\x1b$B\x30\x5c\x3d\x5e\x1b(B"  # a backslash, "=" and "^" among the bytes of two characters
+    declared = element(0x00080005, b"CS", b"\\ISO 2022 IR 87 ")
+    found = scan(EXPLICIT, instance(element(0x00100010, b"PN", b"A^B=" + coded), early=declared))
+    want = {"Alphabetic": "A^B", "Ideographic": coded.decode("iso2022_jp")}
+    assert found.attributes_json["00100010"]["Value"] == [want]
 
 
 def test_a_delimiter_goes_back_to_the_first_term() -> None:
