@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from ipaddress import ip_address
 from typing import NamedTuple
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -102,13 +101,3 @@ def negotiate(proposed: Iterable[Proposed], storable: Callable[[str], bool]) -> 
 def refuse_called(called: str, ae_title: str, strict: bool) -> Rejection | None:
     """Refuse a called AE title that is not `ae_title` when `strict`; spaces around it mean nothing (PS3.5 6.2 AE)."""
     return REFUSED_CALLED if strict and called.strip(" ") != ae_title.strip(" ") else None
-
-
-def is_loopback(address: str) -> bool:
-    """Whether `address` (IPv4, IPv6 or IPv4 mapped into IPv6) is this machine itself."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback

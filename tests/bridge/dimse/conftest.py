@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from bridge.access.devices import is_loopback
 from bridge.dimse.acceptor import Acceptor, AcceptorSettings, Authorise
-from bridge.dimse.negotiation import is_loopback
 from bridge.errors import Forbidden
 from bridge.model import Actor, ActorKind, Role
 

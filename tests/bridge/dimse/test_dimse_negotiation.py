@@ -15,7 +15,6 @@ from bridge.dimse.negotiation import (
     Proposed,
     Result,
     choose_transfer_syntax,
-    is_loopback,
     negotiate,
     refuse_called,
 )
@@ -80,21 +79,3 @@ def test_another_called_ae_title_is_refused_only_when_strict() -> None:
     assert refuse_called("ORTHANC", "CAIRN", strict=True) is REFUSED_CALLED
     assert refuse_called("ORTHANC", "CAIRN", strict=False) is None
     assert refuse_called("CAIRN   ", "CAIRN", strict=True) is None
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.9.1", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("10.0.0.1", False),
-        ("::ffff:10.0.0.1", False),
-        ("fe80::1%eth0", False),
-        ("localhost", False),
-        ("", False),
-    ],
-)
-def test_loopback_is_recognised_in_all_its_forms(address: str, expected: bool) -> None:
-    assert is_loopback(address) is expected
