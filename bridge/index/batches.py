@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, select, update
@@ -57,6 +57,13 @@ _OPEN_BATCHES: Final = sql(
     select(*(s.batch.c[name] for name in ("id", *_OPENED)))
     .where(s.batch.c.owner == bindparam("of_owner"), s.batch.c.closed_seq.is_(None))
     .order_by(s.batch.c.id)
+)
+_NEXT: Final = sql(
+    select(s.batch.c.closed_seq, s.batch.c.id, s.batch.c.records_root)
+    .where(s.batch.c.closed_seq > bindparam("after"))
+    .order_by(s.batch.c.closed_seq)
+    .limit(literal_column("1"))
+    .offset(literal_column("0"))
 )
 _LEAVES: Final = sql(
     select(s.record.c.leaf).where(s.record.c.batch == bindparam("of_batch")).order_by(s.record.c.position)
@@ -164,6 +171,14 @@ def open_batches(database: Database, owner: str) -> list[tuple[Batch, list[bytes
         leaves = [leaf for (leaf,) in database.rows(_LEAVES, {"of_batch": row})]
         found.append((_batch(dict(zip(_OPENED, opened, strict=True))), leaves))
     return found
+
+
+def closed_records(database: Database) -> Iterator[tuple[int, bytes, list[bytes]]]:
+    """Every closed batch in the order of closing: number, root, leaves in order. Raises StorageFault."""
+    number = 0
+    while found := database.rows(_NEXT, {"after": number}):
+        number, row, root = found[0]
+        yield number, root, [leaf for (leaf,) in database.rows(_LEAVES, {"of_batch": row})]
 
 
 def _batch(row: dict[str, Any]) -> Batch:

@@ -71,6 +71,16 @@ def faults() -> Iterator[None]:
         raise translate(error) from error
 
 
+def check(database: Database) -> list[str]:
+    """What SQLite's integrity and foreign key checks find; empty for a sound database. Reads all of it."""
+    try:
+        found = [str(problem) for (problem,) in database.rows("PRAGMA integrity_check", {}) if problem != "ok"]
+        broken = database.rows("PRAGMA foreign_key_check", {})
+    except CairnError as error:
+        return [error.detail]
+    return found + [f"a row of {table} refers to a missing row of {parent}" for table, _, parent, _ in broken]
+
+
 class Database:
     """One SQLite file, made on first use. Thread-safe; open it after a fork, not before.
 

@@ -9,22 +9,26 @@ from typing import Final, TypeVar
 
 from sqlalchemy import bindparam, true, update
 
+from bridge.content.manifest import InstanceBlock
+from bridge.content.sealed_metadata import SealedMetadata
 from bridge.dicom.matching import Query
 from bridge.index import schema as s
-from bridge.index.batches import ADD_BLOCK, add_records, close_batch, open_batches
+from bridge.index.batches import ADD_BLOCK, add_records, close_batch, closed_records, open_batches
 from bridge.index.credentials import Credentials
-from bridge.index.database import Database, sql
+from bridge.index.database import Database, check, sql
 from bridge.index.reader import Reader
-from bridge.index.rows import unit_rows
+from bridge.index.rows import RebuiltInstance, instance_rows
 from bridge.index.search import Search
-from bridge.index.storing import store
+from bridge.index.storing import place, store
 from bridge.index.writer import Transaction, Writer
 from bridge.model import (
+    Attributes,
     Batch,
     BatchClosing,
     BlockPosition,
     Committed,
     InstanceKey,
+    SealedObject,
     SealedRecord,
     SearchPage,
     StoredInstance,
@@ -63,8 +67,8 @@ class SqlIndex:
 
     def commit(self, unit: WriteUnit) -> Future[Committed]:
         """As the port. Works the rows out in the caller's thread."""
-        rows = unit_rows(unit)
-        return self.writer.submit(lambda transaction: store(transaction, rows), needs_content=True)
+        rows, batch, record = instance_rows(unit, unit.batch.study_tag), unit.batch, unit.record
+        return self.writer.submit(lambda transaction: store(transaction, rows, batch, record), needs_content=True)
 
     def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[None]:
         """As the port."""
@@ -124,14 +128,54 @@ class SqlIndex:
         """Every known block of a pack by ascending offset. Raises StorageFault."""
         return self._reader.positions(pack)
 
-    def add_blocks(self, positions: Sequence[BlockPosition]) -> Future[None]:
+    def packs(self) -> list[int]:
+        """The numbers of the packs that the index names, ascending. Raises StorageFault."""
+        return self._reader.packs()
+
+    def instances(self) -> Iterator[tuple[StoredInstance, bytes]]:
+        """Every instance, all versions, in the order of arrival, with its instance block's CID. Raises StorageFault."""
+        return self._reader.instances()
+
+    def closed_records(self) -> Iterator[tuple[int, bytes, list[bytes]]]:
+        """Every closed batch: its number, the root that was closed, its leaves in order. Raises StorageFault."""
+        return closed_records(self.database)
+
+    def check(self) -> list[str]:
+        """What SQLite finds wrong with the database; empty when it is sound. Reads all of it."""
+        return check(self.database)
+
+    def add_instance(
+        self, metadata: SealedMetadata, block: InstanceBlock, link: bytes, attributes: Attributes
+    ) -> Committed:
+        """Place an instance again from its block and sealed metadata, without a record. Errors as `commit`."""
+        rebuilt = RebuiltInstance(
+            key=InstanceKey(metadata.study, metadata.series, metadata.sop),
+            sop_class=metadata.sop_class,
+            transfer_syntax=metadata.transfer_syntax,
+            digest=metadata.digest,
+            tag=block.tag,
+            generation=block.generation,
+            object=SealedObject(block.object, metadata.header, metadata.length),
+            link=link,
+            data_set=metadata.data_set,
+            frames=metadata.frames,
+            bulk=metadata.bulk,
+            json=metadata.json,
+            attributes=attributes,
+            received=metadata.received,
+            source=metadata.source,
+        )
+        rows = instance_rows(rebuilt, block.study)
+        return self.writer.submit(lambda transaction: place(transaction, rows, replace=True)).result()
+
+    def add_blocks(self, positions: Sequence[BlockPosition]) -> None:
         """Add block positions alone, as a scan of the packs finds them for a rebuild. Errors as `commit`."""
         rows = [position._asdict() for position in positions]
 
         def add(transaction: Transaction) -> None:
             transaction.cursor.executemany(ADD_BLOCK, rows)
 
-        return self.writer.submit(add)
+        self.writer.submit(add).result()
 
     def open_batches(self, owner: str) -> list[tuple[Batch, list[bytes]]]:
         """The batches open under a process's name, oldest first, with their leaves in order. Raises StorageFault."""

@@ -67,6 +67,14 @@ _POSITIONS: Final = sql(
     .limit(literal_column("1000"))
     .offset(literal_column("0"))
 )
+_PACKS: Final = sql(select(s.block.c.pack).distinct().order_by(s.block.c.pack))
+_EVERY: Final = sql(
+    _stored.add_columns(_i.c.link)
+    .where(_i.c.id > bindparam("after"))
+    .order_by(_i.c.id)
+    .limit(literal_column("200"))
+    .offset(literal_column("0"))
+)
 _COUNTS: Final = tuple(
     (name, sql(select(func.count()).select_from(table).where(*conditions)))
     for name, table, conditions in (
@@ -78,6 +86,7 @@ _COUNTS: Final = tuple(
         ("damaged", _i, (_i.c.damaged,)),
         ("blocks", s.block, ()),
         ("open_batches", s.batch, (s.batch.c.closed_seq.is_(None),)),
+        ("closed_batches", s.batch, (s.batch.c.closed_seq.is_not(None),)),
         ("records", s.record, ()),
     )
 )
@@ -166,6 +175,18 @@ class Reader:
             for row in rows:
                 yield BlockPosition(*row)
             after = rows[-1][2]
+
+    def packs(self) -> list[int]:
+        """The numbers of the packs that the index names, ascending."""
+        return [int(pack) for (pack,) in self._database.rows(_PACKS, {})]
+
+    def instances(self) -> Iterator[tuple[StoredInstance, bytes]]:
+        """Every instance in the order of arrival with its instance block's CID, read two hundred at a time."""
+        after = 0
+        while rows := self._database.rows(_EVERY, {"after": after}):
+            for *row, link in rows:
+                yield _instance(row), link
+            after = rows[-1][0]
 
     def counts(self) -> dict[str, int]:
         """How much there is, by name, for the overview and metrics; counts rows, so not for every request."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, case, func, or_, select
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
@@ -27,8 +27,12 @@ _CLOSED: Final = sql(
     .where(_b.closed_seq > bindparam("after"), _b.closed_seq <= bindparam("last"))
     .order_by(_b.closed_seq)
 )
+# How long a batch may stay open: one of stores 30 s, a session 10 minutes and the 60 s it slides by (DESIGN section 6).
+_MAY_STAY_OPEN: Final = case((_b.type == "study.store", 30_000_000), else_=660_000_000)
 _PENDING: Final = sql(
-    select(func.min(_b.opened)).where(or_(_b.closed_seq.is_(None), _b.closed_seq > bindparam("after")))
+    select(func.min(case((_b.closed_seq.is_(None), _b.opened + _MAY_STAY_OPEN), else_=_b.closed))).where(
+        or_(_b.closed_seq.is_(None), _b.closed_seq > bindparam("after"))
+    )
 )
 _RECORDS: Final = sql(
     select(_b.study, s.record.c.leaf, s.record.c.sealed)
@@ -92,7 +96,7 @@ class SqlRecordSource:
         return found
 
     def oldest_pending_us(self, after: int) -> int | None:
-        """As the port: when the oldest such batch was opened, which is when its first record was written."""
+        """As the port: since when a batch is closed, or ought to be, that has no entry yet."""
         oldest = self._database.rows(_PENDING, {"after": after})[0][0]
         return None if oldest is None else int(oldest)
 

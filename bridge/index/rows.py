@@ -12,7 +12,7 @@ from typing import Any
 from bridge.dicom.attributes import BY_TAG, Attribute, Level, Matching
 from bridge.dicom.comparison import texts
 from bridge.index.schema import column_names, matched
-from bridge.model import SealedRecord, WriteUnit
+from bridge.model import Attributes, BlockPosition, InstanceKey, SealedObject, SealedRecord, WriteUnit
 
 Row = dict[str, Any]
 Values = Mapping[str, Mapping[str, object]]
@@ -22,10 +22,34 @@ _MATCHED = {level: tuple((row, column_names(row)) for row in matched(level)) for
 
 
 @dataclass(frozen=True, slots=True)
-class UnitRows:
-    """The rows of one unit, without the ids that the database gives."""
+class RebuiltInstance:
+    """One instance as its instance block and sealed metadata tell of it: a `WriteUnit` without batch and record."""
 
-    unit: WriteUnit
+    key: InstanceKey
+    sop_class: str
+    transfer_syntax: str
+    digest: bytes
+    tag: bytes
+    generation: int
+    object: SealedObject
+    link: bytes
+    data_set: int
+    frames: bytes
+    bulk: bytes
+    json: bytes
+    attributes: Attributes
+    received: int
+    source: str
+    blocks: tuple[BlockPosition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRows:
+    """The rows of one instance and all above it, without the ids that the database gives."""
+
+    key: InstanceKey
+    sop_class: str
+    digest: bytes
     patient: Row
     study: Row
     series: Row
@@ -35,12 +59,14 @@ class UnitRows:
     blocks: Sequence[Row]
 
 
-def unit_rows(unit: WriteUnit) -> UnitRows:
-    """The rows of a unit; compresses its JSON (zlib level 1)."""
+def instance_rows(unit: WriteUnit | RebuiltInstance, study_tag: bytes | None) -> InstanceRows:
+    """The rows of an instance; compresses its JSON (zlib level 1)."""
     attributes = unit.attributes
     patient_json = _encode(attributes.patient)
-    return UnitRows(
-        unit=unit,
+    return InstanceRows(
+        key=unit.key,
+        sop_class=unit.sop_class,
+        digest=unit.digest,
         patient={
             "identity": hashlib.sha256(patient_json.encode()).digest()[:16],
             **_columns(Level.PATIENT, attributes.patient),
@@ -49,7 +75,7 @@ def unit_rows(unit: WriteUnit) -> UnitRows:
         study={
             **_columns(Level.STUDY, attributes.study),
             "uid": unit.key.study,
-            "tag": unit.batch.study_tag,
+            "tag": study_tag,
             "covered": 0,
             "root": None,
             "received": unit.received,

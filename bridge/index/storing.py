@@ -10,9 +10,9 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from bridge.index import schema as s
 from bridge.index.batches import ADD_BLOCK, add_records
 from bridge.index.database import columns_but_id, sql
-from bridge.index.rows import Row, UnitRows
+from bridge.index.rows import InstanceRows, Row
 from bridge.index.writer import Transaction
-from bridge.model import Committed, Outcome
+from bridge.model import Batch, Committed, Outcome, SealedRecord
 
 _FIND_PATIENT: Final = sql(select(s.patient.c.id).where(s.patient.c.identity == bindparam("identity")))
 _ADD_PATIENT: Final = sql(insert(s.patient), columns_but_id(s.patient))
@@ -61,27 +61,34 @@ _UNCOVER: Final = sql(
 )
 
 
-def store(transaction: Transaction, rows: UnitRows) -> Committed:
-    """Decide new, version, again or healed under (study, series, SOP, digest), write what follows, add the record."""
-    study = _study(transaction, rows)
-    series = _series(transaction, rows, study)
-    unit = rows.unit
-    versions = transaction.cursor.execute(_VERSIONS, {"series": series, "sop": unit.key.sop}).fetchall()
-    same = next(((row, bool(damaged)) for row, digest, damaged in versions if digest == unit.digest), None)
-    if same is None:
-        row = _add_instance(transaction, rows, study, series, first=not versions)
-        committed = Committed(row, Outcome.VERSION if versions else Outcome.NEW)
-    elif same[1]:
-        _heal(transaction, rows, study, same[0])
-        committed = Committed(same[0], Outcome.HEALED)
-    else:
-        committed = Committed(same[0], Outcome.AGAIN)
-    add_records(transaction, unit.batch, (unit.record,))
+def store(transaction: Transaction, rows: InstanceRows, batch: Batch, record: SealedRecord) -> Committed:
+    """Place an instance and add its record, whatever was decided. Raises StorageFault when the batch is closed."""
+    committed = place(transaction, rows)
+    add_records(transaction, batch, (record,))
     return committed
 
 
-def _study(transaction: Transaction, rows: UnitRows) -> int:
-    uid = rows.unit.key.study
+def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False) -> Committed:
+    """Decide new, version, again or healed under (study, series, SOP, digest), and write what follows.
+
+    With `replace` the same bytes take the place of the copy held even when that is not flagged damaged: a rebuild meets
+    a damaged copy before the one that healed it.
+    """
+    study = _study(transaction, rows)
+    series = _series(transaction, rows, study)
+    versions = transaction.cursor.execute(_VERSIONS, {"series": series, "sop": rows.key.sop}).fetchall()
+    same = next(((row, bool(damaged)) for row, digest, damaged in versions if digest == rows.digest), None)
+    if same is None:
+        row = _add_instance(transaction, rows, study, series, first=not versions)
+        return Committed(row, Outcome.VERSION if versions else Outcome.NEW)
+    if same[1] or replace:
+        _heal(transaction, rows, study, same[0])
+        return Committed(same[0], Outcome.HEALED)
+    return Committed(same[0], Outcome.AGAIN)
+
+
+def _study(transaction: Transaction, rows: InstanceRows) -> int:
+    uid = rows.key.study
     known = transaction.known.studies.get(uid)
     if known is None:
         found = transaction.one(_FIND_STUDY, {"uid": uid})
@@ -94,7 +101,7 @@ def _study(transaction: Transaction, rows: UnitRows) -> int:
     return known
 
 
-def _patient(transaction: Transaction, rows: UnitRows) -> int:
+def _patient(transaction: Transaction, rows: InstanceRows) -> int:
     identity = rows.patient["identity"]
     known = transaction.known.patients.get(identity)
     if known is None:
@@ -104,8 +111,8 @@ def _patient(transaction: Transaction, rows: UnitRows) -> int:
     return known
 
 
-def _series(transaction: Transaction, rows: UnitRows, study: int) -> int:
-    uid = rows.unit.key.series
+def _series(transaction: Transaction, rows: InstanceRows, study: int) -> int:
+    uid = rows.key.series
     known = transaction.known.series.get((study, uid))
     if known is None:
         found = transaction.one(_FIND_SERIES, {"study": study, "uid": uid})
@@ -114,30 +121,30 @@ def _series(transaction: Transaction, rows: UnitRows, study: int) -> int:
     return known
 
 
-def _add_series(transaction: Transaction, rows: UnitRows, study: int) -> int:
+def _add_series(transaction: Transaction, rows: InstanceRows, study: int) -> int:
     series = transaction.insert(_ADD_SERIES, {**rows.series, "study": study})
     if rows.requests:
         transaction.cursor.executemany(_ADD_REQUEST, [{**row, "series": series} for row in rows.requests])
     return series
 
 
-def _add_instance(transaction: Transaction, rows: UnitRows, study: int, series: int, *, first: bool) -> int:
+def _add_instance(transaction: Transaction, rows: InstanceRows, study: int, series: int, *, first: bool) -> int:
     row: Row = {**rows.instance, "study": study, "series": series, "served": first, "conflict": not first}
     instance = transaction.insert(_ADD_INSTANCE, row)
     transaction.cursor.execute(_ADD_DATA, {**rows.data, "instance": instance})
     transaction.cursor.executemany(ADD_BLOCK, rows.blocks)
     if first:
         transaction.cursor.execute(_COUNT_ONE, {"series": series})
-        sop_class = (series, rows.unit.sop_class)
+        sop_class = (series, rows.sop_class)
         if sop_class not in transaction.known.classes:
-            transaction.cursor.execute(_ADD_CLASS, {"series": series, "sop_class": rows.unit.sop_class})
+            transaction.cursor.execute(_ADD_CLASS, {"series": series, "sop_class": rows.sop_class})
             transaction.known.classes.add(sop_class)
     else:
-        transaction.cursor.execute(_MARK_CONFLICT, {"in_series": series, "of_sop": rows.unit.key.sop})
+        transaction.cursor.execute(_MARK_CONFLICT, {"in_series": series, "of_sop": rows.key.sop})
     return instance
 
 
-def _heal(transaction: Transaction, rows: UnitRows, study: int, instance: int) -> None:
+def _heal(transaction: Transaction, rows: InstanceRows, study: int, instance: int) -> None:
     """Point the row at this copy, and have the study's next closing write the page that names it anew."""
     healed = {name: rows.instance[name] for name in _HEALED_COLUMNS}
     transaction.cursor.execute(_HEAL, {**healed, "healed": instance})

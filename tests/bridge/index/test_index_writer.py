@@ -6,17 +6,22 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bridge.content.manifest import InstanceBlock
+from bridge.content.sealed_metadata import SealedMetadata
+from bridge.dicom.attributes import Level
+from bridge.dicom.matching import ALL, Query
 from bridge.errors import Busy, ConfigError, StorageFault, StorageFull
 from bridge.index.database import Database
 from bridge.index.index import SqlIndex
-from bridge.index.rows import unit_rows
+from bridge.index.rows import instance_rows
 from bridge.index.storing import store
 from bridge.index.writer import Transaction, Writer
-from bridge.model import BlockPosition, Outcome
+from bridge.model import BatchClosing, BlockPosition, Outcome
 from tests.contract.index import batch, unit
 
 
@@ -44,9 +49,11 @@ def test_an_instance_of_a_known_series_costs_few_statements_and_one_commit(
     into = batch()
     for number in range(3):
         blocks = tuple(BlockPosition(bytes([number, place]) * 18, 1, place, 9) for place in range(3))
-        rows = unit_rows(unit(("1.2.3", "1.2.3.1", f"1.{number}"), into, blocks=blocks))
+        one = unit(("1.2.3", "1.2.3.1", f"1.{number}"), into, blocks=blocks)
+        rows = instance_rows(one, into.study_tag)
         statements.clear()
-        writer.submit(lambda transaction, rows=rows: store(transaction, rows), needs_content=True).result()
+        work = partial(store, rows=rows, batch=into, record=one.record)
+        writer.submit(work, needs_content=True).result()
     assert len([text for text in statements if text == "COMMIT"]) == 1
     assert len(statements) <= 14
     assert synced == ["sync"] * 3
@@ -199,13 +206,67 @@ def test_block_positions_are_found_and_listed_in_order(path: Path) -> None:
     index = SqlIndex(path, "test", lambda: None)
     blocks = [BlockPosition(bytes([n // 256, n % 256]) * 18, n % 2, 1000 - n, 7) for n in range(1000)]
     index.commit(unit(blocks=tuple(blocks))).result()
-    index.add_blocks([BlockPosition(b"later" * 7, 0, 5000, 10)]).result()
+    index.add_blocks([BlockPosition(b"later" * 7, 0, 5000, 10)])
     assert index.locate_block(blocks[3].cid) == blocks[3]
     assert index.locate_block(b"unknown") is None
     assert [index.committed_end(pack) for pack in (0, 1, 2)] == [5010, 1006, 0]
     assert list(index.positions(1)) == sorted(blocks[1::2], key=lambda position: position.offset)
     moved = blocks[3]._replace(pack=4, offset=1)
-    index.add_blocks([moved]).result()
+    index.add_blocks([moved])
     assert index.locate_block(moved.cid) == moved
     assert index.counts()["blocks"] == 1001
     index.close()
+    assert index.packs() == [0, 1, 4]
+
+
+def test_an_index_that_is_whole_is_walked_and_found_sound(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+    into = batch()
+    units = [
+        unit(("1.2.3", "1.2.3.1", f"1.{number % 300}"), into, data=bytes([number // 300])) for number in range(450)
+    ]
+    for future in [index.commit(one) for one in units]:
+        future.result()
+    root = b"r" * 32
+    index.close_batch(into, BatchClosing(2_000, 450, root)).result()
+    assert [(found.key, found.digest, link) for found, link in index.instances()] == [
+        (one.key, one.digest, one.link) for one in units
+    ]
+    assert list(index.closed_records()) == [(1, root, [one.record.leaf for one in units])]
+    assert index.counts()["conflicts"] == 300
+    assert index.check() == []
+    index.close()
+
+
+def test_a_damaged_database_is_found_out(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+    for number in range(50):
+        index.commit(unit(("1.2.3", "1.2.3.1", f"1.{number}"), data=bytes(3000))).result()
+    index.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size - 20 * 4096)
+        file.write(bytes(range(256)) * 16 * 15)
+    index = SqlIndex(path, "test", lambda: None)
+    assert index.check() != []
+    index.close()
+
+
+def test_rows_made_again_from_sealed_metadata_are_those_of_the_unit(path: Path, tmp_path: Path) -> None:
+    index, again = (SqlIndex(one, "test", lambda: None) for one in (path, tmp_path / "again.db"))
+    one = unit(InstanceNumber=3)
+    index.commit(one).result()
+    for copy in (b"damaged copy", one.object.root):
+        metadata = SealedMetadata(
+            *(*one.key, one.sop_class, one.transfer_syntax, one.digest, one.json, one.frames, one.bulk, one.data_set),
+            *(one.object.header, one.object.length, one.received, one.source),
+        )
+        block = InstanceBlock(one.batch.study_tag or b"", one.generation, one.tag, copy, b"metadata")
+        again.add_instance(metadata, block, one.link, one.attributes)
+    assert list(again.instances()) == list(index.instances())
+    assert list(again.metadata("1.2.3")) == list(index.metadata("1.2.3"))
+    assert again.study_tree("1.2.3") == index.study_tree("1.2.3")
+    query = Query(Level.INSTANCE, include=ALL)
+    assert again.search(query) == index.search(query)
+    index.close()
+    again.close()
