@@ -39,7 +39,7 @@ _put_page = upsert(s.study_page)
 _PUT_PAGE: Final = sql(
     _put_page.on_conflict_do_update(index_elements=["study", "position"], set_={"cid": _put_page.excluded.cid})
 )
-_CUT_PAGES: Final = sql(
+CUT_PAGES: Final = sql(
     delete(s.study_page).where(
         s.study_page.c.study == bindparam("of_study"), s.study_page.c.position >= bindparam("count")
     )
@@ -161,7 +161,7 @@ def _set_tree(transaction: Transaction, study: str, closing: BatchClosing) -> No
     ]
     transaction.cursor.executemany(_PUT_PAGE, changed)
     if len(held) > len(closing.pages):
-        transaction.cursor.execute(_CUT_PAGES, {"of_study": row, "count": len(closing.pages)})
+        transaction.cursor.execute(CUT_PAGES, {"of_study": row, "count": len(closing.pages)})
 
 
 def open_batches(database: Database, owner: str) -> list[tuple[Batch, list[bytes]]]:

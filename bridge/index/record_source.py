@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, or_, select
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
@@ -28,7 +28,9 @@ _CLOSED: Final = sql(
     .order_by(_b.closed_seq)
 )
 # How long a batch may stay open: one of stores 30 s, a session 10 minutes and the 60 s it slides by (DESIGN section 6).
-_MAY_STAY_OPEN: Final = case((_b.type == "study.store", 30_000_000), else_=660_000_000)
+_MAY_STAY_OPEN: Final[ColumnElement[int]] = case(
+    (_b.type == literal_column("'study.store'"), literal_column("30000000")), else_=literal_column("660000000")
+)
 _PENDING: Final = sql(
     select(func.min(case((_b.closed_seq.is_(None), _b.opened + _MAY_STAY_OPEN), else_=_b.closed))).where(
         or_(_b.closed_seq.is_(None), _b.closed_seq > bindparam("after"))

@@ -7,8 +7,9 @@ from typing import Final
 from sqlalchemy import bindparam, false, func, insert, literal_column, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from bridge.content.manifest import PAGE_LINKS
 from bridge.index import schema as s
-from bridge.index.batches import ADD_BLOCK, add_records
+from bridge.index.batches import ADD_BLOCK, CUT_PAGES, add_records
 from bridge.index.database import columns_but_id, sql
 from bridge.index.rows import InstanceRows, Row
 from bridge.index.writer import Transaction
@@ -48,16 +49,14 @@ _HEAL: Final = sql(
 _HEAL_DATA: Final = sql(
     update(s.instance_data).where(s.instance_data.c.instance == bindparam("healed")), ("frames", "bulk", "json")
 )
-_arrived_before = (
+_ARRIVED_BEFORE: Final = sql(
     select(func.count())
     .select_from(s.instance)
     .where(s.instance.c.study == bindparam("of_study"), s.instance.c.id < bindparam("healed"))
-    .scalar_subquery()
 )
 _UNCOVER: Final = sql(
-    update(s.study)
-    .where(s.study.c.id == bindparam("of_study"), s.study.c.covered > _arrived_before)
-    .values(covered=_arrived_before)
+    update(s.study).where(s.study.c.id == bindparam("of_study"), s.study.c.covered > bindparam("from_here")),
+    ("covered",),
 )
 
 
@@ -150,4 +149,9 @@ def _heal(transaction: Transaction, rows: InstanceRows, study: int, instance: in
     transaction.cursor.execute(_HEAL, {**healed, "healed": instance})
     transaction.cursor.execute(_HEAL_DATA, {**rows.data, "healed": instance})
     transaction.cursor.executemany(ADD_BLOCK, rows.blocks)
-    transaction.cursor.execute(_UNCOVER, {"of_study": study, "healed": instance})
+    before: int = transaction.one(_ARRIVED_BEFORE, {"of_study": study, "healed": instance})[0]
+    full_pages = before // PAGE_LINKS
+    covered = full_pages * PAGE_LINKS
+    transaction.cursor.execute(_UNCOVER, {"of_study": study, "covered": covered, "from_here": before})
+    if transaction.cursor.rowcount:
+        transaction.cursor.execute(CUT_PAGES, {"of_study": study, "count": full_pages})

@@ -194,7 +194,18 @@ class IndexContract:
         assert index.study_tree("1.2.3").covered == 3
         self.damage(index, index.locate("1.2.3", "1.2.3.1", "1.1")[0])
         index.commit(unit(("1.2.3", "1.2.3.1", "1.1"))).result()
-        assert index.study_tree("1.2.3").covered == 1
+        tree = index.study_tree("1.2.3")
+        assert (tree.root, tree.pages, tree.covered) == (b"root", (), 0)
+
+    def test_healing_keeps_the_full_pages_before_the_healed_one(self, index):
+        into = batch()
+        units = [unit(("1.2.3", "1.2.3.1", f"1.{number}"), into) for number in range(1002)]
+        for future in [index.commit(one) for one in units]:
+            future.result()
+        self.close(index, into, 1002, root=b"root", pages=(b"p0", b"p1"), instances=1002)
+        self.damage(index, index.locate(*units[1001].key)[0])
+        index.commit(unit(units[1001].key)).result()
+        assert index.study_tree("1.2.3")[1:4] == (b"root", (b"p0",), 1000)
 
     def test_instances_come_in_series_and_instance_order(self, index):
         for series, number in ((10, 1), (9, 2), (9, 10), (9, 1)):
