@@ -9,8 +9,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from bridge.errors import LedgerInvalid
+from bridge.ledger_reading import ledger_home, origin_of, record_source
 from bridge.node import Node
-from bridge.services.ledger_reading import ledger_home, origin_of, record_source
 from bridge.services.provenance import iso
 from ledger import audit as ledger_audit
 from ledger import checkpoint

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
 from bridge.index.record_source import SqlRecordSource
-from bridge.services.ledger_reading import actor_tags, index_path, ledger_home, origin_of
+from bridge.ledger_reading import actor_tags, index_path, ledger_home, origin_of
 from ledger.engine.solo import SoloEngine
 from ledger.sealer import Sealer
 

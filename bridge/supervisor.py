@@ -102,7 +102,7 @@ class Supervisor:
 
     @staticmethod
     def _due(child: Child) -> bool:
-        return time.monotonic() - child.started > min(0.2 * 2**child.failures, 30.0)
+        return time.monotonic() - child.started > min(0.2 * 2.0**child.failures, 30.0)
 
     def _drain(self) -> int:
         """End the doors together, then the ledger, so that it seals what they closed last."""

@@ -44,7 +44,7 @@ class PackStore:
     pack_bytes
         The size in bytes at which a new pack is begun.
     reserve_bytes
-        Free space in bytes that `put` leaves on the disk.
+        Free space in bytes that `put` leaves on the disk, at most a twentieth of it.
     committed_end
         As `recovery.recover`: when given, the first `put` goes on with an unfinished pack that no process holds, after
         recovering it; otherwise it begins a new one.
@@ -239,7 +239,8 @@ class PackStore:
         if self._reserve:
             self._directory.mkdir(parents=True, exist_ok=True)
             disk = os.statvfs(self._directory)
-            if disk.f_bavail * disk.f_frsize < size + self._reserve:
+            reserve = min(self._reserve, disk.f_blocks * disk.f_frsize // 20)  # a small disk is not refused whole
+            if disk.f_bavail * disk.f_frsize < size + reserve:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _refused(self, pack: OpenPack, error: OSError) -> CairnError:

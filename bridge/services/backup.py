@@ -17,10 +17,13 @@ from pathlib import Path
 
 from bridge.content.pack_format import packs_in, sync_directory
 from bridge.errors import ConfigError, IntegrityError, StorageFault
+from ledger.store import lock as ledger_lock
 
 Report = Callable[[str], None]
 MANIFEST = "backup.json"
-DATABASES = ("ledger/ledger.db", "index.db", "keys/keys.db")
+DATABASES = ("index.db", "keys/keys.db")
+LEDGER = "ledger/ledger.db"
+LEDGER_FILES = (LEDGER, LEDGER + "-wal", LEDGER + "-digests")  # belong together to the byte
 SECRETS = ("keys/keystore.json", "keys/unlock")
 CHUNK = 8 << 20
 
@@ -33,6 +36,8 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True) -> dic
     old = os.umask(0o077)
     try:
         to.mkdir(parents=True, exist_ok=True)
+        report(f"copying {LEDGER}")
+        _copy_ledger(home, to)
         for name in DATABASES:
             if (home / name).exists():
                 report(f"copying {name}")
@@ -42,7 +47,7 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True) -> dic
                 _copy_file(home / name, to / name)
         copied = _copy_packs(home / "packs", to / "packs", report) if content else 0
         _write(to / MANIFEST, json.dumps({"format": 1, "content": content}).encode())
-        return {"databases": len(DATABASES), "pack_bytes": copied}
+        return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
     except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be written: {error}") from error
     finally:
@@ -53,12 +58,12 @@ def restore(source: Path, home: Path, report: Report) -> None:
     """Make an empty CAIRN_HOME into what was backed up. Raises ConfigError when it is not empty."""
     if not (source / MANIFEST).is_file():
         raise ConfigError(f"{source} holds no finished backup ({MANIFEST} is missing)")
-    taken = [name for name in (*DATABASES, *SECRETS, "packs") if (home / name).exists()]
+    taken = [name for name in (LEDGER, *DATABASES, *SECRETS, "packs") if (home / name).exists()]
     if taken:
         raise ConfigError(f"{home} is not empty ({taken[0]} is there); restore into an empty CAIRN_HOME")
     old = os.umask(0o077)
     try:
-        for name in (*DATABASES, *SECRETS):
+        for name in (*LEDGER_FILES, *DATABASES, *SECRETS):
             if (source / name).exists():
                 report(f"restoring {name}")
                 _copy_file(source / name, home / name)
@@ -71,13 +76,25 @@ def restore(source: Path, home: Path, report: Report) -> None:
         os.umask(old)
 
 
+def _copy_ledger(home: Path, to: Path) -> None:
+    """The ledger's files as they are, while its writer waits: its page digests are of these very bytes."""
+    database = home / LEDGER
+    if not database.exists():
+        return
+    with ledger_lock(database):
+        for name in LEDGER_FILES:
+            (to / name).unlink(missing_ok=True)
+            if (home / name).exists():
+                _copy_file(home / name, to / name)
+
+
 def _copy_database(source: Path, target: Path) -> None:
     """SQLite's online backup: a consistent copy while others write."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(target.name + ".new")
     fresh.unlink(missing_ok=True)
     with (
-        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as reading,
+        contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as reading,
         contextlib.closing(sqlite3.connect(fresh)) as writing,
     ):
         reading.backup(writing)

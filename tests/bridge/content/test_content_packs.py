@@ -1,5 +1,6 @@
 """The embedded store: its contract, and what a full disk, a failing disk and kill -9 leave."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -342,11 +343,16 @@ def test_a_file_size_limit_is_a_full_disk(tmp_path):
     assert [whole for _, whole in scan.scan(pack_path(tmp_path / "packs", 0))] == [True] * 5
 
 
-def test_the_reserve_is_left_free(tmp_path, index):
-    disk = os.statvfs(tmp_path)
-    store = open_store(tmp_path, index, reserve_bytes=disk.f_blocks * disk.f_frsize)
-    with pytest.raises(StorageFull):
-        store.put(blocks(1))
+@pytest.mark.parametrize(("free", "full"), [(99, True), (101, False)])
+def test_the_reserve_is_left_free_up_to_a_twentieth_of_the_disk(tmp_path, index, monkeypatch, free, full):
+    class Disk:
+        f_frsize, f_blocks, f_bavail = 1 << 20, 2000, free  # 2000 MiB, of which a twentieth is 100 MiB
+
+    store = open_store(tmp_path, index, reserve_bytes=1 << 40)
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(os, "statvfs", lambda path: Disk)
+        with pytest.raises(StorageFull) if full else contextlib.nullcontext():
+            store.put(blocks(1))
     store.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,17 +92,20 @@ def test_a_record_whose_key_is_gone_keeps_its_leaf(index: SqlIndex, source: Reco
     assert source.records(1) == [RecordLeaf(one.leaf, None)]
 
 
-def test_the_oldest_pending_is_what_is_open_or_beyond_the_cursor(index: SqlIndex, source: RecordSource) -> None:
+def test_an_open_batch_waits_from_when_it_should_have_closed_and_a_closed_one_from_its_closing(
+    index: SqlIndex, source: RecordSource
+) -> None:
     assert source.oldest_pending_us(0) is None
-    old, new = batch("1.1", opened=10), batch("1.2", opened=20)
-    index.append(new, [record()]).result()
-    assert source.oldest_pending_us(0) == 20
-    index.append(old, [record()]).result()
-    assert source.oldest_pending_us(0) == 10
-    close(index, old, 1)
-    assert source.oldest_pending_us(0) == 10
-    assert source.oldest_pending_us(1) == 20
-    close(index, new, 1)
+    stores, session = batch("1.1", opened=20), replace(batch("1.2", opened=10), type="study.access")
+    index.append(session, [record()]).result()
+    assert source.oldest_pending_us(0) == 10 + 660_000_000
+    index.append(stores, [record()]).result()
+    assert source.oldest_pending_us(0) == 20 + 30_000_000
+    close(index, stores, 1)
+    closed = source.closed_batches(0, 1)[0].time_us
+    assert source.oldest_pending_us(0) == closed
+    assert source.oldest_pending_us(1) == 10 + 660_000_000
+    close(index, session, 1)
     assert source.oldest_pending_us(2) is None
 
 

@@ -14,6 +14,7 @@ from bridge.crypto.keystore import Keystore
 from bridge.errors import ContentCorrupt
 from bridge.index.record_source import SqlRecordSource
 from bridge.model import SealedRecord
+from ledger.errors import RecordUnreadable
 
 TAG_SIZE = 16
 
@@ -43,20 +44,19 @@ def actor_tags(keystore: Keystore) -> Callable[[str, str], bytes]:
 
 
 def opener(keys: Keyring, keystore: Keystore) -> Callable[[str | None, SealedRecord], bytes | None]:
-    """(study, sealed record) -> the record's bytes; None when no key of the study is held. Raises ContentCorrupt."""
+    """(study, sealed record) -> the record's bytes; None when no key of the study is held. Raises RecordUnreadable."""
     node_key = derive.node_record_key(keystore.audit_key)
 
     def open_(study: str | None, record: SealedRecord) -> bytes | None:
-        if study is None:
-            return records.open_record(node_key, record)
-        failed: ContentCorrupt | None = None
-        for key in keys.held(study):
+        candidates = [node_key] if study is None else [derive.record_key(key) for key in keys.held(study)]
+        damaged: ContentCorrupt | None = None
+        for key in candidates:
             try:
-                return records.open_record(derive.record_key(key), record)
+                return records.open_record(key, record)
             except ContentCorrupt as error:
-                failed = error
-        if failed is not None:
-            raise failed
+                damaged = error
+        if damaged is not None:
+            raise RecordUnreadable(damaged.detail) from damaged
         return None
 
     return open_
