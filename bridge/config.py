@@ -18,6 +18,7 @@ from bridge.errors import ConfigError
 from bridge.model import Role
 
 ENVIRONMENT_ONLY = frozenset({"CAIRN_HOME", "CAIRN_CRASH_AT", "CAIRN_CONFIG"})
+SERVICES = ("store", "query", "retrieve", "commit")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -221,6 +222,9 @@ def _peers(value: object) -> tuple[Peer, ...]:
         raise ValueError("peers are given as [[dimse.peers]] in a TOML file")
     known = {f.name for f in fields(Peer)}
     for item in value:
+        for service in item.get("allow", ()):
+            if service not in SERVICES:
+                raise ValueError(f"a peer may be allowed {', '.join(SERVICES)}, not {service}")
         unknown = set(item) - known
         if unknown:
             raise ValueError(f"a peer has no {', '.join(sorted(unknown))}")

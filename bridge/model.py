@@ -229,10 +229,11 @@ class WriteUnit:
 
 
 class Committed(NamedTuple):
-    """The row id of the instance and what was decided."""
+    """The row id of the instance, what was decided, and the record's position in its batch from 0."""
 
     instance: int
     outcome: Outcome
+    position: int
 
 
 class SearchPage(NamedTuple):

@@ -56,8 +56,8 @@ class Index(Protocol):
         The future raises StorageFull, StorageFault; Busy is raised at once when the queue is full.
         """
 
-    def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[None]:
-        """Add records to an open batch (created by its first use). Errors as `commit`."""
+    def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[int]:
+        """Add records to an open batch (created by its first use); the first one's position. Errors as `commit`."""
 
     def close_batch(self, batch: Batch, closing: BatchClosing) -> Future[None]:
         """Close a batch: its StudyRoot (if any), records root and time; the ledger reads only closed batches."""

@@ -70,11 +70,15 @@ _LEAVES: Final = sql(
 )
 
 
-def add_records(transaction: Transaction, batch: Batch, records: Sequence[SealedRecord]) -> None:
-    """Append records to an open batch, made by its first. Raises StorageFault when the batch is closed."""
+def add_records(transaction: Transaction, batch: Batch, records: Sequence[SealedRecord]) -> int:
+    """Append records to an open batch, made by its first; the position of the first of them.
+
+    Raises StorageFault when the batch is closed.
+    """
     row, position = _open(transaction, batch)
     transaction.cursor.executemany(_ADD_RECORD, record_rows(row, position, records))
     transaction.known.batches[batch.id] = (row, position + len(records))
+    return position
 
 
 def _open(transaction: Transaction, batch: Batch) -> tuple[int, int]:

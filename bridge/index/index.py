@@ -70,7 +70,7 @@ class SqlIndex:
         rows, batch, record = instance_rows(unit, unit.batch.study_tag), unit.batch, unit.record
         return self.writer.submit(lambda transaction: store(transaction, rows, batch, record), needs_content=True)
 
-    def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[None]:
+    def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[int]:
         """As the port."""
         held = tuple(records)
         return self.writer.submit(lambda transaction: add_records(transaction, batch, held))
@@ -146,7 +146,7 @@ class SqlIndex:
 
     def add_instance(
         self, metadata: SealedMetadata, block: InstanceBlock, link: bytes, attributes: Attributes
-    ) -> Committed:
+    ) -> None:
         """Place an instance again from its block and sealed metadata, without a record. Errors as `commit`."""
         rebuilt = RebuiltInstance(
             key=InstanceKey(metadata.study, metadata.series, metadata.sop),
@@ -166,7 +166,7 @@ class SqlIndex:
             source=metadata.source,
         )
         rows = instance_rows(rebuilt, block.study)
-        return self.writer.submit(lambda transaction: place(transaction, rows, replace=True)).result()
+        self.writer.submit(lambda transaction: place(transaction, rows, replace=True)).result()
 
     def add_blocks(self, positions: Sequence[BlockPosition]) -> None:
         """Add block positions alone, as a scan of the packs finds them for a rebuild. Errors as `commit`."""

@@ -62,12 +62,11 @@ _UNCOVER: Final = sql(
 
 def store(transaction: Transaction, rows: InstanceRows, batch: Batch, record: SealedRecord) -> Committed:
     """Place an instance and add its record, whatever was decided. Raises StorageFault when the batch is closed."""
-    committed = place(transaction, rows)
-    add_records(transaction, batch, (record,))
-    return committed
+    instance, outcome = place(transaction, rows)
+    return Committed(instance, outcome, add_records(transaction, batch, (record,)))
 
 
-def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False) -> Committed:
+def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False) -> tuple[int, Outcome]:
     """Decide new, version, again or healed under (study, series, SOP, digest), and write what follows.
 
     With `replace` the same bytes take the place of the copy held even when that is not flagged damaged: a rebuild meets
@@ -79,11 +78,11 @@ def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False
     same = next(((row, bool(damaged)) for row, digest, damaged in versions if digest == rows.digest), None)
     if same is None:
         row = _add_instance(transaction, rows, study, series, first=not versions)
-        return Committed(row, Outcome.VERSION if versions else Outcome.NEW)
+        return row, Outcome.VERSION if versions else Outcome.NEW
     if same[1] or replace:
         _heal(transaction, rows, study, same[0])
-        return Committed(same[0], Outcome.HEALED)
-    return Committed(same[0], Outcome.AGAIN)
+        return same[0], Outcome.HEALED
+    return same[0], Outcome.AGAIN
 
 
 def _study(transaction: Transaction, rows: InstanceRows) -> int:

@@ -28,22 +28,55 @@ IDLE_S, OLD_S, RECORDS = 2.0, 30.0, 1000
 
 
 class OpenBatch:
-    """One batch still taking records. Its lock keeps the order of leaves here equal to that in the index."""
+    """One batch still taking records, from several threads at once.
 
-    __slots__ = ("batch", "began", "closed", "leaves", "lock", "touched")
+    Leaves are kept by the position that the index gave each record, for commits that overtake each other. Once closing
+    has begun no record enters, and closing waits for those that are on their way.
+    """
 
     def __init__(self, batch: Batch, leaves: Sequence[bytes] = ()) -> None:
         self.batch = batch
-        self.leaves = list(leaves)
-        self.lock = threading.Lock()
-        self.began = self.touched = time.monotonic()
         self.closed = False
+        self.settled = False
+        self._leaves = dict(enumerate(leaves))
+        self._changed = threading.Condition()
+        self._entering = 0
+        self._began = self._touched = time.monotonic()
 
     @property
     def due(self) -> bool:
         """Whether a batch of stores should close now."""
         now = time.monotonic()
-        return now - self.touched > IDLE_S or now - self.began > OLD_S or len(self.leaves) >= RECORDS
+        with self._changed:
+            idle = not self._entering and now - self._touched > IDLE_S
+            return idle or now - self._began > OLD_S or len(self._leaves) >= RECORDS
+
+    def enter(self) -> bool:
+        """Announce a record; False when the batch is closed. `leave` must follow."""
+        with self._changed:
+            self._entering += not self.closed
+            return not self.closed
+
+    def leave(self, position: int | None, records: Sequence[SealedRecord]) -> None:
+        """The records entered at `position` and after, or None: they failed."""
+        with self._changed:
+            if position is not None:
+                self._leaves.update((position + number, record.leaf) for number, record in enumerate(records))
+            self._entering -= 1
+            self._touched = time.monotonic()
+            self._changed.notify_all()
+
+    def shut(self) -> list[bytes]:
+        """Let no record enter any more, wait for those on their way, and give all leaves in order."""
+        with self._changed:
+            self.closed = True
+            while self._entering:
+                self._changed.wait()
+            return [leaf for _, leaf in sorted(self._leaves.items())]
+
+    def reopen(self) -> None:
+        """Closing failed: it takes records again."""
+        self.closed = False
 
 
 class Batches:
@@ -59,6 +92,7 @@ class Batches:
         self._clock = clock
         self._stores: set[OpenBatch] = set()
         self._lock = threading.Lock()
+        self._closing_lock = threading.Lock()
 
     def open(self, kind: str, actor: Actor, study: StudyKey | None, purpose: str, outcome: int = 0) -> OpenBatch:
         """A new batch; it exists in the index from its first record on."""
@@ -78,36 +112,37 @@ class Batches:
 
     def store(self, open_batch: OpenBatch, unit: Callable[[Batch], WriteUnit]) -> Committed | None:
         """Commit one unit under an open batch; None when it was closed meanwhile. Raises what Index.commit does."""
-        with open_batch.lock:
-            if open_batch.closed:
-                return None
+        if not open_batch.enter():
+            return None
+        write, committed = None, None
+        try:
             write = unit(open_batch.batch)
             committed = self._index.commit(write).result()
-            self._took(open_batch, [write.record])
-        with self._lock:
-            self._stores.add(open_batch)
+        finally:
+            if write is not None and committed is not None:
+                open_batch.leave(committed.position, [write.record])
+            else:
+                open_batch.leave(None, ())
+        self._watch(open_batch)
         return committed
 
     def append(self, open_batch: OpenBatch, records: Sequence[SealedRecord]) -> bool:
         """Add records durably; False when the batch was closed meanwhile. Raises what Index.append does."""
-        with open_batch.lock:
-            if open_batch.closed:
-                return False
-            self._index.append(open_batch.batch, records).result()
-            self._took(open_batch, records)
+        if not open_batch.enter():
+            return False
+        position = None
+        try:
+            position = self._index.append(open_batch.batch, records).result()
+        finally:
+            open_batch.leave(position, records)
+        if open_batch.batch.type == "study.store":
+            self._watch(open_batch)
         return True
 
-    def append_store(self, open_batch: OpenBatch, records: Sequence[SealedRecord]) -> bool:
-        """As `append`, for a batch that closes by the rules of stores."""
-        appended = self.append(open_batch, records)
+    def _watch(self, open_batch: OpenBatch) -> None:
+        """Close this batch of stores when it is due."""
         with self._lock:
             self._stores.add(open_batch)
-        return appended
-
-    @staticmethod
-    def _took(open_batch: OpenBatch, records: Sequence[SealedRecord]) -> None:
-        open_batch.leaves += [record.leaf for record in records]
-        open_batch.touched = time.monotonic()
 
     def close(self, open_batch: OpenBatch) -> None:
         """(8) Put the study's touched pages and root, make them durable, close the batch in one transaction.
@@ -115,21 +150,25 @@ class Batches:
         A batch without records leaves nothing. Raises StorageFull, StorageFault, Busy; the batch then stays open and
         is tried again by `tick`.
         """
-        with open_batch.lock:
-            if not open_batch.closed and open_batch.leaves:
+        with self._closing_lock:  # one at a time: two closings of one study would build on the same root
+            leaves = open_batch.shut()
+            if leaves and not open_batch.settled:
                 crash.step("close_batch.8")
-                self._index.close_batch(open_batch.batch, self._closing(open_batch)).result()
+                try:
+                    self._index.close_batch(open_batch.batch, self._closing(open_batch.batch, leaves)).result()
+                except BaseException:
+                    open_batch.reopen()
+                    raise
+                open_batch.settled = True
                 crash.step("close_batch.9")
-            open_batch.closed = True
         with self._lock:
             self._stores.discard(open_batch)
 
-    def _closing(self, open_batch: OpenBatch) -> BatchClosing:
-        leaves = open_batch.leaves
+    def _closing(self, batch: Batch, leaves: Sequence[bytes]) -> BatchClosing:
         closing = BatchClosing(closed=self._clock(), records=len(leaves), records_root=merkle.root(leaves))
-        if open_batch.batch.type != "study.store" or open_batch.batch.study is None:
+        if batch.type != "study.store" or batch.study is None:
             return closing
-        tree = manifest.grow(self._index.study_tree(open_batch.batch.study), self._hash)
+        tree = manifest.grow(self._index.study_tree(batch.study), self._hash)
         positions = self._content.put(tree.blocks)
         self._content.sync()
         crash.step("close_batch.8b")

@@ -17,6 +17,7 @@ ones are sealed and put as they arrive; what turns out superfluous is garbage in
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -84,20 +85,37 @@ class Store:
         self.provenance = provenance
         self.hash_name = hash_name
         self.clock = clock
+        self._lasting: dict[tuple[Actor, str, str], OpenBatch] = {}
+        self._lock = threading.Lock()
 
     def reception(self, actor: Actor, purpose: str = "TREAT") -> Reception:
         """(0) One association, request or import by an authorised actor."""
         crash.step("store.0")
         return Reception(self, actor, purpose)
 
+    def lasting_batch(self, actor: Actor, purpose: str, key: StudyKey) -> OpenBatch:
+        """The open batch that the requests of one actor about one study share, until it is idle, old or full."""
+        with self._lock:
+            found = self._lasting.get((actor, purpose, key.study))
+            if found is None or found.closed:
+                self._lasting = {name: batch for name, batch in self._lasting.items() if not batch.closed}
+                found = self.batches.open("study.store", actor, key, purpose)
+                self._lasting[actor, purpose, key.study] = found
+            return found
+
 
 class Reception:
-    """A run of instances from one sender; leaving it closes its batches. One thread at a time uses it."""
+    """A run of instances from one sender. One thread at a time uses it.
+
+    Leaving an association's or import's closes its batches. HTTP knows no release, only requests, so its batches last
+    from one request to the next.
+    """
 
     def __init__(self, store: Store, actor: Actor, purpose: str) -> None:
         self.store = store
         self.actor = actor
         self.purpose = purpose
+        self._lasting = actor.how == "http"
         self._batches: dict[str, OpenBatch] = {}
 
     def begin(self, study: str | None = None) -> Incoming:
@@ -112,6 +130,8 @@ class Reception:
 
     def batch(self, key: StudyKey) -> OpenBatch:
         """The open batch for a study, a new one when there is none or it was closed for age."""
+        if self._lasting:
+            return self.store.lasting_batch(self.actor, self.purpose, key)
         found = self._batches.get(key.study)
         if found is None or found.closed:
             found = self._batches[key.study] = self.store.batches.open("study.store", self.actor, key, self.purpose)
@@ -297,7 +317,7 @@ class Incoming:
         store = self._store
         body = self._record_body(scanned, digest) | {"again": True}
         record = store.provenance.seal("study.store", body, derive.record_key(study_key))
-        while not store.batches.append_store(self._reception.batch(study_key), [record]):
+        while not store.batches.append(self._reception.batch(study_key), [record]):
             pass  # closed for age between the two calls: the next call opens a new one
         crash.step("store.7")
         return Receipt(scanned.identity.key, scanned.identity.sop_class, Outcome.AGAIN, scanned.warnings)

@@ -146,7 +146,7 @@ class IndexContract:
         into = batch()
         first = index.commit(unit(into=into)).result()
         again = index.commit(unit(into=into)).result()
-        assert again == (first.instance, Outcome.AGAIN)
+        assert (first.position, again) == (0, (first.instance, Outcome.AGAIN, 1))
         assert len(index.study_tree("1.2.3").instances) == 1
         (match,) = index.search(Query(Level.STUDY)).matches
         assert match["00201208"]["Value"] == [1]
