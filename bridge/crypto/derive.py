@@ -7,8 +7,6 @@ format: an object sealed under one is never opened under another.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import struct
 from typing import Final
 
@@ -18,8 +16,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from bridge.model import StudyKey
 
 __all__ = [
-    "TAG_SIZE",
-    "instance_tag",
     "metadata_associated_data",
     "metadata_key",
     "node_record_key",
@@ -28,18 +24,11 @@ __all__ = [
     "record_key",
 ]
 
-TAG_SIZE: Final = 16
 _KEY_SIZE: Final = 32
 _OBJECT: Final = b"cairn/1 object"
 _METADATA: Final = b"cairn/1 metadata"
 _RECORD: Final = b"cairn/1 record"
-_INSTANCE_TAG: Final = b"cairn/1 instance tag"
 _NODE_RECORD: Final = b"cairn/1 node record"
-
-
-def instance_tag(key: StudyKey, digest: bytes) -> bytes:
-    """The 16-byte tag of an instance in its study: HMAC-SHA256(tag key, digest), cut; says nothing without the key."""
-    return hmac.digest(_derive(key, _INSTANCE_TAG), digest, hashlib.sha256)[:TAG_SIZE]
 
 
 def object_key(key: StudyKey, tag: bytes) -> bytes:

@@ -1,6 +1,5 @@
 """The derivations are part of the stored format: golden values, and an independent computation of each."""
 
-import hashlib
 import hmac
 
 from bridge.crypto import derive
@@ -8,13 +7,11 @@ from bridge.model import StudyKey
 
 KEY = StudyKey("1.2.3", 7, bytes(range(16)), bytes(range(32)))
 TAG = bytes(range(100, 116))
-DIGEST = hashlib.sha256(b"digest").digest()
 
 GOLDEN = {
     "object": "25ab22366b8b2c967f442e96c2cc0146e2f07322e6aadf4f7ee89253743fd508",
     "metadata": "6af3fa8bc5d76cf8881dc899d1762f9195b6c59f00ab2dfdf3bf4c03a8787c83",
     "record": "33ea33b2f0e49870ed483309b1fb3aa3428671fa8d055df0b76520565c267aec",
-    "tag": "8253dd16accf6562470d7289c5fc635f",
     "node": "ce53ba2f939f37735a5fa9469f5c9bad3e13b310d8c1e9c80f83e496944c82d8",
     "object data": (
         "636169726e2f31206f626a6563740000000007000102030405060708090a0b0c0d0e0f6465666768696a6b6c6d6e6f70717273"
@@ -38,8 +35,6 @@ def test_derivations_are_hkdf_sha256_with_the_documented_info():
         (b"cairn/1 record", derive.record_key(KEY), b""),
     ]:
         assert ours == hkdf(KEY.secret, KEY.tag, label + b"\0" + generation + tail)
-    tag_key = hkdf(KEY.secret, KEY.tag, b"cairn/1 instance tag\0" + generation)
-    assert derive.instance_tag(KEY, DIGEST) == hmac.digest(tag_key, DIGEST, "sha256")[:16]
     assert derive.node_record_key(KEY.secret) == hkdf(KEY.secret, bytes(32), b"cairn/1 node record")
 
 
@@ -48,7 +43,6 @@ def test_golden_values():
         "object": derive.object_key(KEY, TAG).hex(),
         "metadata": derive.metadata_key(KEY, TAG).hex(),
         "record": derive.record_key(KEY).hex(),
-        "tag": derive.instance_tag(KEY, DIGEST).hex(),
         "node": derive.node_record_key(KEY.secret).hex(),
         "object data": derive.object_associated_data(KEY.tag, 7, TAG).hex(),
         "metadata data": derive.metadata_associated_data(KEY.tag, 7, TAG).hex(),
