@@ -204,7 +204,7 @@ class WriteUnit:
     """Everything that step (6) makes visible at once.
 
     `link` is the CID of the instance block (dag-cbor) that the study's page will name; `json` the DICOM JSON object
-    (UTF-8, uncompressed) and `attributes` the values that searches match; `blocks` the positions of every block of
+    (UTF-8, deflated by zlib) and `attributes` the values that searches match; `blocks` the positions of every block of
     this instance (object, sealed metadata, instance block); `received` microseconds since the epoch.
     """
 

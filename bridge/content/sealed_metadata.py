@@ -14,7 +14,7 @@ import cbor2
 
 from bridge.errors import ContentCorrupt
 
-__all__ = ["MAX_ENCODED", "MAX_JSON", "SealedMetadata", "decode", "encode"]
+__all__ = ["MAX_ENCODED", "MAX_JSON", "SealedMetadata", "decode", "deflate", "encode", "inflate"]
 
 MAX_ENCODED: Final = 256 << 20
 MAX_JSON: Final = 64 << 20
@@ -30,8 +30,8 @@ _MAX_NUMBER: Final = (1 << 63) - 1
 class SealedMetadata:
     """One instance's metadata.
 
-    `json` is its DICOM JSON object (UTF-8, not deflated); `frames` and `bulk` the encoded tables; `data_set` the offset
-    of the data set in the object's plaintext; `header` the object's 40-byte stream header and `length` its plaintext
+    `json` is its DICOM JSON object (UTF-8), deflated (zlib); `frames` and `bulk` the encoded tables; `data_set` the
+    offset of the data set in the object's plaintext; `header` the object's 40-byte stream header and `length` its plaintext
     length in bytes; `received` microseconds since the epoch; `source` who sent it, in words.
     """
 
@@ -66,9 +66,6 @@ _NUMBERS: Final = ("data_set", "length", "received")
 def encode(metadata: SealedMetadata) -> bytes:
     """The plaintext to seal. Raises ValueError for a value that `decode` would refuse."""
     fields: dict[str, object] = {name: getattr(metadata, name) for name in (*_TEXTS, *_BYTES, *_NUMBERS)}
-    if len(metadata.json) > MAX_JSON:
-        raise ValueError("the JSON is beyond 64 MiB")
-    fields["json"] = zlib.compress(metadata.json, 6)
     fields["v"] = _VERSION
     fault = _fault(fields)
     if fault:
@@ -90,7 +87,7 @@ def decode(data: bytes) -> SealedMetadata:
     if fault or cbor2.dumps(fields, canonical=True) != data:
         raise ContentCorrupt(f"sealed metadata: {fault or 'not canonical'}")
     del fields["v"]
-    fields["json"] = _inflate(fields["json"])
+    inflate(fields["json"])
     return SealedMetadata(**fields)
 
 
@@ -117,7 +114,13 @@ def _size(value: object) -> int:
     return len(value) if type(value) is bytes else -1
 
 
-def _inflate(deflated: bytes) -> bytes:
+def deflate(json: bytes) -> bytes:
+    """A DICOM JSON object as it is kept; level 1, since it is done once for each instance on its way in."""
+    return zlib.compress(json, 1)
+
+
+def inflate(deflated: bytes) -> bytes:
+    """The DICOM JSON object. Raises ContentCorrupt when it is cut short, followed by more, or beyond 64 MiB."""
     inflater = zlib.decompressobj()
     try:
         data = inflater.decompress(deflated, MAX_JSON + 1)

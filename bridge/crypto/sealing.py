@@ -78,7 +78,7 @@ class Sealer:
         self.header = bytes((HEADER_SIZE,)) + os.urandom(_SALT_SIZE + _PREFIX_SIZE)
         self._cipher = _cipher(key, self.header, associated_data)
         self._prefix = self.header[1 + _SALT_SIZE :]
-        self._pending = bytearray()
+        self._pending: bytes | bytearray = b""
         self._number = 0
         self._closed = False
 
@@ -88,19 +88,19 @@ class Sealer:
             raise ValueError("the object is closed")
         room = self._capacity() - len(self._pending)
         if len(data) <= room:
-            self._pending += data
+            self._hold(data)
             return []
         view = memoryview(data)
         segments: list[bytes] = []
         if self._pending:
-            self._pending += view[:room]
+            self._hold(view[:room])
             segments.append(self._seal(self._pending, last=False))
-            self._pending = bytearray()
+            self._pending = b""
             view = view[room:]
         while len(view) > (room := self._capacity()):
             segments.append(self._seal(view[:room], last=False))
             view = view[room:]
-        self._pending += view
+        self._hold(view)
         return segments
 
     def finalize(self) -> bytes:
@@ -109,8 +109,17 @@ class Sealer:
             raise ValueError("the object is closed")
         self._closed = True
         segment = self._seal(self._pending, last=True)
-        self._pending = bytearray()
+        self._pending = b""
         return segment
+
+    def _hold(self, data: Buffer) -> None:
+        """Keep bytes for the segment under way; an object given in one piece is not copied."""
+        if not self._pending and type(data) is bytes:
+            self._pending = data
+            return
+        if type(self._pending) is bytes:
+            self._pending = bytearray(self._pending)
+        self._pending += data
 
     def _capacity(self) -> int:
         return PLAINTEXT if self._number else FIRST_PLAINTEXT

@@ -144,9 +144,7 @@ class SqlIndex:
         """What SQLite finds wrong with the database; empty when it is sound. Reads all of it."""
         return check(self.database)
 
-    def add_instance(
-        self, metadata: SealedMetadata, block: InstanceBlock, link: bytes, attributes: Attributes
-    ) -> None:
+    def add_instance(self, metadata: SealedMetadata, block: InstanceBlock, link: bytes, attributes: Attributes) -> None:
         """Place an instance again from its block and sealed metadata, without a record. Errors as `commit`."""
         rebuilt = RebuiltInstance(
             key=InstanceKey(metadata.study, metadata.series, metadata.sop),

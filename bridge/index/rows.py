@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,51 +44,68 @@ class RebuiltInstance:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRows:
-    """The rows of one instance and all above it, without the ids that the database gives."""
+    """The rows of one instance, without the ids that the database gives.
 
-    key: InstanceKey
-    sop_class: str
-    digest: bytes
-    patient: Row
-    study: Row
-    series: Row
-    requests: Sequence[Row]
+    Those of its patient, study and series are worked out when asked for: they are needed for the first instance only.
+    """
+
+    unit: WriteUnit | RebuiltInstance
+    study_tag: bytes | None
     instance: Row
     data: Row
     blocks: Sequence[Row]
 
+    @property
+    def key(self) -> InstanceKey:
+        """The instance's."""
+        return self.unit.key
 
-def instance_rows(unit: WriteUnit | RebuiltInstance, study_tag: bytes | None) -> InstanceRows:
-    """The rows of an instance; compresses its JSON (zlib level 1)."""
-    attributes = unit.attributes
-    patient_json = _encode(attributes.patient)
-    return InstanceRows(
-        key=unit.key,
-        sop_class=unit.sop_class,
-        digest=unit.digest,
-        patient={
-            "identity": hashlib.sha256(patient_json.encode()).digest()[:16],
-            **_columns(Level.PATIENT, attributes.patient),
-            "attributes": patient_json,
-        },
-        study={
-            **_columns(Level.STUDY, attributes.study),
-            "uid": unit.key.study,
-            "tag": study_tag,
+    def patient(self) -> Row:
+        """`identity` tells patients apart: SHA-256 (16 bytes of it) of all patient-level values."""
+        values = self.unit.attributes.patient
+        encoded = _encode(values)
+        return {
+            "identity": hashlib.sha256(encoded.encode()).digest()[:16],
+            **_columns(Level.PATIENT, values),
+            "attributes": encoded,
+        }
+
+    def study(self) -> Row:
+        """The study's, as its first instance tells of it."""
+        uid, values = self.unit.key.study, self.unit.attributes.study
+        return {
+            **_columns(Level.STUDY, values),
+            "uid": uid,
+            "tag": self.study_tag,
             "covered": 0,
             "root": None,
-            "received": unit.received,
-            "attributes": _encode(attributes.study, {"0020000D": unit.key.study}),
-        },
-        series={
-            **_columns(Level.SERIES, attributes.series),
-            "uid": unit.key.series,
+            "received": self.unit.received,
+            "attributes": _encode(values, {"0020000D": uid}),
+        }
+
+    def series(self) -> Row:
+        """The series', as its first instance tells of it."""
+        uid, values = self.unit.key.series, self.unit.attributes.series
+        return {
+            **_columns(Level.SERIES, values),
+            "uid": uid,
             "instances": 0,
-            "attributes": _encode(attributes.series, {"0020000E": unit.key.series}),
-        },
-        requests=_requests(attributes.series),
+            "attributes": _encode(values, {"0020000E": uid}),
+        }
+
+    def requests(self) -> list[Row]:
+        """One for each item of the series' Request Attributes Sequence (0040,0275)."""
+        return _requests(self.unit.attributes.series)
+
+
+def instance_rows(unit: WriteUnit | RebuiltInstance, study_tag: bytes | None) -> InstanceRows:
+    """The rows of an instance."""
+    values = unit.attributes.instance
+    return InstanceRows(
+        unit=unit,
+        study_tag=study_tag,
         instance={
-            **_columns(Level.INSTANCE, attributes.instance),
+            **_columns(Level.INSTANCE, values),
             "sop": unit.key.sop,
             "digest": unit.digest,
             "damaged": False,
@@ -104,9 +120,9 @@ def instance_rows(unit: WriteUnit | RebuiltInstance, study_tag: bytes | None) ->
             "data_set": unit.data_set,
             "received": unit.received,
             "source": unit.source,
-            "attributes": _encode(attributes.instance, {"00080018": unit.key.sop, "00080016": unit.sop_class}),
+            "attributes": _encode(values, {"00080018": unit.key.sop, "00080016": unit.sop_class}),
         },
-        data={"frames": unit.frames, "bulk": unit.bulk, "json": zlib.compress(unit.json, 1)},
+        data={"frames": unit.frames, "bulk": unit.bulk, "json": unit.json},
         blocks=[position._asdict() for position in unit.blocks],
     )
 

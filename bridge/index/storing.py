@@ -75,7 +75,7 @@ def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False
     study = _study(transaction, rows)
     series = _series(transaction, rows, study)
     versions = transaction.cursor.execute(_VERSIONS, {"series": series, "sop": rows.key.sop}).fetchall()
-    same = next(((row, bool(damaged)) for row, digest, damaged in versions if digest == rows.digest), None)
+    same = next(((row, bool(damaged)) for row, digest, damaged in versions if digest == rows.unit.digest), None)
     if same is None:
         row = _add_instance(transaction, rows, study, series, first=not versions)
         return row, Outcome.VERSION if versions else Outcome.NEW
@@ -93,18 +93,19 @@ def _study(transaction: Transaction, rows: InstanceRows) -> int:
         known = (
             found[0]
             if found
-            else transaction.insert(_ADD_STUDY, {**rows.study, "patient": _patient(transaction, rows)})
+            else transaction.insert(_ADD_STUDY, {**rows.study(), "patient": _patient(transaction, rows)})
         )
         transaction.known.studies[uid] = known
     return known
 
 
 def _patient(transaction: Transaction, rows: InstanceRows) -> int:
-    identity = rows.patient["identity"]
+    row = rows.patient()
+    identity = row["identity"]
     known = transaction.known.patients.get(identity)
     if known is None:
         found = transaction.one(_FIND_PATIENT, {"identity": identity})
-        known = found[0] if found else transaction.insert(_ADD_PATIENT, rows.patient)
+        known = found[0] if found else transaction.insert(_ADD_PATIENT, row)
         transaction.known.patients[identity] = known
     return known
 
@@ -120,9 +121,10 @@ def _series(transaction: Transaction, rows: InstanceRows, study: int) -> int:
 
 
 def _add_series(transaction: Transaction, rows: InstanceRows, study: int) -> int:
-    series = transaction.insert(_ADD_SERIES, {**rows.series, "study": study})
-    if rows.requests:
-        transaction.cursor.executemany(_ADD_REQUEST, [{**row, "series": series} for row in rows.requests])
+    series = transaction.insert(_ADD_SERIES, {**rows.series(), "study": study})
+    requests = [{**row, "series": series} for row in rows.requests()]
+    if requests:
+        transaction.cursor.executemany(_ADD_REQUEST, requests)
     return series
 
 
@@ -133,9 +135,9 @@ def _add_instance(transaction: Transaction, rows: InstanceRows, study: int, seri
     transaction.cursor.executemany(ADD_BLOCK, rows.blocks)
     if first:
         transaction.cursor.execute(_COUNT_ONE, {"series": series})
-        sop_class = (series, rows.sop_class)
+        sop_class = (series, rows.unit.sop_class)
         if sop_class not in transaction.known.classes:
-            transaction.cursor.execute(_ADD_CLASS, {"series": series, "sop_class": rows.sop_class})
+            transaction.cursor.execute(_ADD_CLASS, {"series": series, "sop_class": rows.unit.sop_class})
             transaction.known.classes.add(sop_class)
     else:
         transaction.cursor.execute(_MARK_CONFLICT, {"in_series": series, "of_sop": rows.key.sop})

@@ -171,7 +171,10 @@ class Writer:
                 self._data_version = version
             self._known.bound()
             transaction = Transaction(cursor, self._known)
-            outcomes = [self._isolated(transaction, job) for job in jobs]
+            if len(jobs) == 1:  # nobody to be kept from its failure
+                outcomes: list[tuple[Any, Exception | None]] = [(jobs[0].work(transaction), None)]
+            else:
+                outcomes = [self._isolated(transaction, job) for job in jobs]
             cursor.execute("COMMIT")
             return outcomes
         finally:

@@ -20,6 +20,7 @@ from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.pack_format import packs_in
 from bridge.content.scan import rebuild
+from bridge.content.sealed_metadata import inflate
 from bridge.dicom import attributes
 from bridge.errors import CairnError, ContentCorrupt
 from bridge.model import BlockPosition
@@ -70,6 +71,6 @@ def rebuild_index(node: Node, report: Report) -> dict[str, int]:
             lost += 1
             report(f"{cids.to_text(link)}: {error.detail}")
             continue
-        node.index.add_instance(metadata, block, link, attributes.extract(json.loads(metadata.json)))
+        node.index.add_instance(metadata, block, link, attributes.extract(json.loads(inflate(metadata.json))))
         instances += 1
     return {"blocks": blocks, "instances": instances, "not_opened": lost}

@@ -124,8 +124,10 @@ class Reception:
 
     def begin_data_set(self, sop_class: str, sop_instance: str, transfer_syntax: str, source_ae: str) -> Incoming:
         """A bare data set follows, as in C-STORE; the Part 10 meta is made in front of it (PS3.10 section 7.1)."""
+        made = part10.make_meta(sop_class, sop_instance, transfer_syntax, source_ae)
+        meta = part10.Meta(sop_class, sop_instance, transfer_syntax, len(made))
         incoming = Incoming(self, Expected(None, sop_class, sop_instance), source=source_ae)
-        incoming.write(part10.make_meta(sop_class, sop_instance, transfer_syntax, source_ae))
+        incoming.begin_data_set(made, meta)
         return incoming
 
     def batch(self, key: StudyKey) -> OpenBatch:
@@ -183,6 +185,12 @@ class Incoming:
         identity = self._reader.identity if self._reader else None
         return identity.sop_class if identity else (self._meta.sop_class if self._meta else None)
 
+    def begin_data_set(self, made: bytes, meta: part10.Meta) -> None:
+        """The file meta was made by us and is known; the data set follows. Raises TransferSyntaxUnsupported."""
+        self._held.append(made)
+        self._meta = meta
+        self._reader = self._new_reader(meta.transfer_syntax)
+
     def write(self, data: bytes | memoryview) -> None:
         """The next bytes. Raises Unreadable, Identity..., SopClass..., TransferSyntaxUnsupported, StorageFull."""
         chunk = bytes(data)
@@ -193,6 +201,7 @@ class Incoming:
         if self._writer is not None:
             self._writer.write(chunk)
         elif self._size > HELD_IN_MEMORY and self.key is not None:
+            self._digest_held()
             self._begin_sealing()
 
     def _read(self, chunk: bytes) -> None:
@@ -205,12 +214,14 @@ class Incoming:
         self._meta = self._read_meta(prefix)
         if self._meta is None:
             return
-        syntax = self._meta.transfer_syntax
+        self._reader = self._new_reader(self._meta.transfer_syntax)
+        self._feed(self._reader, memoryview(prefix)[self._meta.data_set :])
+
+    def _new_reader(self, syntax: str) -> InstanceReader:
         if not transfer_syntaxes.is_uid(syntax):
             raise TransferSyntaxUnsupported("the transfer syntax is not a UID")
-        self._reader = InstanceReader(syntax)
         self._digest.update(syntax.encode("ascii") + b"\0")
-        self._feed(self._reader, memoryview(prefix)[self._meta.data_set :])
+        return InstanceReader(syntax)
 
     def _read_meta(self, prefix: bytes) -> part10.Meta | None:
         """The file meta; for a data set that came as a file without it, what its first bytes tell."""
@@ -226,7 +237,8 @@ class Incoming:
     def _feed(self, reader: InstanceReader, data: memoryview) -> None:
         known = reader.identity is not None
         reader.feed(data)
-        self._digest.update(data)
+        if self._writer is not None:
+            self._digest.update(data)
         if not known and reader.identity is not None:
             self._identify(reader.identity)
 
@@ -249,10 +261,18 @@ class Incoming:
             crash.step("store.2")
         return self._key
 
+    def _digest_held(self) -> bytes:
+        """(3) The digest of what is held, in one piece: many small ones would cost twice as much."""
+        held = b"".join(self._held)
+        self._held = [held]
+        if self._meta is not None:
+            self._digest.update(memoryview(held)[self._meta.data_set :])
+        return self._digest.digest()
+
     def _begin_sealing(self) -> None:
-        """(3) Seal and put from now on as bytes arrive, beginning with what was held."""
-        key = self.key
-        if key is None:
+        """(3) Seal and put from now on as bytes arrive, beginning with what is held."""
+        key, meta = self.key, self._meta
+        if key is None or meta is None:
             raise Unreadable("the header has not been read")
         study_key = self._study_key(key)
         self._writer = SealedObjectWriter(
@@ -261,11 +281,11 @@ class Incoming:
             derive.object_associated_data(study_key.tag, study_key.generation, self._tag),
             self._store.hash_name,
         )
+        if self._bare:
+            made = part10.make_meta(self.sop_class or "", key.sop, meta.transfer_syntax, self._source)
+            self._meta = meta._replace(data_set=len(made))
+            self._writer.write(made)
         held, self._held = self._held, []
-        if self._bare and self._meta is not None:
-            made = part10.make_meta(self.sop_class or "", key.sop, self._meta.transfer_syntax, self._source)
-            self._meta = self._meta._replace(data_set=len(made))
-            held.insert(0, made)
         for chunk in held:
             self._writer.write(chunk)
 
@@ -291,7 +311,7 @@ class Incoming:
             self._identify(scanned.identity)
         key = scanned.identity.key
         study_key = self._study_key(key)
-        digest = self._digest.digest()
+        digest = self._digest_held() if self._writer is None else self._digest.digest()
         if self._writer is None:
             held = self._store.index.held(key, digest)
             if held is not None and not held.damaged:
@@ -329,6 +349,7 @@ class Incoming:
             raise Unreadable("the header has not been read")
         crash.step("store.3")
         sealed = writer.finish()
+        json = sealed_metadata.deflate(scanned.json)
         identity = scanned.identity
         metadata = sealed_metadata.encode(
             sealed_metadata.SealedMetadata(
@@ -338,7 +359,7 @@ class Incoming:
                 sop_class=identity.sop_class,
                 transfer_syntax=meta.transfer_syntax,
                 digest=digest,
-                json=scanned.json,
+                json=json,
                 frames=scanned.frames.encode(),
                 bulk=scanned.bulk.encode(),
                 data_set=meta.data_set,
@@ -362,7 +383,7 @@ class Incoming:
         self._sink.add(block)
         self._sink.flush()
         crash.step("store.4")
-        return _Put(sealed, block.cid, digest, tuple(self._sink.positions))
+        return _Put(sealed, block.cid, digest, json, tuple(self._sink.positions))
 
     def _make_visible(self, study_key: StudyKey, scanned: ScannedInstance, put: _Put) -> Receipt:
         """(5) and (6) through the committer, (7) the receipt."""
@@ -389,7 +410,7 @@ class Incoming:
                 data_set=data_set,
                 frames=scanned.frames.encode(),
                 bulk=scanned.bulk.encode(),
-                json=scanned.json,
+                json=put.json,
                 attributes=attributes.extract(scanned.attributes_json),
                 blocks=put.blocks,
                 received=store.clock(),
@@ -405,9 +426,10 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class _Put:
-    """What step (4) put: the object, the instance block's CID, the digest, where every block lies."""
+    """What step (4) put: the object, the instance block's CID, the digest, deflated JSON, where every block lies."""
 
     object: SealedObject
     link: bytes
     digest: bytes
+    json: bytes
     blocks: tuple[BlockPosition, ...]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
@@ -86,7 +87,7 @@ def unit(key_=("1.2.3", "1.2.3.1", "1.2.3.1.1"), into=None, *, data=b"data", att
         data_set=332,
         frames=b"frames" + data,
         bulk=b"bulk" + data,
-        json=json.dumps(dataset).encode(),
+        json=zlib.compress(json.dumps(dataset).encode(), 1),
         attributes=extract(dataset),
         blocks=(BlockPosition(os.urandom(36), 1, 100, 50),) if blocks is None else blocks,
         received=1_700_000_000_000_000,
@@ -128,7 +129,7 @@ class IndexContract:
             one.object,
         )
         assert (stored.data_set, stored.frames, stored.bulk, stored.damaged) == (332, one.frames, one.bulk, False)
-        assert list(index.metadata("1.2.3")) == [(one.key, one.json)]
+        assert list(index.metadata("1.2.3")) == [(one.key, zlib.decompress(one.json))]
         assert uids(index.search(Query(Level.STUDY))) == ["1.2.3"]
 
     def test_what_is_not_there_is_not_found(self, index):

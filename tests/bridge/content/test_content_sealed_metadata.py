@@ -19,7 +19,7 @@ metadata = st.builds(
     uids,
     uids,
     st.binary(min_size=32, max_size=32),
-    st.binary(max_size=500),
+    st.binary(max_size=500).map(sealed.deflate),
     st.binary(max_size=100),
     st.binary(max_size=100),
     numbers,
@@ -29,7 +29,8 @@ metadata = st.builds(
     st.text(max_size=50),
 )
 EXAMPLE = sealed.SealedMetadata(
-    "1.2", "1.2.3", "1.2.3.4", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", bytes(32), b"{}", b"", b"", 300,
+    "1.2", "1.2.3", "1.2.3.4", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", bytes(32),
+    sealed.deflate(b"{}"), b"", b"", 300,
     bytes(40), 1000, 1_700_000_000_000_000, "CT1",
 )  # fmt: skip
 
@@ -40,15 +41,14 @@ def test_metadata_reads_back(value):
 
 
 @given(st.integers(0, len(sealed.encode(EXAMPLE)) * 8 - 1))
-def test_a_flipped_bit_is_refused_or_reads_as_another_value_unless_only_zlib_sees_it(bit):
+def test_a_flipped_bit_is_refused_or_reads_as_another_value(bit):
     raw = bytearray(sealed.encode(EXAMPLE))
     raw[bit // 8] ^= 1 << bit % 8
     try:
         found = sealed.decode(bytes(raw))
     except ContentCorrupt:
         return
-    deflated = [cbor2.loads(data)["json"] for data in (bytes(raw), sealed.encode(EXAMPLE))]
-    assert found != EXAMPLE or deflated[0] != deflated[1]
+    assert found != EXAMPLE
 
 
 @given(st.binary(max_size=300))
@@ -87,14 +87,17 @@ def test_a_map_in_another_order_is_corrupt():
         sealed.decode(cbor2.dumps(dict(reversed(fields.items()))))
 
 
-def test_json_is_bounded_both_ways():
-    largest = replace(EXAMPLE, json=bytes(sealed.MAX_JSON))
+def test_json_is_bounded():
+    largest = replace(EXAMPLE, json=sealed.deflate(bytes(sealed.MAX_JSON)))
     assert sealed.decode(sealed.encode(largest)) == largest
-    with pytest.raises(ValueError, match="64 MiB"):
-        sealed.encode(replace(EXAMPLE, json=bytes(sealed.MAX_JSON + 1)))
-    bomb = cbor2.loads(sealed.encode(EXAMPLE)) | {"json": zlib.compress(bytes(sealed.MAX_JSON + 1))}
+    bomb = replace(EXAMPLE, json=sealed.deflate(bytes(sealed.MAX_JSON + 1)))
     with pytest.raises(ContentCorrupt, match="64 MiB"):
-        sealed.decode(cbor2.dumps(bomb, canonical=True))
+        sealed.decode(sealed.encode(bomb))
+
+
+@given(st.binary(max_size=500))
+def test_json_is_kept_whole(json):
+    assert sealed.inflate(sealed.deflate(json)) == json
 
 
 def test_what_could_not_be_read_is_not_written():
