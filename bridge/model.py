@@ -64,7 +64,7 @@ class Block(NamedTuple):
     """One IPLD block: its binary CIDv1 and its bytes."""
 
     cid: bytes
-    data: bytes
+    data: bytes | bytearray
 
 
 class BlockPosition(NamedTuple):

@@ -30,7 +30,7 @@ class OpenPack:
         self._fd = fd
         self._in_sync = threading.Lock()
 
-    def append(self, pieces: Sequence[bytes]) -> int:
+    def append(self, pieces: Sequence[bytes | bytearray]) -> int:
         """Write pieces at the end, with one pwritev when the kernel takes them all; the offset of the first.
 
         Raises OSError with `end` unchanged; bytes may then lie behind it.
@@ -44,7 +44,7 @@ class OpenPack:
         self.end = at
         return start
 
-    def _write_all(self, pieces: Sequence[bytes], offset: int) -> int:
+    def _write_all(self, pieces: Sequence[bytes | bytearray], offset: int) -> int:
         left = [memoryview(piece) for piece in pieces if piece]
         total = sum(map(len, left))
         written = 0

@@ -88,7 +88,7 @@ class PackStore:
         StorageFault when writing fails otherwise or failed before, ValueError for a block beyond 2 MiB or a CID that
         is not sha2-256 or blake3.
         """
-        pieces: list[bytes] = []
+        pieces: list[bytes | bytearray] = []
         relative: list[tuple[bytes, int, int]] = []
         size = 0
         for cid, data in blocks:

@@ -109,7 +109,7 @@ class TreeBuilder:
         self._levels: list[list[Child]] = [[]]
         self._closed = False
 
-    def leaf(self, data: bytes) -> list[Block]:
+    def leaf(self, data: bytes | bytearray) -> list[Block]:
         """Add the next leaf: 1 to 1,048,576 bytes, and every one but the last full.
 
         Returns the leaf's block and those of the nodes it completed. Raises ValueError for a leaf of another size, or

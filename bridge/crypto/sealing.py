@@ -82,7 +82,7 @@ class Sealer:
         self._number = 0
         self._closed = False
 
-    def update(self, data: Buffer) -> list[bytes]:
+    def update(self, data: Buffer) -> list[bytes | bytearray]:
         """Add plaintext; the full ciphertext segments (1 MiB each) that are now known not to be the last."""
         if self._closed:
             raise ValueError("the object is closed")
@@ -91,7 +91,7 @@ class Sealer:
             self._hold(data)
             return []
         view = memoryview(data)
-        segments: list[bytes] = []
+        segments: list[bytes | bytearray] = []
         if self._pending:
             self._hold(view[:room])
             segments.append(self._seal(self._pending, last=False))
@@ -103,7 +103,7 @@ class Sealer:
         self._hold(view)
         return segments
 
-    def finalize(self) -> bytes:
+    def finalize(self) -> bytes | bytearray:
         """The last segment: 16 bytes (56 in segment 0) to 1 MiB; an empty object has one too."""
         if self._closed:
             raise ValueError("the object is closed")
@@ -124,11 +124,15 @@ class Sealer:
     def _capacity(self) -> int:
         return PLAINTEXT if self._number else FIRST_PLAINTEXT
 
-    def _seal(self, plaintext: Buffer, *, last: bool) -> bytes:
+    def _seal(self, plaintext: Buffer, *, last: bool) -> bytes | bytearray:
         nonce = _nonce(self._prefix, self._number, last)
-        sealed = self._cipher.encrypt(nonce, plaintext, None)
         self._number += 1
-        return sealed if self._number > 1 else self.header + sealed
+        if self._number > 1:
+            return self._cipher.encrypt(nonce, plaintext, None)
+        segment = bytearray(HEADER_SIZE + len(plaintext) + TAG_SIZE)  # the header goes in front without another copy
+        segment[:HEADER_SIZE] = self.header
+        self._cipher.encrypt_into(nonce, plaintext, None, memoryview(segment)[HEADER_SIZE:])
+        return segment
 
 
 class Opener:

@@ -62,7 +62,7 @@ class SealedObjectWriter:
             self._sink.add(block)
         return SealedObject(root, self._sealer.header, self._length)
 
-    def _leaf(self, segment: bytes) -> None:
+    def _leaf(self, segment: bytes | bytearray) -> None:
         for block in self._tree.leaf(segment):
             self._sink.add(block)
 
