@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import Generator, Iterator
 from hashlib import blake2b
 from http import HTTPStatus
 
-from anyio import CancelScope
+from anyio import CancelScope, create_task_group
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
 from bridge.errors import CairnError
 from dicomweb.exchange import Door, Exchange
 
 log = logging.getLogger("dicomweb")
-PIECE = 256 * 1024
+PIECE = 1024 * 1024
+LARGE = 64 * 1024
 NEVER_WITHOUT_ASKING = "private, no-cache"  # every use is authorised and recorded, so it must be asked for
 VARY = "Accept, Accept-Encoding, Authorization, Cookie"
 _GZIP = 16 + zlib.MAX_WBITS
@@ -84,40 +86,55 @@ class Stream(StreamingResponse):
     """A body made by a blocking iterator, read in worker threads a piece at a time.
 
     The first piece is read by the constructor: what fails before a byte was sent is still answered with a status.
-    What fails later ends the connection, so that no client takes a part for the whole.
+    What fails later ends the connection, so that no client takes a part for the whole. While one piece is sent the
+    next is read, so a body takes as long as the slower of the two and holds at most two pieces.
     """
 
     def __init__(self, door: Door, chunks: Iterator[bytes], headers: dict[str, str], media_type: str) -> None:
         self.door = door
         self.chunks = chunks
-        self.first = gather(chunks)
-        super().__init__(self._drain(), HTTPStatus.OK, headers, media_type)
+        self.piece = gather(chunks)
+        super().__init__((), HTTPStatus.OK, headers, media_type)
 
-    async def _drain(self) -> AsyncIterator[bytes]:
+    async def stream_response(self, send: Send) -> None:
         try:
-            piece = self.first
-            self.first = b""
-            while piece:
-                yield piece
-                piece = await self.door.read(gather, self.chunks)
-        except CairnError as error:
-            log.error("broken off: %s: %s", error.slug, error.detail)
-            raise
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while piece := self.piece:
+                async with create_task_group() as group:
+                    group.start_soon(self._read_ahead)
+                    while piece:
+                        await send({"type": "http.response.body", "body": piece.pop(0), "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             with CancelScope(shield=True):
                 await self.door.read(close, self.chunks)
 
+    async def _read_ahead(self) -> None:
+        try:
+            self.piece = await self.door.read(gather, self.chunks)
+        except CairnError as error:
+            log.error("broken off: %s: %s", error.slug, error.detail)
+            raise
 
-def gather(chunks: Iterator[bytes]) -> bytes:
-    """The next PIECE bytes or more; empty at the end. One hop to a thread then serves many small chunks."""
-    held: list[bytes] = []
+
+def gather(chunks: Iterator[bytes]) -> list[bytes]:
+    """The next PIECE bytes or more, large chunks as they are, small ones joined; none at the end.
+
+    One hop to a thread then serves many chunks, and nothing large is copied.
+    """
+    large: list[bytes] = []
+    small: list[bytes] = []
     size = 0
     for chunk in chunks:
-        held.append(chunk)
         size += len(chunk)
+        if len(chunk) < LARGE:
+            small.append(chunk)
+        else:
+            large += [b"".join(small), chunk] if small else [chunk]
+            small = []
         if size >= PIECE:
             break
-    return held[0] if len(held) == 1 else b"".join(held)
+    return [*large, b"".join(small)] if small else large
 
 
 def close(chunks: Iterator[bytes]) -> None:

@@ -26,6 +26,7 @@ from bridge.errors import ContentCorrupt
 from bridge.model import Role, StoredInstance
 from bridge.node import Node
 from dicomweb.app import create_app
+from dicomweb.responses import PIECE
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -193,11 +194,11 @@ def test_a_truncated_upload_stores_nothing(served: Served) -> None:
 def test_damage_found_after_the_first_piece_ends_the_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sent = image(f"{ROOT}.7", 1, frames=4000)
+    sent = image(f"{ROOT}.7", 1, frames=10_000)
     served.client().store_instances([sent])
 
     def breaking(viewing: object, instance: StoredInstance) -> Iterator[bytes]:
-        yield b"x" * 300_000
+        yield b"x" * PIECE
         raise ContentCorrupt("a block is not what its CID says")
 
     monkeypatch.setattr(served.node.retrieve, "part10", breaking)
@@ -205,3 +206,30 @@ def test_damage_found_after_the_first_piece_ends_the_connection(
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(url, headers={"Authorization": f"Bearer {served.token}"})
     assert any(record.name == "dicomweb" and "content-corrupt" in record.getMessage() for record in caplog.records)
+
+
+def test_a_client_that_goes_away_ends_the_reading_of_what_it_asked_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = image(f"{ROOT}.8", 1, frames=2000)
+    served.client().store_instances([sent])
+    ended = threading.Event()
+    read: list[int] = []
+
+    def large(viewing: object, instance: StoredInstance, numbers: tuple[int, ...]) -> Iterator[bytes]:
+        try:
+            for number in numbers:
+                read.append(number)
+                yield bytes(PIECE)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(served.node.retrieve, "frames", large)
+    series = f"{served.url}/dicom-web/studies/{sent.StudyInstanceUID}/series/{sent.SeriesInstanceUID}"
+    numbers = ",".join(map(str, range(1, 2001)))
+    url = f"{series}/instances/{sent.SOPInstanceUID}/frames/{numbers}"
+    with httpx.stream("GET", url, headers={"Authorization": f"Bearer {served.token}"}) as answer:
+        assert answer.status_code == 200
+        next(answer.iter_raw())
+    assert ended.wait(30)
+    assert 2 <= len(read) < 100
