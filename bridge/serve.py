@@ -115,19 +115,19 @@ def _ledger(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:
 
 def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bool, say: Say) -> None:
     """What a newcomer sees: the sample (once), the viewer's link, the root, and how to send an image."""
-    sock = settings.home / "run" / "cairn.sock"
     web = f"http://{settings.web.host}:{settings.web.port}"
     port, title = settings.dimse.port, settings.dimse.ae_title
     if keystore.protection == "unprotected":
         say(f"keys        unlocked by {settings.home / 'keys' / 'unlock'} (unprotected: see docs/operations.md)")
     if settings.access.anonymous_role is not None:
         say(f"WARNING     requests from this machine need NO credential: they act as {settings.access.anonymous_role}")
-    if sample and control.ask(sock, "status", {}, say)["instances"] == 0:
+    if sample and (_asked(settings, "status", {}, say) or {}).get("instances") == 0:
         say("sample      sending a CT phantom, a colour multi-frame and a report over the DICOM network")
         subprocess.run([sys.executable, "-m", "bridge.sample.send", settings.dimse.host, str(port), title], check=False)
     if first or sample:
-        link = control.ask(sock, "login-link", {"name": "first-start", "role": "admin"}, say)
-        say(f"viewer      {link['url']}   (once, within 10 minutes; again: cairn login-link)")
+        link = _asked(settings, "login-link", {"name": "first-start", "role": "admin"}, say)
+        url = link["url"] if link else f"{web}/ohif/"
+        say(f"viewer      {url}   (once, within 10 minutes; again: cairn login-link)")
     say(f"DICOMweb    {web}/dicom-web   (credential: cairn token create --role viewer)")
     say(
         f"DICOM       {title} on {settings.dimse.host}:{port}"
@@ -135,3 +135,13 @@ def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bo
     )
     say(f"data        {settings.home}")
     say("ready")
+
+
+def _asked(settings: Settings, command: str, arguments: dict[str, str], say: Say) -> dict[str, Any] | None:
+    """What the web process answers; None when it has just ended: it is started again, and the node goes on."""
+    try:
+        answer: dict[str, Any] = control.ask(settings.home / "run" / "cairn.sock", command, arguments, say)
+    except (control.Failed, OSError) as error:
+        log.warning("not announced in full: %s", error)
+        return None
+    return answer

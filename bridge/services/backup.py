@@ -1,8 +1,9 @@
 """`cairn backup DIR` and `cairn restore DIR`: keys, index, ledger and packs, online and consistent.
 
 Order makes it consistent without stopping anything: the ledger is copied first (it may know less than the index, and
-catches up), then the index, then the keys (they may know more), then the packs up to what the index names. Packs only
-ever grow, so a backup into the same directory copies only what is new.
+catches up), then the index, then the keys (they may know more), then the packs up to what the index names: what lies
+beyond may still be cut off by a recovery, what lies below never changes. So a backup into the same directory copies
+only what is new.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bridge.content.pack_format import packs_in, sync_directory
+from bridge.content.pack_format import pack_number, pack_path, packs_in, sync_directory
 from bridge.errors import ConfigError, IntegrityError, StorageFault
 from ledger.store import lock as ledger_lock
 
@@ -24,6 +25,7 @@ MANIFEST = "backup.json"
 DATABASES = ("index.db", "keys/keys.db")
 LEDGER = "ledger/ledger.db"
 LEDGER_FILES = (LEDGER, LEDGER + "-wal", LEDGER + "-digests")  # belong together to the byte
+CHECKPOINT, TILES = "ledger/checkpoint", "ledger/tile"
 SECRETS = ("keys/keystore.json", "keys/unlock")
 CHUNK = 8 << 20
 
@@ -45,7 +47,7 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True) -> dic
         for name in SECRETS:
             if (home / name).exists():
                 _copy_file(home / name, to / name)
-        copied = _copy_packs(home / "packs", to / "packs", report) if content else 0
+        copied = _copy_packs(home / "packs", to / "packs", _committed_ends(to / "index.db"), report) if content else 0
         _write(to / MANIFEST, json.dumps({"format": 1, "content": content}).encode())
         return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
     except (OSError, sqlite3.Error) as error:
@@ -63,13 +65,14 @@ def restore(source: Path, home: Path, report: Report) -> None:
         raise ConfigError(f"{home} is not empty ({taken[0]} is there); restore into an empty CAIRN_HOME")
     old = os.umask(0o077)
     try:
-        for name in (*LEDGER_FILES, *DATABASES, *SECRETS):
+        for name in (*LEDGER_FILES, CHECKPOINT, *DATABASES, *SECRETS):
             if (source / name).exists():
                 report(f"restoring {name}")
                 _copy_file(source / name, home / name)
+        _copy_tiles(source / TILES, home / TILES)
         for name in DATABASES:
             _check(home / name)
-        _copy_packs(source / "packs", home / "packs", report)
+        _copy_packs(source / "packs", home / "packs", _sizes(source / "packs"), report)
     except OSError as error:
         raise StorageFault(f"the backup could not be restored: {error}") from error
     finally:
@@ -81,11 +84,25 @@ def _copy_ledger(home: Path, to: Path) -> None:
     database = home / LEDGER
     if not database.exists():
         return
+    _copy_tiles(home / TILES, to / TILES)  # nearly all of them, while its writer goes on
     with ledger_lock(database):
-        for name in LEDGER_FILES:
+        for name in (*LEDGER_FILES, CHECKPOINT):
             (to / name).unlink(missing_ok=True)
             if (home / name).exists():
                 _copy_file(home / name, to / name)
+        _copy_tiles(home / TILES, to / TILES)
+
+
+def _copy_tiles(source: Path, target: Path) -> None:
+    """Copy the tiles that are new, and remove those whose full ones are there: under one name they never change."""
+    there = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.suffix != ".tmp"}
+    for name in sorted(there):
+        if not (target / name).exists():
+            with contextlib.suppress(FileNotFoundError):  # a partial tile, replaced by the full one just now
+                _copy_file(source / name, target / name)
+    for path in target.rglob("*"):
+        if path.is_file() and path.relative_to(target) not in there:
+            path.unlink()
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -136,25 +153,38 @@ def _write(target: Path, data: bytes) -> None:
     sync_directory(target.parent)
 
 
-def _copy_packs(source: Path, target: Path, report: Report) -> int:
-    """Append to each pack of the backup what its original holds beyond it; the bytes copied."""
+def _committed_ends(index: Path) -> dict[int, int]:
+    """For each pack that an index database names, where the last byte it refers to ends."""
+    if not index.exists():
+        return {}
+    with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        return dict(connection.execute('SELECT pack, max("offset" + length) FROM block GROUP BY pack'))
+
+
+def _sizes(packs: Path) -> dict[int, int]:
+    return {pack_number(path): path.stat().st_size for path in packs_in(packs)}
+
+
+def _copy_packs(source: Path, target: Path, ends: Mapping[int, int], report: Report) -> int:
+    """Append to each copy of a pack what its original holds from there to its end in `ends`; the bytes copied."""
     target.mkdir(parents=True, exist_ok=True)
     total = 0
-    for path in packs_in(source) if source.is_dir() else []:
-        copy = target / path.name
-        have, size = (copy.stat().st_size if copy.exists() else 0), path.stat().st_size
-        if have >= size:
+    for number, end in sorted(ends.items()):
+        copy = pack_path(target, number)
+        left = end - (copy.stat().st_size if copy.exists() else 0)
+        if left <= 0:
             continue
-        report(f"copying pack {path.name}: {(size - have) >> 20} MiB")
-        with path.open("rb") as reading, copy.open("ab") as writing:
-            reading.seek(have)
-            left = size - have
+        report(f"copying pack {copy.name}: {left >> 20} MiB")
+        with pack_path(source, number).open("rb") as reading, copy.open("ab") as writing:
+            reading.seek(end - left)
             while left and (chunk := reading.read(min(CHUNK, left))):
                 writing.write(chunk)
                 left -= len(chunk)
                 total += len(chunk)
             writing.flush()
             os.fsync(writing.fileno())
+        if left:
+            report(f"pack {copy.name} ends {left} bytes before the index says: see cairn fsck")
     sync_directory(target)
     return total
 

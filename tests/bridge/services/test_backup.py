@@ -52,6 +52,35 @@ def test_a_second_backup_into_the_same_folder_copies_only_what_is_new(node: Node
     assert 0 < backup(home, tmp_path / "backup", quiet)["pack_bytes"] < first
 
 
+def test_what_a_crash_left_behind_in_a_pack_is_not_copied(
+    open_node: Callable[[], Node], home: Path, tmp_path: Path
+) -> None:
+    first = open_node()
+    keys = [store(first, part10(instance())).key]
+    first.close()
+    (pack,) = (home / "packs").glob("*.car")
+    with pack.open("ab") as torn:
+        torn.write(b"\xff\x7f" + bytes(5000))  # the head of a section whose end never came
+    backup(home, tmp_path / "backup", quiet)
+    again = open_node()
+    keys.append(store(again, part10(instance())).key)
+    backup(home, tmp_path / "backup", quiet)
+    assert fsck(again, quiet) == []
+    restore(tmp_path / "backup", tmp_path / "other", quiet)
+    kept = (tmp_path / "other" / "packs" / pack.name).read_bytes()
+    assert kept == pack.read_bytes()[: len(kept)]
+    other = Node(
+        Settings(home=tmp_path / "other", content=Content(reserve_bytes=0)),
+        open_keystore(tmp_path / "other"),
+        "command",
+    )
+    try:
+        assert fsck(other, quiet) == []
+        assert all(other.retrieve.locate(*key) for key in keys)
+    finally:
+        other.close()
+
+
 def test_restore_refuses_a_home_that_is_not_empty_and_a_backup_that_is_not_finished(
     node: Node, home: Path, tmp_path: Path
 ) -> None:
