@@ -120,6 +120,7 @@ class StoredInstance:
     frames: bytes
     bulk: bytes
     damaged: bool
+    served: bool = True
 
 
 @dataclass(frozen=True, slots=True)

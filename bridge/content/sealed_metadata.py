@@ -31,8 +31,8 @@ class SealedMetadata:
     """One instance's metadata.
 
     `json` is its DICOM JSON object (UTF-8), deflated (zlib); `frames` and `bulk` the encoded tables; `data_set` the
-    offset of the data set in the object's plaintext; `header` the object's 40-byte stream header and `length` its plaintext
-    length in bytes; `received` microseconds since the epoch; `source` who sent it, in words.
+    offset of the data set in the object's plaintext; `header` the object's 40-byte stream header and `length` its
+    plaintext length in bytes; `received` microseconds since the epoch; `source` who sent it, in words.
     """
 
     study: str

@@ -26,7 +26,7 @@ _ORDER: Final[tuple[ColumnElement[Any], ...]] = (
 )
 _STORED: Final = (
     *(_i.c.id, *_KEY, _i.c.sop_class, _i.c.transfer_syntax, _i.c.digest, _i.c.tag, _i.c.generation),
-    *(_i.c.root, _i.c.header, _i.c.length, _i.c.data_set, _d.c.frames, _d.c.bulk, _i.c.damaged),
+    *(_i.c.root, _i.c.header, _i.c.length, _i.c.data_set, _d.c.frames, _d.c.bulk, _i.c.damaged, _i.c.served),
 )
 
 
@@ -100,7 +100,7 @@ def _choose(statements: tuple[str, str, str], series: str | None, sop: str | Non
 
 def _instance(row: Sequence[Any]) -> StoredInstance:
     identity, study, series, sop, sop_class, syntax, digest, tag, generation, root, header, length, *rest = row
-    data_set, frames, bulk, damaged = rest
+    data_set, frames, bulk, damaged, served = rest
     return StoredInstance(
         id=identity,
         key=InstanceKey(study, series, sop),
@@ -114,6 +114,7 @@ def _instance(row: Sequence[Any]) -> StoredInstance:
         frames=frames,
         bulk=bulk,
         damaged=bool(damaged),
+        served=bool(served),
     )
 
 

@@ -146,7 +146,7 @@ instance: Final = Table(
     Column("series", ForeignKey("series.id"), nullable=False),
     Column("sop", Text, nullable=False, index=True),
     Column("digest", LargeBinary, nullable=False),
-    # Of several versions the first stays served; all of them are in conflict until someone decides.
+    # One of several versions is served (see storing.place); all of them are in conflict until someone decides.
     Column("served", Boolean, nullable=False),
     Column("conflict", Boolean, nullable=False),
     Column("damaged", Boolean, nullable=False),

@@ -31,9 +31,14 @@ _COUNT_ONE: Final = sql(
     .values(instances=s.series.c.instances + literal_column("1"))
 )
 _VERSIONS: Final = sql(
-    select(s.instance.c.id, s.instance.c.digest, s.instance.c.damaged).where(
-        s.instance.c.series == bindparam("series"), s.instance.c.sop == bindparam("sop")
-    )
+    select(
+        *(s.instance.c.id, s.instance.c.digest, s.instance.c.damaged, s.instance.c.served, s.instance.c.source)
+    ).where(s.instance.c.series == bindparam("series"), s.instance.c.sop == bindparam("sop"))
+)
+_SERVE: Final = sql(
+    update(s.instance)
+    .where(s.instance.c.series == bindparam("in_series"), s.instance.c.sop == bindparam("of_sop"))
+    .values(served=s.instance.c.id == bindparam("chosen"))
 )
 _ADD_INSTANCE: Final = sql(insert(s.instance), columns_but_id(s.instance))
 _ADD_DATA: Final = sql(insert(s.instance_data))
@@ -69,20 +74,28 @@ def store(transaction: Transaction, rows: InstanceRows, batch: Batch, record: Se
 def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False) -> tuple[int, Outcome]:
     """Decide new, version, again or healed under (study, series, SOP, digest), and write what follows.
 
+    Of several versions the first is served, until its own sender sends another; another sender's is a conflict that
+    an administrator decides.
+
     With `replace` the same bytes take the place of the copy held even when that is not flagged damaged: a rebuild meets
     a damaged copy before the one that healed it.
     """
     study = _study(transaction, rows)
     series = _series(transaction, rows, study)
     versions = transaction.cursor.execute(_VERSIONS, {"series": series, "sop": rows.key.sop}).fetchall()
-    same = next(((row, bool(damaged)) for row, digest, damaged in versions if digest == rows.unit.digest), None)
+    same = next((version for version in versions if version[1] == rows.unit.digest), None)
     if same is None:
         row = _add_instance(transaction, rows, study, series, first=not versions)
-        return row, Outcome.VERSION if versions else Outcome.NEW
-    if same[1] or replace:
+        outcome = Outcome.VERSION if versions else Outcome.NEW
+    elif same[2] or replace:
         _heal(transaction, rows, study, same[0])
-        return same[0], Outcome.HEALED
-    return same[0], Outcome.AGAIN
+        row, outcome = same[0], Outcome.HEALED
+    else:
+        row, outcome = same[0], Outcome.AGAIN
+    if any(served and held != row and source == rows.unit.source for held, _, _, served, source in versions):
+        chosen = {"in_series": series, "of_sop": rows.key.sop, "chosen": row}
+        transaction.cursor.execute(_SERVE, chosen)  # who sent what is served has sent something newer
+    return row, outcome
 
 
 def _study(transaction: Transaction, rows: InstanceRows) -> int:

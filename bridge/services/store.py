@@ -314,7 +314,7 @@ class Incoming:
         digest = self._digest_held() if self._writer is None else self._digest.digest()
         if self._writer is None:
             held = self._store.index.held(key, digest)
-            if held is not None and not held.damaged:
+            if held is not None and held.served and not held.damaged:
                 return self._again(study_key, scanned, digest)
             self._begin_sealing()
         unit = self._put(study_key, scanned, digest)

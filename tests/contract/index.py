@@ -9,6 +9,7 @@ import os
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import pytest
 
@@ -153,14 +154,15 @@ class IndexContract:
         assert match["00201208"]["Value"] == [1]
         self.close(index, into, 2)
 
-    def test_other_bytes_are_another_version_and_the_first_stays_served(self, index):
-        first = unit(data=b"first")
-        second = unit(data=b"second", PatientName="Other")
+    @pytest.mark.parametrize(("sender", "which"), [("CT1", 1), ("CT2", 0)])
+    def test_other_bytes_are_another_version_and_the_senders_own_latest_is_served(self, index, sender, which):
+        first = replace(unit(data=b"first"), source="CT1")
+        second = replace(unit(data=b"second", PatientName="Other"), source=sender)
         index.commit(first).result()
         version = index.commit(second).result()
         assert version.outcome is Outcome.VERSION
         (served,) = index.locate("1.2.3")
-        assert served.digest == first.digest
+        assert served.digest == (first, second)[which].digest
         kept = index.held(second.key, second.digest)
         assert kept is not None
         assert kept.object == second.object

@@ -227,7 +227,7 @@ def test_instances_over_all_studies_come_newest_first(index: SqlIndex) -> None:
 
 def test_another_version_is_not_searched(index: SqlIndex) -> None:
     index.commit(unit(data=b"one", InstanceNumber=1)).result()
-    index.commit(unit(data=b"two", InstanceNumber=2)).result()
+    index.commit(replace(unit(data=b"two", InstanceNumber=2), source="another")).result()
     assert find(index, Level.INSTANCE, ("InstanceNumber", "2")) == []
     assert len(find(index, Level.INSTANCE, ("InstanceNumber", "1"))) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,15 +60,31 @@ def test_again_puts_no_block_but_is_recorded(node: Node) -> None:
     assert after["records"] - before["records"] == 1
 
 
-def test_other_bytes_under_one_uid_are_a_version_and_the_first_stays_served(node: Node) -> None:
+def test_other_bytes_under_one_uid_are_a_version_and_the_senders_latest_is_served(node: Node) -> None:
+    first = instance()
+    second = instance(
+        study=first.StudyInstanceUID, series=first.SeriesInstanceUID, sop=first.SOPInstanceUID, name="Other^Name"
+    )
+    for file, outcome in ((first, Outcome.NEW), (second, Outcome.VERSION), (first, Outcome.AGAIN)):
+        assert store(node, part10(file)).outcome is outcome
+        (served,) = node.retrieve.locate(first.StudyInstanceUID)
+        assert read(node, served) == part10(file)
+    assert node.index.counts()["conflicts"] == 2
+
+
+def test_another_senders_version_does_not_take_the_place_of_what_is_served(node: Node) -> None:
     first = instance()
     second = instance(
         study=first.StudyInstanceUID, series=first.SeriesInstanceUID, sop=first.SOPInstanceUID, name="Other^Name"
     )
     store(node, part10(first))
-    assert store(node, part10(second)).outcome is Outcome.VERSION
+    with node.store.reception(replace(SENDER, name="CT2")) as reception:
+        incoming = reception.begin()
+        incoming.write(part10(second))
+        assert incoming.commit().outcome is Outcome.VERSION
     (served,) = node.retrieve.locate(first.StudyInstanceUID)
     assert read(node, served) == part10(first)
+    assert node.index.counts()["conflicts"] == 2
 
 
 def test_a_large_instance_is_sealed_while_it_arrives(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
