@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from bridge.dicom.attributes import Level
+from bridge.dicom.uids import PATTERN
 from bridge.model import Action
 from dicomweb import health, login, problems, stow, viewer
 from dicomweb.capabilities import retrieve_capabilities
@@ -33,9 +34,9 @@ KEPT = 2 << 20
 
 
 class _Uid(Convertor[str]):
-    """A UID in a path (PS3.5 section 9.1), leading zeros tolerated as everywhere."""
+    """A UID in a path, with what is let through as one everywhere."""
 
-    regex = "[0-9.]{1,64}"
+    regex = PATTERN
 
     def convert(self, value: str) -> str:
         return value

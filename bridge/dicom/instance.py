@@ -14,7 +14,7 @@ from bridge.dicom.inflater import Inflater
 from bridge.dicom.json_model import UTF8_TERM, Attribute
 from bridge.dicom.limits import WARNINGS
 from bridge.dicom.pixel_layout import frame_table
-from bridge.dicom.transfer_syntaxes import is_uid
+from bridge.dicom.uids import identifies
 from bridge.errors import IdentityMissing
 from bridge.model import InstanceKey
 
@@ -72,7 +72,7 @@ class InstanceReader:
         """Who the instance is, as soon as all four UIDs have been read."""
         if self._identity is None:
             found = [self._uid(tag) for tag in (_SOP_CLASS, _STUDY, _SERIES, _SOP_INSTANCE)]
-            if all(is_uid(uid) for uid in found):
+            if all(identifies(uid) for uid in found):
                 sop_class, *key = found
                 self._identity = Identity(sop_class, InstanceKey(*key))
         return self._identity
@@ -139,7 +139,7 @@ class InstanceReader:
             (_SOP_INSTANCE, "SOP Instance UID (0008,0018)"),
             (_SOP_CLASS, "SOP Class UID (0008,0016)"),
         ):
-            if not is_uid(self._uid(tag)):
+            if not identifies(self._uid(tag)):
                 raise IdentityMissing(f"no {name}, or one that is not a UID")
         raise IdentityMissing("no UIDs")
 

@@ -17,9 +17,9 @@ from typing import Final, TypeAlias
 from bridge.dicom.attributes import LEVELS, Attribute, Matching
 from bridge.dicom.attributes import Level as Level
 from bridge.dicom.normal import date_text, fuzzy_words, integer, name_pattern, time_text
+from bridge.dicom.uids import identifies
 from bridge.errors import QueryInvalid
 
-_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _SEPARATOR: Final = re.compile(r"[,\\]")
 _LONGEST_VALUE: Final = 1024
 _MOST_VALUES: Final = 1000
@@ -256,7 +256,7 @@ def _by_kind(attribute: Attribute, values: tuple[str, ...], fuzzy: bool) -> Matc
 
 def _uids(attribute: Attribute, values: tuple[str, ...]) -> Match:
     # PS3.4 C.2.2.2.4: wildcards do not apply to UI.
-    if any(len(value) > 64 or not _UID.fullmatch(value) for value in values):
+    if any(not identifies(value) for value in values):
         raise _invalid(attribute)
     return AnyOf(attribute, values)
 

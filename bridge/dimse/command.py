@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from bridge.dicom.transfer_syntaxes import is_uid
+from bridge.dicom.uids import identifies
 
 AFFECTED_SOP_CLASS = 0x0002
 REQUESTED_SOP_CLASS = 0x0003
@@ -94,7 +95,7 @@ def encode_response(request: Request, status: int, *, comment: str = "", offendi
     }
     if is_uid(request.sop_class):
         values[AFFECTED_SOP_CLASS] = _padded(request.sop_class, b"\0")
-    if is_uid(request.sop_instance):
+    if identifies(request.sop_instance):
         values[AFFECTED_SOP_INSTANCE] = _padded(request.sop_instance, b"\0")
     if offending:
         values[OFFENDING_ELEMENT] = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in offending)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.dicom.transfer_syntaxes import is_uid
+from bridge.dicom.uids import identifies
 from bridge.dimse.command import Request
 from bridge.dimse.negotiation import VERIFICATION
 from bridge.dimse.status import SOP_CLASS_UID, SOP_INSTANCE_UID, Status, error_comment
@@ -90,7 +91,7 @@ class StoreService:
     def begin(self, request: Request, abstract_syntax: str, transfer_syntax: str) -> None:
         """A C-STORE-RQ came on a context of this abstract and transfer syntax; its data set follows."""
         self._failure = self._incoming = None
-        if not is_uid(request.sop_class) or not is_uid(request.sop_instance):
+        if not is_uid(request.sop_class) or not identifies(request.sop_instance):
             self._failure = Answer(Status.INVALID_INSTANCE, "the command holds no valid SOP Class or Instance UID")
         elif request.sop_class != abstract_syntax or abstract_syntax == VERIFICATION:
             self._failure = Answer(Status.CLASS_NOT_SUPPORTED, "not the SOP Class of this presentation context")
