@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from bridge.errors import StorageFault
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.index.rows import Row, record_rows
+from bridge.index.rows import Row, block_rows, record_rows
 from bridge.index.writer import Transaction
 from bridge.model import Actor, ActorKind, Batch, BatchClosing, Role, SealedRecord
 
@@ -48,8 +48,9 @@ _put_block = upsert(s.block)
 ADD_BLOCK: Final = sql(
     _put_block.on_conflict_do_update(
         index_elements=["cid"],
-        set_={name: _put_block.excluded[name] for name in ("pack", "offset", "length")},
-    )
+        set_={name: _put_block.excluded[name] for name in ("pack", "offset", "length", "instance")},
+    ),
+    ("cid", "pack", "offset", "length", "instance"),
 )
 """A block's position; the newest wins, so that a copy put again takes the place of one that was damaged."""
 
@@ -143,7 +144,7 @@ def close_batch(transaction: Transaction, batch: Batch, closing: BatchClosing) -
         },
     )
     transaction.known.batches.pop(batch.id, None)
-    transaction.cursor.executemany(ADD_BLOCK, [position._asdict() for position in closing.blocks])
+    transaction.cursor.executemany(ADD_BLOCK, block_rows(closing.blocks, None))
     if closing.root is not None and batch.study is not None:
         _set_tree(transaction, batch.study, closing)
 

@@ -17,7 +17,7 @@ from bridge.index.batches import ADD_BLOCK, add_records, close_batch, closed_rec
 from bridge.index.credentials import Credentials
 from bridge.index.database import Database, check, sql
 from bridge.index.reader import Reader
-from bridge.index.rows import RebuiltInstance, instance_rows
+from bridge.index.rows import RebuiltInstance, block_rows, instance_rows
 from bridge.index.search import Search
 from bridge.index.storing import place, store
 from bridge.index.writer import Transaction, Writer
@@ -168,7 +168,7 @@ class SqlIndex:
 
     def add_blocks(self, positions: Sequence[BlockPosition]) -> None:
         """Add block positions alone, as a scan of the packs finds them for a rebuild. Errors as `commit`."""
-        rows = [position._asdict() for position in positions]
+        rows = block_rows(positions, None)
 
         def add(transaction: Transaction) -> None:
             transaction.cursor.executemany(ADD_BLOCK, rows)
@@ -178,6 +178,10 @@ class SqlIndex:
     def open_batches(self, owner: str) -> list[tuple[Batch, list[bytes]]]:
         """The batches open under a process's name, oldest first, with their leaves in order. Raises StorageFault."""
         return open_batches(self.database, owner)
+
+    def superseded(self, pack: int) -> set[int]:
+        """The offsets in a pack of blocks whose instance was healed since. Raises StorageFault."""
+        return self._reader.superseded(pack)
 
     def counts(self) -> dict[str, int]:
         """How much there is, by name: patients, studies, series, instances, conflicts, damaged, blocks ..."""

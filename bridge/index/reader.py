@@ -58,7 +58,7 @@ _END: Final = sql(
     .offset(literal_column("0"))
 )
 _POSITIONS: Final = sql(
-    select(s.block)
+    select(s.block.c.cid, s.block.c.pack, s.block.c.offset, s.block.c.length)
     .where(
         s.block.c.pack == bindparam("pack"),
         s.block.c.offset > bindparam("after"),
@@ -67,6 +67,7 @@ _POSITIONS: Final = sql(
     .limit(literal_column("1000"))
     .offset(literal_column("0"))
 )
+_SUPERSEDED: Final = sql(select(s.block.c.offset).where(s.block.c.pack == bindparam("pack"), s.block.c.superseded))
 _PACKS: Final = sql(select(s.block.c.pack).distinct().order_by(s.block.c.pack))
 _EVERY: Final = sql(
     _stored.add_columns(_i.c.link)
@@ -188,6 +189,10 @@ class Reader:
             for *row, link in rows:
                 yield _instance(row), link
             after = rows[-1][0]
+
+    def superseded(self, pack: int) -> set[int]:
+        """The offsets in a pack of blocks whose instance was healed since: damage there loses nothing."""
+        return {offset for (offset,) in self._database.rows(_SUPERSEDED, {"pack": pack})}
 
     def counts(self) -> dict[str, int]:
         """How much there is, by name, for the overview and metrics; counts rows, so not for every request."""

@@ -53,7 +53,6 @@ class InstanceRows:
     study_tag: bytes | None
     instance: Row
     data: Row
-    blocks: Sequence[Row]
 
     @property
     def key(self) -> InstanceKey:
@@ -123,8 +122,12 @@ def instance_rows(unit: WriteUnit | RebuiltInstance, study_tag: bytes | None) ->
             "attributes": _encode(values, {"00080018": unit.key.sop, "00080016": unit.sop_class}),
         },
         data={"frames": unit.frames, "bulk": unit.bulk, "json": unit.json},
-        blocks=[position._asdict() for position in unit.blocks],
     )
+
+
+def block_rows(positions: Sequence[BlockPosition], instance: int | None) -> list[Row]:
+    """The rows of an instance's blocks, or of blocks that are no instance's."""
+    return [{**position._asdict(), "instance": instance} for position in positions]
 
 
 def record_rows(batch: int, position: int, records: Sequence[SealedRecord]) -> list[Row]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from bridge.dicom.attributes import TABLE, Attribute, Level, Matching
@@ -184,6 +185,9 @@ block: Final = Table(
     Column("pack", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("length", Integer, nullable=False),
+    # Whose block it is; none for pages and roots. Superseded: a healed copy's, which may be damaged and is not missed.
+    Column("instance", BigInteger),
+    Column("superseded", Boolean, nullable=False, server_default=text("0")),
     Index("block_by_place", "pack", "offset"),
     sqlite_with_rowid=False,
 )

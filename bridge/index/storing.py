@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import bindparam, false, func, insert, literal_column, select, true, update
+from sqlalchemy import bindparam, false, func, insert, literal_column, null, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.content.manifest import PAGE_LINKS
 from bridge.index import schema as s
 from bridge.index.batches import ADD_BLOCK, CUT_PAGES, add_records
 from bridge.index.database import columns_but_id, sql
-from bridge.index.rows import InstanceRows, Row
+from bridge.index.rows import InstanceRows, Row, block_rows
 from bridge.index.writer import Transaction
 from bridge.model import Batch, Committed, Outcome, SealedRecord
 
@@ -46,6 +46,9 @@ _MARK_CONFLICT: Final = sql(
     update(s.instance)
     .where(s.instance.c.series == bindparam("in_series"), s.instance.c.sop == bindparam("of_sop"))
     .values(conflict=true())
+)
+_SUPERSEDE: Final = sql(
+    update(s.block).where(s.block.c.instance == bindparam("healed")).values(superseded=true(), instance=null())
 )
 _HEALED_COLUMNS: Final = ("tag", "generation", "root", "header", "length", "link", "data_set", "received", "source")
 _HEAL: Final = sql(
@@ -145,7 +148,7 @@ def _add_instance(transaction: Transaction, rows: InstanceRows, study: int, seri
     row: Row = {**rows.instance, "study": study, "series": series, "served": first, "conflict": not first}
     instance = transaction.insert(_ADD_INSTANCE, row)
     transaction.cursor.execute(_ADD_DATA, {**rows.data, "instance": instance})
-    transaction.cursor.executemany(ADD_BLOCK, rows.blocks)
+    transaction.cursor.executemany(ADD_BLOCK, block_rows(rows.unit.blocks, instance))
     if first:
         transaction.cursor.execute(_COUNT_ONE, {"series": series})
         sop_class = (series, rows.unit.sop_class)
@@ -162,7 +165,8 @@ def _heal(transaction: Transaction, rows: InstanceRows, study: int, instance: in
     healed = {name: rows.instance[name] for name in _HEALED_COLUMNS}
     transaction.cursor.execute(_HEAL, {**healed, "healed": instance})
     transaction.cursor.execute(_HEAL_DATA, {**rows.data, "healed": instance})
-    transaction.cursor.executemany(ADD_BLOCK, rows.blocks)
+    transaction.cursor.execute(_SUPERSEDE, {"healed": instance})
+    transaction.cursor.executemany(ADD_BLOCK, block_rows(rows.unit.blocks, instance))
     before: int = transaction.one(_ARRIVED_BEFORE, {"of_study": study, "healed": instance})[0]
     full_pages = before // PAGE_LINKS
     covered = full_pages * PAGE_LINKS

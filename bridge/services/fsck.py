@@ -61,8 +61,9 @@ def _packs(node: Node, report: Report) -> Iterator[Finding]:
         number = pack_number(path)
         present.add(number)
         report(f"reading pack {path.name} ({path.stat().st_size >> 20} MiB)")
+        superseded = node.index.superseded(number)
         for position, whole in scan(path, node.index.positions(number)):
-            if not whole:
+            if not whole and position.offset not in superseded:
                 block = f"block {cids.to_text(position.cid)}" if position.cid else "bytes that belong to no block"
                 yield Finding(
                     f"pack {path.name} at byte {position.offset}", f"{block} damaged ({position.length} bytes)"

@@ -78,3 +78,4 @@ def test_a_flipped_byte_is_an_integrity_error_that_fsck_names_and_a_resend_heals
     assert store(node, part10(data_set)).outcome is Outcome.HEALED
     (healed,) = node.retrieve.locate(*found.key)
     assert b"".join(node.retrieve.part10(viewing, healed)) == part10(data_set)
+    assert fsck(node, lambda _: None) == []
