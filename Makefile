@@ -103,12 +103,13 @@ $(CACHE)/uv/bin/uv:
 	@$(PYTHON) -m venv $(CACHE)/uv
 	@$(CACHE)/uv/bin/python -m pip --disable-pip-version-check install --quiet uv
 
-# Real peers from Debian: DCMTK sends and asks, Chromium shows; Orthanc is measured beside.
+# Real peers from Debian: DCMTK sends and asks (told by dcmdump: pynetdicom brings a storescu of its own), Chromium shows;
+# Orthanc is measured beside.
 .PHONY: packages bench-packages
 packages:
-	@$(call debian,storescu:dcmtk chromium:chromium node:nodejs npm:npm)
+	@$(call debian,dcmdump:dcmtk chromium:chromium node:nodejs npm:npm)
 bench-packages:
-	@$(call debian,storescu:dcmtk Orthanc:orthanc Orthanc:orthanc-dicomweb)
+	@$(call debian,dcmdump:dcmtk Orthanc:orthanc Orthanc:orthanc-dicomweb)
 
 define debian
 missing=; for pair in $(1); do command -v $${pair%%:*} >/dev/null || missing+=" $${pair##*:}"; done; \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,9 @@ from typing import Any
 import httpx
 
 CAIRN = Path(sys.executable).parent / "cairn"
+DUMP = shutil.which("dcmdump")
+assert DUMP is not None, "DCMTK is missing: make packages"
+DCMTK = Path(DUMP).parent  # pynetdicom brings programs of the same names
 READY_S = 60.0
 ENDED_S = 60.0
 
@@ -34,6 +38,7 @@ class RunningNode:
         self.settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._tokens: dict[str, str] = {}
+        self._printed_before = 0
 
     @property
     def url(self) -> str:
@@ -59,6 +64,7 @@ class RunningNode:
     def start(self, *flags: str, ready: bool = True, **more: str) -> RunningNode:
         """Start it; with `ready`, return when `/readyz` answers 200."""
         assert self._process is None, "the node runs already"
+        self._printed_before = len(self.printed())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [CAIRN, "serve", *flags],
@@ -87,6 +93,13 @@ class RunningNode:
             return httpx.get(f"{self.url}/readyz", timeout=5.0).status_code == 200
         except httpx.TransportError:
             return False
+
+    def wait_printed(self, text: str) -> None:
+        """Until a line that the node printed since its last start contains `text`."""
+        until = time.monotonic() + READY_S
+        while text not in self.printed()[self._printed_before :]:
+            assert time.monotonic() < until, f"{text!r} was not printed:\n{self.printed()}"
+            time.sleep(0.02)
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
@@ -158,7 +171,7 @@ class RunningNode:
 def storescu(port: int, title: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Send files or folders by DCMTK; `-v` makes it say the answer to each."""
     return subprocess.run(
-        ["storescu", "-v", "-aet", "TESTER", "-aec", title, "127.0.0.1", str(port), *arguments],
+        [DCMTK / "storescu", "-v", "-aet", "TESTER", "-aec", title, "127.0.0.1", str(port), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -20,7 +20,7 @@ from tests.node.instances import (
     sendable,
     stow,
 )
-from tests.node.running_node import RunningNode, acknowledged, free_ports, storescu
+from tests.node.running_node import DCMTK, RunningNode, acknowledged, free_ports, storescu
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     received = tmp_path / "received"
     received.mkdir()
     with subprocess.Popen(
-        ["storescp", "--bit-preserving", "--accept-all", "--output-directory", received, str(port)],
+        [DCMTK / "storescp", "--bit-preserving", "--accept-all", "--output-directory", received, str(port)],
         stdout=subprocess.DEVNULL,
     ) as process:
-        while subprocess.run(["echoscu", "127.0.0.1", str(port)], check=False, capture_output=True).returncode:
+        while subprocess.run([DCMTK / "echoscu", "127.0.0.1", str(port)], check=False, capture_output=True).returncode:
             assert process.poll() is None, "storescp ended"
         yield port, received
         process.terminate()

@@ -1,5 +1,6 @@
 """Whoever changes a byte of what is kept is found out: by what is served, `cairn fsck` and `cairn ledger verify`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -70,27 +71,49 @@ def test_a_lost_pack_is_named(archive: RunningNode) -> None:
     assert any(lost.name in finding["place"] for finding in findings), findings
 
 
+PLACES = (0.0, 0.1, 0.35, 0.6, 0.85, 1.0)
+
+
+@pytest.mark.parametrize("share", PLACES)
+def test_a_flipped_byte_anywhere_in_a_pack_is_found(archive: RunningNode, share: float) -> None:
+    pack = packs(archive)[0]
+    flip(pack, round(share * (pack.stat().st_size - 1)))
+    findings = archive.answer("fsck", code=3)["findings"]
+    assert any(pack.name in finding["place"] for finding in findings), findings
+
+
 def ledger_files(node: RunningNode) -> list[Path]:
-    return sorted(path for path in (node.home / "ledger").rglob("*") if path.is_file() and ".db" not in path.name)
+    """The tiles, the checkpoint, the database and what lies beside it."""
+    found = (path for path in (node.home / "ledger").rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(path for path in found if path.stat().st_size)
 
 
-def test_every_changed_ledger_file_is_found(archive: RunningNode) -> None:
-    files = ledger_files(archive)
-    assert files
-    for file in files:
-        kept = file.read_bytes()
-        flip(file, len(kept) // 2)
-        result = archive.cairn("ledger", "verify", "--json", code=3)
-        assert file.name in result.stdout or "checkpoint" in result.stdout or "tile" in result.stdout, file
+def changes_are_found(node: RunningNode, file: Path, places: Iterable[float]) -> None:
+    """A byte flipped at each share of the file's length is a finding, which goes away with the flip."""
+    kept = file.read_bytes()
+    for share in places:
+        flip(file, round(share * (len(kept) - 1)))
+        assert node.answer("ledger", "verify", code=3)["findings"], (file.name, share)
         file.write_bytes(kept)
-        assert archive.answer("ledger", "verify")["findings"] == []
+    assert node.answer("ledger", "verify")["findings"] == []
+
+
+def test_a_flipped_byte_in_any_file_of_the_ledger_is_found(archive: RunningNode) -> None:
+    names = {file.name for file in ledger_files(archive)}
+    assert {"ledger.db", "checkpoint"} < names
+    for file in ledger_files(archive):
+        changes_are_found(archive, file, PLACES if file.name == "ledger.db" else (0.5,))
+
+
+def test_a_flipped_byte_in_the_write_ahead_log_that_a_power_cut_left_is_found(fresh_node: RunningNode) -> None:
+    fresh_node.start()
+    fresh_node.answer("import", str(HIGHDICOM))
+    fresh_node.kill()
+    (log,) = (fresh_node.home / "ledger").glob("*-wal")
+    changes_are_found(fresh_node, log, (0.2, 0.5, 0.8))
 
 
 def test_a_changed_entry_in_the_ledger_database_is_found(archive: RunningNode) -> None:
     database = archive.home / "ledger" / "ledger.db"
-    kept = database.read_bytes()
-    at = kept.index(b"study.store")
-    flip(database, at + 3)
-    assert archive.cairn("ledger", "verify", "--json", code=None).returncode == 3
-    database.write_bytes(kept)
-    assert archive.answer("ledger", "verify")["findings"] == []
+    flip(database, database.read_bytes().index(b"study.store") + 3)
+    assert archive.answer("ledger", "verify", code=3)["findings"]
