@@ -5,7 +5,10 @@ Thread-safe once opened. Made after a fork, never before: it opens databases and
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
@@ -77,8 +80,13 @@ class Node:
         self.authoriser = self.tokens
         self.closed = False
         self._stopped = threading.Event()
-        self._pulse = threading.Thread(target=self._run_pulse, name="pulse", daemon=True)
-        self._pulse.start()
+        # Two clocks: closing many batches takes a while, and access must be recorded within a second meanwhile.
+        self._clocks = [
+            threading.Thread(target=self._every, args=(PULSE_S, work), name=name, daemon=True)
+            for name, work in (("batches", self.batches.tick), ("access", self._record_access))
+        ]
+        for clock in self._clocks:
+            clock.start()
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""
@@ -88,12 +96,13 @@ class Node:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""
         self.closed = True
         self._stopped.set()
-        self._pulse.join()
-        self.access.close_all()
-        self.batches.close_all()
-        self.index.close()
-        self.content.close()
-        self.keys.close()
+        for clock in self._clocks:
+            clock.join()
+        with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
+            for last_first in (self.keys.close, self.content.close, self.index.close):
+                closing.callback(last_first)
+            self.access.close_all()
+            self.batches.close_all()
 
     def _durable(self) -> None:
         """(5) of the way in, called by the index's committer before each group's transaction (6)."""
@@ -101,11 +110,16 @@ class Node:
         self.content.sync()
         crash.step("store.6")
 
-    def _run_pulse(self) -> None:
-        while not self._stopped.wait(PULSE_S):
-            self._beat()
+    def _record_access(self) -> None:
+        self._beat()
+        self.access.flush()
+        if self.content.refuses:
+            log.error("the content store refuses to write after an I/O error: this process ends, to be started afresh")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        while not self._stopped.wait(seconds):
             try:
-                self.batches.tick()
-                self.access.flush()
+                work()
             except CairnError as error:
                 log.error("the clock's work failed and is tried again", extra={"slug": error.slug})

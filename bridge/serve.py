@@ -17,8 +17,10 @@ from bridge import commands, control
 from bridge.access import devices
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
+from bridge.errors import CairnError
 from bridge.node import Node
 from bridge.runlock import RunLock
+from bridge.services.access import SYSTEM
 from bridge.status_board import StatusBoard
 from bridge.supervisor import Child, Supervisor, listen
 
@@ -89,13 +91,23 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
             timeout_graceful_shutdown=10,
         )
     )
+    _note(node, "app.start")
     _until_signalled()  # uvicorn raises the signal again when it has drained, which must not end us before the node
     commander = control.ControlServer(settings.home / "run" / "cairn.sock", partial(commands.perform, node))
     threading.Thread(target=_when_started, args=(server, accepting, board), daemon=True).start()
     server.run(sockets=[listener])
     board.beat(WEB, False)
     commander.close()
+    _note(node, "app.stop")
     node.close()
+
+
+def _note(node: Node, kind: str) -> None:
+    """Record a start or stop of the node; a full disk is told by /readyz and does not keep the node from serving."""
+    try:
+        node.access.administered(kind, SYSTEM, {"version": node.version, "node": node.keystore.node_id})
+    except CairnError as error:
+        log.error("a start or stop could not be recorded", extra={"slug": error.slug})
 
 
 def _when_started(server: Any, accepting: threading.Event, board: StatusBoard) -> None:

@@ -189,6 +189,12 @@ class PackStore:
             self._durable = self._written
             self._failure = None
 
+    @property
+    def refuses(self) -> bool:
+        """Whether an I/O error has ended writing: what was put is in doubt, and only a fresh start writes again."""
+        with self._state:
+            return self._failure is not None
+
     def close(self) -> None:
         """Sync and release what is held open; errors as `sync`, after the release."""
         try:

@@ -133,6 +133,7 @@ def _report(data: Dataset, image: Dataset) -> Dataset:
     shown = Dataset()
     shown.RelationshipType = "CONTAINS"
     shown.ValueType = "IMAGE"
+    shown.ConceptNameCodeSequence = [_code("121080", "DCM", "Best illustration of finding")]
     shown.ReferencedSOPSequence = [referenced]
     data.ContentSequence = [
         _text("121070", "Findings", "A phantom. A dense cairn of three stones between the lateral ventricles."),

@@ -60,7 +60,8 @@ def test_what_was_left_open_is_closed_at_the_next_start(open_node: Callable[[], 
     reception = first.store.reception(SENDER)
     put(reception, part10(instance()))
     first._stopped.set()  # as if killed: nothing is closed on the way out
-    first._pulse.join()
+    for clock in first._clocks:
+        clock.join()
     first.batches._stores.clear()
     first.close()
     assert open_node().index.counts()["closed_batches"] == 1
