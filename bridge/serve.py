@@ -103,7 +103,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
 
 
 def _note(node: Node, kind: str) -> None:
-    """Record a start or stop of the node; a full disk is told by /readyz and does not keep the node from serving."""
+    """Record a start or stop of the node; a full disk does not keep it from serving."""
     try:
         node.access.administered(kind, SYSTEM, {"version": node.version, "node": node.keystore.node_id})
     except CairnError as error:

@@ -26,7 +26,7 @@ from dicomweb.multipart import MultipartInvalid, MultipartParser, PartBegin, Par
 from dicomweb.node import Incoming, Reception
 from dicomweb.store_report import Failed, Report, Stored
 
-PIECE = 256 * 1024
+PIECE = 1024 * 1024
 log = logging.getLogger("dicomweb")
 
 
@@ -60,9 +60,9 @@ class Arrival:
     parser: MultipartParser | None = None
     incoming: Incoming | None = None
     failed: CairnError | None = None
+    closed: bool = False
 
-    def start(self) -> None:
-        """Open the reception. Raises RequestError, CapacityError."""
+    def _start(self) -> None:
         if self.media_type.multipart:
             self.parser = MultipartParser(self.media_type.parameters.get("boundary", ""))
         purpose, _ = purpose_of(self.exchange.headers)
@@ -72,7 +72,9 @@ class Arrival:
             self._begin({"content-type": DICOM})
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the body. Raises MultipartInvalid."""
+        """The next bytes of the body; the first open the reception. Raises RequestError, CapacityError."""
+        if self.reception is None:
+            self._start()
         if self.parser is None:
             self._write(data)
             return
@@ -84,15 +86,18 @@ class Arrival:
             else:
                 self._end()
 
-    def finish(self) -> None:
-        """The body is complete. Raises MultipartInvalid when its closing delimiter never came."""
+    def finish(self, data: bytes) -> None:
+        """The last bytes of the body. Raises as `feed`, and MultipartInvalid when its closing delimiter never came."""
+        self.feed(data)
         if self.parser is None:
             self._end()
         else:
             self.parser.close()
+        self.close()
 
     def close(self) -> None:
         """Drop a part that is not complete and close the reception; what was committed stays."""
+        self.closed = True
         if self.incoming is not None:
             self.incoming.abort()
             self.incoming = None
@@ -146,8 +151,8 @@ def _failure(incoming: Incoming | None, error: CairnError) -> Failed:
     return Failed(error, key.sop if key is not None else None, sop_class)
 
 
-async def pieces(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The body in pieces of about PIECE bytes, so that a worker thread is taken only when there is work for it.
+async def pieces(request: Request, most: int) -> AsyncIterator[tuple[bytes, bool]]:
+    """The body in pieces of about PIECE bytes, and whether more follow; a usual instance is one hop to a worker thread.
 
     Raises BodyTooLarge beyond `most` bytes, ClientDisconnect when the client goes away.
     """
@@ -160,10 +165,9 @@ async def pieces(request: Request, most: int) -> AsyncIterator[bytes]:
         held.append(chunk)
         size += len(chunk)
         if size >= PIECE:
-            yield b"".join(held)
+            yield b"".join(held), True
             held, size = [], 0
-    if held:
-        yield b"".join(held)
+    yield b"".join(held), False
 
 
 async def store(door: Door, request: Request) -> Response:
@@ -189,15 +193,13 @@ async def receive(door: Door, request: Request, arrival: Arrival, most: int) -> 
     """Stream the body into the node and report; what breaks the body spares the parts that were complete."""
     broken: RequestError | None = None
     try:
-        await door.write(arrival.start)
-        try:
-            async for piece in pieces(request, most):
-                await door.write(arrival.feed, piece)
-            await door.write(arrival.finish)
-        except (MultipartInvalid, BodyTooLarge) as error:
-            broken = error
+        async for piece, more in pieces(request, most):
+            await door.write(arrival.feed if more else arrival.finish, piece)
+    except (MultipartInvalid, BodyTooLarge) as error:
+        broken = error
     finally:
-        await door.finish(arrival.close)
+        if not arrival.closed:
+            await door.finish(arrival.close)
     report = arrival.report
     if broken is not None:
         if not report.stored:

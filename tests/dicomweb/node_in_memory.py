@@ -58,7 +58,7 @@ class FakeNode:
             host="127.0.0.1",
             port=8042,
             trusted_proxies=(),
-            max_body_bytes=1 << 20,
+            max_body_bytes=2 << 20,
             query_limit=3,
             viewer_dir=None,
         )

@@ -10,6 +10,7 @@ from anyio.from_thread import BlockingPortal
 from node_in_memory import STUDY, Client, FakeNode
 
 from dicomweb.app import create_app
+from dicomweb.stow import PIECE
 
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=b'
 GOOD, OTHER = f"STORE {STUDY} 1.1", f"STORE {STUDY} 1.2"
@@ -177,7 +178,7 @@ def test_parts_complete_before_a_truncation_are_stored_and_said_to_be(node: Fake
 
 
 def test_bodies_beyond_the_limit_are_413(node: FakeNode, client: Client) -> None:
-    too_large = body("x" * (1 << 20))
+    too_large = body("x" * (2 << 20))
     assert post(client, too_large).status_code == 413
     assert not node.log  # Content-Length said so before anything was read
 
@@ -193,7 +194,7 @@ def test_a_client_that_goes_away_leaves_nothing_of_its_part(node: FakeNode, port
     messages: Iterator[dict[str, Any]] = iter(
         [
             {"type": "http.request", "body": body(GOOD, OTHER, closing=""), "more_body": True},
-            {"type": "http.request", "body": b"x" * 300_000, "more_body": True},
+            {"type": "http.request", "body": b"x" * PIECE, "more_body": True},
             {"type": "http.disconnect"},
         ]
     )
