@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from hashlib import blake2b
 from http import HTTPStatus
+from typing import NamedTuple
 
 from anyio import CancelScope, create_task_group
 from starlette.responses import Response, StreamingResponse
@@ -82,28 +83,39 @@ def not_modified(tag: str) -> Response:
     return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=validators(tag))
 
 
-class Stream(StreamingResponse):
-    """A body made by a blocking iterator, read in worker threads a piece at a time.
+class Piece(NamedTuple):
+    """Some of a body, and whether more may follow."""
 
-    The first piece is read by the constructor: what fails before a byte was sent is still answered with a status.
-    What fails later ends the connection, so that no client takes a part for the whole. While one piece is sent the
-    next is read, so a body takes as long as the slower of the two and holds at most two pieces.
+    chunks: list[bytes]
+    more: bool
+
+
+class Stream(StreamingResponse):
+    """A body made by a blocking iterator, of which `first` is read; the rest is, in worker threads, a piece at a time.
+
+    What fails ends the connection, so that no client takes a part for the whole. While one piece is sent the next is
+    read, so a body takes as long as the slower of the two and holds at most two pieces.
     """
 
-    def __init__(self, door: Door, chunks: Iterator[bytes], headers: dict[str, str], media_type: str) -> None:
+    def __init__(
+        self, door: Door, first: Piece, chunks: Iterator[bytes], headers: dict[str, str], media_type: str
+    ) -> None:
         self.door = door
+        self.piece = first
         self.chunks = chunks
-        self.piece = gather(chunks)
         super().__init__((), HTTPStatus.OK, headers, media_type)
 
     async def stream_response(self, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while piece := self.piece:
+            more = True
+            while more:
+                chunks, more = self.piece
                 async with create_task_group() as group:
-                    group.start_soon(self._read_ahead)
-                    while piece:
-                        await send({"type": "http.response.body", "body": piece.pop(0), "more_body": True})
+                    if more:
+                        group.start_soon(self._read_ahead)
+                    while chunks:
+                        await send({"type": "http.response.body", "body": chunks.pop(0), "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             with CancelScope(shield=True):
@@ -117,8 +129,8 @@ class Stream(StreamingResponse):
             raise
 
 
-def gather(chunks: Iterator[bytes]) -> list[bytes]:
-    """The next PIECE bytes or more, large chunks as they are, small ones joined; none at the end.
+def gather(chunks: Iterator[bytes]) -> Piece:
+    """The next PIECE bytes or more, or all to the end; large chunks as they are, small ones joined.
 
     One hop to a thread then serves many chunks, and nothing large is copied.
     """
@@ -134,7 +146,7 @@ def gather(chunks: Iterator[bytes]) -> list[bytes]:
             small = []
         if size >= PIECE:
             break
-    return [*large, b"".join(small)] if small else large
+    return Piece([*large, b"".join(small)] if small else large, size >= PIECE)
 
 
 def close(chunks: Iterator[bytes]) -> None:
@@ -146,13 +158,19 @@ def close(chunks: Iterator[bytes]) -> None:
 def respond(
     exchange: Exchange, chunks: Iterator[bytes], headers: dict[str, str], media_type: str, length: int | None
 ) -> Response:
-    """A stream of `length` bytes (None: not known, so chunked); its headers alone for HEAD, which reads no content."""
+    """A body of `length` bytes (None: not known), streamed unless it is one piece; for HEAD its headers, nothing read.
+
+    The first piece is read here: what fails before a byte was sent is still answered with a status.
+    """
     if length is not None:
         headers["content-length"] = str(length)
     if exchange.method == "HEAD":
         close(chunks)
         return _head(headers, media_type)
-    return Stream(exchange.door, chunks, headers, media_type)
+    first = gather(chunks)
+    if not first.more:
+        return whole(exchange, b"".join(first.chunks), headers, media_type)
+    return Stream(exchange.door, first, chunks, headers, media_type)
 
 
 def whole(exchange: Exchange, body: bytes, headers: dict[str, str], media_type: str) -> Response:
