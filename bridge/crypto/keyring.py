@@ -7,6 +7,7 @@ the generation. Rows deleted here (`secure_delete`) are what makes an erased stu
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bridge.content.pack_format import sync_directory
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ContentMissing, StorageFault
+from bridge.errors import ContentMissing, StorageFault, StorageFull
 from bridge.model import StudyKey
 
 __all__ = ["Keyring"]
@@ -32,6 +33,7 @@ _NONCE_SIZE: Final = 12
 _KEY_SIZE: Final = 32
 _TAG_SIZE: Final = 16
 _CACHED: Final = 4096
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 K = TypeVar("K")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS study_key (
@@ -246,4 +248,7 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(error, "errno", None) in _NO_SPACE
+        if full:
+            raise StorageFull("the key database cannot grow") from error
         raise StorageFault(f"key database: {error}") from error

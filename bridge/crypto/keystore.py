@@ -97,14 +97,18 @@ def open_keystore(
         What a new keystore costs to open; an existing one says its own.
 
     Two processes that create it at once agree on one. Raises ConfigError when the secret is missing, readable by
-    others or wrong, or the keystore is damaged or readable by others.
+    others or wrong, or the keystore is damaged or readable by others, or it is gone and the key database beside it is
+    not: other keys would open nothing of what is stored and sign another log.
     """
     keys = home / "keys"
     path, default = keys / "keystore.json", keys / "unlock"
     try:
         keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        used = (keys / "keys.db").exists()  # looked at first: whoever makes it has made the keystore before
         unlock = read_unlock(default, passphrase_file, environ)
         if not path.exists():
+            if used:
+                raise ConfigError(f"{path} is missing beside the keys that it opens; restore it from a backup")
             unlock = unlock or generate_unlock(default)
             create_once(path, seal(_new_keystore(), unlock.secret, cost))
         if unlock is None:

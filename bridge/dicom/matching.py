@@ -220,9 +220,9 @@ def match_for(attribute: Attribute, text: str, *, fuzzy: bool = False, multiple:
         raise QueryInvalid(f"{attribute.keyword} cannot be matched")
     if text == '""':
         return Empty(attribute)
-    if "\0" in text.rstrip("\0") or not _is_encodable(text):
-        raise _invalid(attribute)
     bare = text.strip(" \0")
+    if ("\0" in text and (not bare or "\0" in text.rstrip("\0"))) or not _is_encodable(text):
+        raise _invalid(attribute)  # padding behind a value is let through; padding alone is not a universal match
     if not bare.strip("*"):
         return Universal(attribute)
     listed = multiple or attribute.matching in (Matching.UID, Matching.CODE)

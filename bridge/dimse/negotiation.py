@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+from bridge.dicom.transfer_syntaxes import is_uid
+
 VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
@@ -85,10 +87,14 @@ def choose_transfer_syntax(proposed: tuple[str, ...]) -> str:
 
 
 def negotiate(proposed: Iterable[Proposed], storable: Callable[[str], bool]) -> list[Answered]:
-    """Accept Verification and whatever is `storable`, in any transfer syntax; private and future ones too."""
+    """Accept Verification and whatever is `storable`, in any transfer syntax; private and future ones too.
+
+    What is no UID is not accepted: a C-STORE on it could only be refused.
+    """
     answers = []
-    for id_, abstract_syntax, syntaxes in proposed:
-        if abstract_syntax != VERIFICATION and not storable(abstract_syntax):
+    for id_, abstract_syntax, names in proposed:
+        syntaxes = tuple(filter(is_uid, names))
+        if abstract_syntax != VERIFICATION and not (is_uid(abstract_syntax) and storable(abstract_syntax)):
             result, chosen = Result.ABSTRACT_SYNTAX_NOT_SUPPORTED, ""
         elif not syntaxes:
             result, chosen = Result.TRANSFER_SYNTAXES_NOT_SUPPORTED, ""

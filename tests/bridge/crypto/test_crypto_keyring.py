@@ -12,7 +12,7 @@ import pytest
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Cost, Keystore, open_keystore
 from bridge.crypto.unlock import Protection
-from bridge.errors import ContentMissing, StorageFault
+from bridge.errors import ContentMissing, StorageFault, StorageFull
 from tests.contract.key_store import KeyStoreContract
 
 ROOT = Path(__file__).parents[3]
@@ -159,6 +159,16 @@ def test_what_a_damaged_database_raises_is_a_storage_fault(path):
     db.close()
     with pytest.raises(StorageFault):
         ring.study_key("1.2.3")
+    ring.close()
+
+
+def test_a_database_that_cannot_grow_is_a_full_disk_and_not_a_fault(path):
+    """The sender of an instance of a new study is told 507 or A700 with this cause, not 503."""
+    ring = Keyring(path, KEYS)
+    ring._db.execute(f"PRAGMA max_page_count = {ring._db.execute('PRAGMA page_count').fetchone()[0]}")
+    with pytest.raises(StorageFull):
+        for number in range(200):
+            ring.study_key(f"1.2.{number}")
     ring.close()
 
 

@@ -74,6 +74,15 @@ def test_a_wrong_passphrase_is_said_plainly(tmp_path):
         opened(tmp_path, secret_file(tmp_path / "wrong", "incorrect\n"))
 
 
+def test_a_keystore_that_is_gone_beside_the_keys_it_opens_is_never_replaced(tmp_path):
+    opened(tmp_path)
+    (tmp_path / "keys/keys.db").write_bytes(b"whatever is wrapped here")
+    (tmp_path / "keys/keystore.json").unlink()
+    with pytest.raises(ConfigError, match="restore it from a backup"):
+        opened(tmp_path)
+    assert not (tmp_path / "keys/keystore.json").exists()
+
+
 def test_a_keystore_whose_secret_is_gone_is_never_replaced(tmp_path):
     opened(tmp_path)
     raw = (tmp_path / "keys/keystore.json").read_bytes()

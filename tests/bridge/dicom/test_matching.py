@@ -98,6 +98,13 @@ def test_empty_value_matches_what_is_absent_or_empty_only() -> None:
     assert not finds("PatientName", '""', pn("", "山田"))
 
 
+@pytest.mark.parametrize("text", ["\0", "\0\0", " \0", "a\0b"])
+def test_nul_bytes_alone_do_not_match_everything(text: str) -> None:
+    with pytest.raises(QueryInvalid):
+        match_for(key("PatientID"), text)
+    assert finds("PatientID", "a\0", "a")
+
+
 @pytest.mark.parametrize(
     ("text", "value", "found"),
     [

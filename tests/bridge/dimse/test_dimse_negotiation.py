@@ -45,6 +45,18 @@ def test_every_transfer_syntax_is_accepted_when_it_is_the_only_one(syntax: str) 
     assert (answer.result, answer.transfer_syntax) == (Result.ACCEPTED, syntax)
 
 
+@pytest.mark.parametrize("name", ["", "CT Image Storage", "1.2..3", "1." + "2" * 63, "../1.2"])
+def test_what_is_no_uid_is_not_accepted_as_class_or_syntax(name: str) -> None:
+    proposed = [Proposed(1, name, (EXPLICIT,)), Proposed(3, CT, (name,)), Proposed(5, CT, (name, EXPLICIT))]
+    answers = negotiate(proposed, is_storable)
+    assert [answer.result for answer in answers] == [
+        Result.ABSTRACT_SYNTAX_NOT_SUPPORTED,
+        Result.TRANSFER_SYNTAXES_NOT_SUPPORTED,
+        Result.ACCEPTED,
+    ]
+    assert answers[2].transfer_syntax == EXPLICIT
+
+
 def test_a_context_without_transfer_syntaxes_is_refused() -> None:
     assert negotiate([Proposed(1, CT, ())], is_storable)[0].result is Result.TRANSFER_SYNTAXES_NOT_SUPPORTED
 
