@@ -1,13 +1,14 @@
-"""Fixtures that start a real node: `node` shared by the tests of a file, `fresh_node` for tests that break it."""
+"""Fixtures of real processes: `node` shared by the tests of a file, `fresh_node` to be broken, DCMTK's `storescp`."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.node.running_node import RunningNode
+from tests.node.running_node import DCMTK, RunningNode, free_ports
 
 
 def ended_well(node: RunningNode) -> None:
@@ -38,3 +39,19 @@ def fresh_node(tmp_path: Path) -> Iterator[RunningNode]:
         ended_well(own)
     finally:
         own.kill()
+
+
+@pytest.fixture
+def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """DCMTK's storescp, which writes the data sets exactly as they came over the network (`--bit-preserving`)."""
+    (port,) = free_ports(1)
+    received = tmp_path / "received"
+    received.mkdir()
+    with subprocess.Popen(
+        [DCMTK / "storescp", "--bit-preserving", "--accept-all", "--output-directory", received, str(port)],
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        while subprocess.run([DCMTK / "echoscu", "127.0.0.1", str(port)], check=False, capture_output=True).returncode:
+            assert process.poll() is None, "storescp ended"
+        yield port, received
+        process.terminate()

@@ -53,7 +53,7 @@ def data_set(part10: bytes) -> bytes:
 
 
 def sendable(folders: Iterable[Path]) -> list[Sent]:
-    """The files below folders that are instances, one for each SOP Instance UID, whole ones only."""
+    """The files below folders that are instances, whole ones only; of two versions of one the last, which is served."""
     found: dict[str, Sent] = {}
     for file in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
         if file.read_bytes()[128:132] != b"DICM" or "truncated" in file.name:
@@ -63,7 +63,7 @@ def sendable(folders: Iterable[Path]) -> list[Sent]:
             header = pydicom.dcmread(file, stop_before_pixels=True)
         uids = [str(header.get(name, "")) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
         if all(uids):
-            found.setdefault(uids[2], Sent(file, *uids, str(header.file_meta.TransferSyntaxUID)))
+            found[uids[2]] = Sent(file, *uids, str(header.file_meta.TransferSyntaxUID))
     return list(found.values())
 
 

@@ -18,9 +18,7 @@ from typing import Any
 import httpx
 
 CAIRN = Path(sys.executable).parent / "cairn"
-DUMP = shutil.which("dcmdump")
-assert DUMP is not None, "DCMTK is missing: make packages"
-DCMTK = Path(DUMP).parent  # pynetdicom brings programs of the same names
+DCMTK = Path(shutil.which("dcmdump") or "/usr/bin/dcmdump").parent  # pynetdicom brings a storescu of its own
 READY_S = 60.0
 ENDED_S = 60.0
 

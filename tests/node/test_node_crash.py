@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.node.instances import FOLDER, HIGHDICOM, Sent, all_there, retrieve, sendable, stow
-from tests.node.running_node import DCMTK, RunningNode, acknowledged
+from tests.node.running_node import DCMTK, RunningNode, acknowledged, storescu
 
 BEFORE_THE_ANSWER = [f"store.{number}" for number in range(8)]
 WHEN_CLOSING = ["close_batch.8", "close_batch.8b", "close_batch.9"]
@@ -107,10 +107,12 @@ def test_a_power_cut_while_a_client_stores_keeps_every_acknowledged_instance(fre
 
 
 def test_power_cuts_at_random_moments_of_an_association_keep_every_acknowledged_instance(
-    fresh_node: RunningNode,
+    fresh_node: RunningNode, storescp: tuple[int, Path]
 ) -> None:
     chance = random.Random(SEED)
-    instances = {str(sent.file): sent for sent in sendable([FOLDER])}
+    port, received = storescp
+    assert storescu(port, "ANY", *[sent.file for sent in sendable([FOLDER])]).returncode == 0
+    instances = {str(sent.file): sent for sent in sendable([received])}  # encoded as DCMTK sends them
     done: set[str] = set()
     for _ in range(4):
         fresh_node.start()

@@ -1,7 +1,6 @@
 """What is sent is what comes back: over the DICOM network by DCMTK, over HTTP by STOW-RS, and by `cairn import`."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,29 +19,13 @@ from tests.node.instances import (
     sendable,
     stow,
 )
-from tests.node.running_node import DCMTK, RunningNode, acknowledged, free_ports, storescu
+from tests.node.running_node import RunningNode, acknowledged, storescu
 
 
 @pytest.fixture
 def admin(node: RunningNode) -> Iterator[httpx.Client]:
     with node.http("admin") as client:
         yield client
-
-
-@pytest.fixture
-def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """DCMTK's storescp, which writes the data sets exactly as they came over the network (`--bit-preserving`)."""
-    (port,) = free_ports(1)
-    received = tmp_path / "received"
-    received.mkdir()
-    with subprocess.Popen(
-        [DCMTK / "storescp", "--bit-preserving", "--accept-all", "--output-directory", received, str(port)],
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        while subprocess.run([DCMTK / "echoscu", "127.0.0.1", str(port)], check=False, capture_output=True).returncode:
-            assert process.poll() is None, "storescp ended"
-        yield port, received
-        process.terminate()
 
 
 def test_a_folder_sent_by_dcmtk_comes_back_as_it_went_over_the_network(
