@@ -156,16 +156,15 @@ class PackStore:
         position = self.position(cid)
         if position is None:
             raise ContentMissing(f"block {cids.to_text(cid)} is not held")
-        where = f"block {cids.to_text(cid)} in pack {position.pack} at byte {position.offset}"
         try:
             reader = self._reader(position.pack)  # this reference keeps the descriptor open
             data = pread_full(reader.fd, position.length, position.offset)
         except FileNotFoundError:
-            raise ContentMissing(f"{where}: the pack is gone") from None
+            raise ContentMissing(f"{_where(position)}: the pack is gone") from None
         except OSError as error:
-            raise ContentCorrupt(f"{where}: {os.strerror(error.errno or 0)}") from error
+            raise ContentCorrupt(f"{_where(position)}: {os.strerror(error.errno or 0)}") from error
         if len(data) != position.length or not cids.verify(cid, data):
-            raise ContentCorrupt(f"{where} is damaged")
+            raise ContentCorrupt(f"{_where(position)} is damaged")
         return data
 
     def has(self, cid: bytes) -> bool:
@@ -304,6 +303,10 @@ class PackStore:
             while len(self._readers) > _READERS:
                 self._readers.popitem(last=False)
         return reader
+
+
+def _where(position: BlockPosition) -> str:
+    return f"block {cids.to_text(position.cid)} in pack {position.pack} at byte {position.offset}"
 
 
 class _Reader:

@@ -200,9 +200,14 @@ class Batches:
             log.warning("a batch stays open for now", extra={"slug": error.slug})
 
     def recover(self, left: Sequence[tuple[Batch, Sequence[bytes]]]) -> int:
-        """Close what a crash left open under this process's name; the number closed."""
+        """Close what a crash left open under this process's name; how many there were.
+
+        What cannot be closed now, as on a full disk, is tried again by `tick`: it must not keep the node from serving.
+        """
         for batch, leaves in left:
-            self.close(OpenBatch(batch, leaves))
+            open_batch = OpenBatch(batch, leaves)
+            self._watch(open_batch)
+            self.close_or_log(open_batch)
         return len(left)
 
     def close_all(self) -> None:
