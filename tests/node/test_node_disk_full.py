@@ -51,6 +51,9 @@ def test_a_full_disk_is_answered_as_such_and_loses_nothing(small_disk: Path) -> 
             assert set(statuses) <= {200, 507}, statuses
             said = node.storescu(large[-1].file).stdout
             assert "Refused: OutOfResources" in said or "a700" in said.lower(), said
+            node.kill()
+            node.start()  # with batches open that cannot be closed now
+            all_there(client, done)
             ballast.unlink()
             all_there(client, done)
             for sent in large:
