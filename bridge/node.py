@@ -22,7 +22,7 @@ from bridge.content.packs import PackStore
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
-from bridge.errors import CairnError, StorageFull
+from bridge.errors import CairnError
 from bridge.index.index import SqlIndex
 from bridge.model import SearchPage
 from bridge.services.access import Access
@@ -33,9 +33,6 @@ from bridge.services.store import Store
 
 log = logging.getLogger(__name__)
 PULSE_S = 0.25
-COMMAND = "command"
-"""The owner's name of a command that holds the stores itself."""
-RETRY_S = 5.0
 
 
 class Node:
@@ -74,9 +71,7 @@ class Node:
         hash_name = settings.content.hash
         provenance = Provenance()
         self.batches = Batches(self.index, self.content, owner, hash_name)
-        self._left = list(self.index.open_batches(owner))
-        with contextlib.suppress(StorageFull):  # what is stored is read from a full disk, too
-            self._recover_batches()
+        self.batches.recover(self.index.open_batches(owner))
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         self.retrieve = Retrieve(self.content, self.index, self.keys, self.index.mark_damaged)
@@ -86,12 +81,9 @@ class Node:
         self.closed = False
         self._stopped = threading.Event()
         # Two clocks: closing many batches takes a while, and access must be recorded within a second meanwhile.
-        works = [("batches", self.batches.tick, PULSE_S), ("access", self._record_access, PULSE_S)]
-        if self._left:
-            works.append(("recovery", self._recover_batches, RETRY_S))
         self._clocks = [
-            threading.Thread(target=self._every, args=(seconds, work), name=name, daemon=True)
-            for name, work, seconds in works
+            threading.Thread(target=self._every, args=(PULSE_S, work), name=name, daemon=True)
+            for name, work in (("batches", self.batches.tick), ("access", self._record_access))
         ]
         for clock in self._clocks:
             clock.start()
@@ -117,12 +109,6 @@ class Node:
         crash.step("store.5")
         self.content.sync()
         crash.step("store.6")
-
-    def _recover_batches(self) -> None:
-        """Close, one after the other, what a crash left open. Raises what Batches.close does; then call it again."""
-        while self._left:
-            self.batches.recover(self._left[:1])
-            del self._left[0]
 
     def _record_access(self) -> None:
         self._beat()
