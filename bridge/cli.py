@@ -69,7 +69,7 @@ def perform(settings: Settings, name: str, arguments: Mapping[str, Any]) -> Any:
     from bridge import commands
     from bridge.offline import opened
 
-    with opened(settings) as node:
+    with opened(settings, create=name in commands.CREATING) as node:
         return commands.perform(node, name, arguments, _say)
 
 

@@ -37,7 +37,7 @@ def _status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 def _token_create(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     role = Role(arguments["role"])
     name = arguments.get("name") or role.value
-    expires = expiry.parse(arguments["expires"], now_us()) if arguments.get("expires") else None
+    expires = expiry.parse(arguments["expires"], now_us()) if arguments.get("expires") is not None else None
     token = node.tokens.create(role, name, expires)
     node.access.administered("admin.token", OPERATOR, {"did": "created", "name": name, "role": role.value})
     return {"token": token.secret, "id": token.id, "name": name, "role": role.value}
@@ -91,6 +91,8 @@ def _backup(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     return backup(node.settings.home, Path(arguments["to"]), report, content=not arguments.get("without_content"))
 
 
+CREATING = frozenset({"token-create", "login-link", "import"})
+"""What may be the first thing ever done at a CAIRN_HOME; the others need a node to be there."""
 COMMANDS: dict[str, Command] = {
     "status": _status,
     "token-create": _token_create,

@@ -242,6 +242,12 @@ def _check(settings: Settings) -> None:
         raise ConfigError(
             "dimse.ae_title must have 1 to 16 printable ASCII characters without backslash (PS3.5 6.2 AE)"
         )
+    if settings.index.url not in (None, f"sqlite:///{settings.home / 'index.db'}"):
+        raise ConfigError("index.url: only the SQLite index in CAIRN_HOME/index.db is supported yet; leave it unset")
+    for name, least in (("content.pack_bytes", 1 << 20), ("dimse.max_associations", 1), ("web.query_limit", 1)):
+        found = value_of(settings, name)
+        if not isinstance(found, int) or found < least:
+            raise ConfigError(f"{name} must be at least {least}")
     for name in ("dimse.port", "web.port"):
         port = value_of(settings, name)
         if not isinstance(port, int) or not 0 <= port <= 65535:

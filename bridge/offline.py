@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.errors import ConfigError
-from bridge.node import Node
+from bridge.node import COMMAND, Node
 from bridge.runlock import RunLock
 from bridge.services import rebuild_index
 
-COMMAND = "command"
-
 
 @contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[Node]:
-    """The node's stores under the run lock. Raises Busy when a node runs but cannot be asked."""
+def opened(settings: Settings, *, create: bool) -> Iterator[Node]:
+    """The node's stores under the run lock.
+
+    Raises Busy when a node runs but cannot be asked, ConfigError when there is none at CAIRN_HOME and `create` is not
+    given: a mistyped home must not look like an empty archive.
+    """
+    if not create:
+        _require_keystore(settings)
     with RunLock(settings.home):
         node = Node(settings, _keystore(settings), COMMAND)
         try:
@@ -28,8 +32,7 @@ def opened(settings: Settings) -> Iterator[Node]:
 
 def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]:
     """Set the index aside and make it again. Raises Busy when a node runs, ConfigError without a keystore."""
-    if not (settings.home / "keys" / "keystore.json").exists():
-        raise ConfigError(f"{settings.home} holds no keystore; without its keys nothing can be opened")
+    _require_keystore(settings)
     with RunLock(settings.home):
         old = rebuild_index.set_aside(settings.home)
         if old:
@@ -39,6 +42,11 @@ def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]
             return rebuild_index.rebuild_index(node, report)
         finally:
             node.close()
+
+
+def _require_keystore(settings: Settings) -> None:
+    if not (settings.home / "keys" / "keystore.json").exists():
+        raise ConfigError(f"{settings.home} holds no node (keys/keystore.json is missing); is CAIRN_HOME right?")
 
 
 def _keystore(settings: Settings) -> Keystore:

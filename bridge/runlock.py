@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bridge.errors import Busy
+from bridge.errors import Busy, ConfigError
 
 PATIENCE_S = 3.0
 
@@ -30,8 +30,11 @@ class RunLock:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(f"CAIRN_HOME cannot be written: {self._path}: {error.strerror}") from error
         until = time.monotonic() + self._patience_s
         while True:
             try:

@@ -55,7 +55,7 @@ def origin_of(
         host = f"{host}:{port}"
     if scheme not in ("http", "https"):
         scheme = "http"
-    loopback = not forwarded and _is_loopback(peer) and _is_loopback_host(host)
+    loopback = not forwarded and _is_loopback(peer) and named is not None and _is_loopback_host(host)
     return Origin(address, f"{scheme}://{host}", forwarded, loopback)
 
 

@@ -146,6 +146,8 @@ class Arrival:
 
 
 def _failure(incoming: Incoming | None, error: CairnError) -> Failed:
+    # The report outlives the part: the frames of a traceback would keep every refused part's bytes until the end.
+    error.__traceback__ = error.__context__ = error.__cause__ = None
     key = getattr(error, "key", None) or (incoming.key if incoming is not None else None)
     sop_class = getattr(error, "sop_class", None) or (incoming.sop_class if incoming is not None else None)
     return Failed(error, key.sop if key is not None else None, sop_class)

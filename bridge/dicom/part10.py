@@ -15,6 +15,7 @@ IMPLEMENTATION_VERSION_NAME: Final = "CAIRN_0_1"
 
 _PREAMBLE: Final = 128
 _START: Final = 132
+PREAMBLE: Final = bytes(_PREAMBLE) + b"DICM"
 _LENGTH, _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0000, 0x0002, 0x0003, 0x0010
 
 
@@ -60,6 +61,19 @@ def read_meta(prefix: bytes | memoryview) -> Meta | None:
         if element == _LENGTH and len(value) == 4:
             declared = position + int.from_bytes(value, "little")
     return _meta(values, position)
+
+
+def lacks_preamble(prefix: bytes | memoryview) -> bool:
+    """Whether a file begins with its meta information: pydicom writes such files unless it is told otherwise.
+
+    `prefix` holds at least the first 132 bytes, else the answer is no. `PREAMBLE` is what belongs in front.
+    """
+    return (
+        len(prefix) >= _START
+        and bytes(prefix[:2]) == b"\x02\x00"
+        and bytes(prefix[4:6]) in (b"UL", b"OB", b"UI")
+        and bytes(prefix[_PREAMBLE:_START]) != b"DICM"
+    )
 
 
 def bare_syntax(prefix: bytes | memoryview) -> str | None:
@@ -135,7 +149,7 @@ def make_meta(sop_class: str, sop_instance: str, transfer_syntax: str, source_ae
             _packed(0x0016, b"AE", ae) if ae else b"",
         )
     )
-    return bytes(_PREAMBLE) + b"DICM" + _packed(_LENGTH, b"UL", struct.pack("<I", len(elements))) + elements
+    return PREAMBLE + _packed(_LENGTH, b"UL", struct.pack("<I", len(elements))) + elements
 
 
 def _packed(element: int, vr: bytes, value: bytes) -> bytes:

@@ -76,8 +76,13 @@ def check(database: Database) -> list[str]:
     try:
         found = [str(problem) for (problem,) in database.rows("PRAGMA integrity_check", {}) if problem != "ok"]
         broken = database.rows("PRAGMA foreign_key_check", {})
+        unserved = database.rows(
+            "SELECT count(*) FROM (SELECT 1 FROM instance GROUP BY series, sop HAVING sum(served) <> 1)", {}
+        )[0][0]
     except CairnError as error:
         return [error.detail]
+    if unserved:
+        found.append(f"{unserved} instances have not exactly one version that is served")
     return found + [f"a row of {table} refers to a missing row of {parent}" for table, _, parent, _ in broken]
 
 

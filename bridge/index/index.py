@@ -179,6 +179,10 @@ class SqlIndex:
         """The batches open under a process's name, oldest first, with their leaves in order. Raises StorageFault."""
         return open_batches(self.database, owner)
 
+    def json(self, instance: StoredInstance) -> bytes:
+        """The DICOM JSON of one version of an instance. Raises ContentCorrupt, NotFound, StorageFault."""
+        return self._reader.json(instance.id)
+
     def superseded(self, pack: int) -> set[int]:
         """The offsets in a pack of blocks whose instance was healed since. Raises StorageFault."""
         return self._reader.superseded(pack)

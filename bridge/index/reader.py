@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select
 
-from bridge.errors import NotFound
+from bridge.errors import ContentCorrupt, NotFound
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
 from bridge.model import BlockPosition, InstanceKey, SealedObject, StoredInstance, StudyTree
@@ -189,6 +189,16 @@ class Reader:
             for *row, link in rows:
                 yield _instance(row), link
             after = rows[-1][0]
+
+    def json(self, instance: int) -> bytes:
+        """The DICOM JSON of one version of an instance. Raises ContentCorrupt when it cannot be inflated, NotFound."""
+        rows = self._database.rows(_JSON, {"instance": instance})
+        if not rows:
+            raise NotFound("the instance has no JSON")
+        try:
+            return zlib.decompress(rows[0][0])
+        except zlib.error as error:
+            raise ContentCorrupt("the index's JSON cannot be inflated") from error
 
     def superseded(self, pack: int) -> set[int]:
         """The offsets in a pack of blocks whose instance was healed since: damage there loses nothing."""

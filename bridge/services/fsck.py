@@ -5,18 +5,23 @@
 (3) every block the index names lies in a pack that exists
 (4) every instance: its key is held, its sealed metadata opens and says what the index says
 (5) every batch: its records give the root that was closed
+(6) every page of a study's manifest: the index knows the instances it names
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridge.content import cid as cids
+from bridge.content import manifest
 from bridge.content.pack_format import pack_number, packs_in
 from bridge.content.scan import scan
-from bridge.errors import CairnError
-from bridge.node import Node
+from bridge.content.sealed_metadata import SealedMetadata, inflate
+from bridge.errors import CairnError, ContentCorrupt
+from bridge.model import BlockPosition, StoredInstance
+from bridge.node import COMMAND, Node
 from bridge.services.metadata import open_metadata
 from ledger import merkle
 
@@ -63,14 +68,37 @@ def _packs(node: Node, report: Report) -> Iterator[Finding]:
         report(f"reading pack {path.name} ({path.stat().st_size >> 20} MiB)")
         superseded = node.index.superseded(number)
         for position, whole in scan(path, node.index.positions(number)):
-            if not whole and position.offset not in superseded:
+            if whole:
+                yield from _page(node, path, position)
+            elif position.offset not in superseded and not _being_written(node, position):
                 block = f"block {cids.to_text(position.cid)}" if position.cid else "bytes that belong to no block"
-                yield Finding(
-                    f"pack {path.name} at byte {position.offset}", f"{block} damaged ({position.length} bytes)"
-                )
+                place = f"pack {path.name} at byte {position.offset}"
+                yield Finding(place, f"{block} damaged ({position.length} bytes)")
     for number in node.index.packs():
         if number not in present:
             yield Finding(f"pack {number:08d}.car", "is named by the index and does not exist")
+
+
+def _being_written(node: Node, position: BlockPosition) -> bool:
+    """Whether what does not read well is the end of a pack that a running node is writing to just now."""
+    return node.owner != COMMAND and position.offset >= node.index.committed_end(position.pack)
+
+
+def _page(node: Node, path: Path, position: BlockPosition) -> Iterator[Finding]:
+    """(6) A page names committed instances only, so the index must know each."""
+    if cids.parse(position.cid).codec != cids.DAG_CBOR:
+        return
+    with path.open("rb") as pack:
+        pack.seek(position.offset)
+        data = pack.read(position.length)
+    try:
+        links = manifest.decode_page(data)
+    except ContentCorrupt:
+        return  # an instance block or a root
+    lost = sum(node.index.locate_block(link) is None for link in links)
+    if lost:
+        place = f"page {cids.to_text(position.cid)} in pack {path.name}"
+        yield Finding(place, f"the index does not know {lost} of its {len(links)} instances; run cairn rebuild-index")
 
 
 def _instances(node: Node, repair: bool) -> Iterator[Finding]:
@@ -78,14 +106,30 @@ def _instances(node: Node, repair: bool) -> Iterator[Finding]:
     for instance, link in node.index.instances():
         place = f"instance {instance.key.sop}"
         try:
-            metadata = open_metadata(node.content, node.keys, link)
-            if (metadata.study, metadata.series, metadata.sop, metadata.digest) != (*instance.key, instance.digest):
-                yield Finding(place, "the index says otherwise than its sealed metadata")
+            wrong = _differences(node, instance, open_metadata(node.content, node.keys, link))
+            if wrong:
+                yield Finding(place, f"the index says otherwise than its sealed metadata: {', '.join(wrong)}")
             node.retrieve.verify(instance)
         except CairnError as error:
             yield Finding(place, error.detail)
             if repair:
                 node.index.mark_damaged(instance)
+
+
+def _differences(node: Node, instance: StoredInstance, metadata: SealedMetadata) -> list[str]:
+    """What the index's row says differently."""
+    pairs = {
+        "UIDs": (tuple(instance.key), (metadata.study, metadata.series, metadata.sop)),
+        "SOP Class": (instance.sop_class, metadata.sop_class),
+        "transfer syntax": (instance.transfer_syntax, metadata.transfer_syntax),
+        "digest": (instance.digest, metadata.digest),
+        "frames": (instance.frames, metadata.frames),
+        "bulk values": (instance.bulk, metadata.bulk),
+        "data set": (instance.data_set, metadata.data_set),
+        "object": ((instance.object.header, instance.object.length), (metadata.header, metadata.length)),
+        "JSON": (node.index.json(instance), inflate(metadata.json)),
+    }
+    return [name for name, (here, sealed) in pairs.items() if here != sealed]
 
 
 def _records(node: Node) -> Iterator[Finding]:

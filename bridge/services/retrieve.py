@@ -17,6 +17,9 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
+
+import cbor2
 
 from bridge.crypto import derive
 from bridge.dicom import frames, transfer_syntaxes
@@ -30,6 +33,7 @@ from bridge.services.sealed_object import SealedObjectReader
 log = logging.getLogger(__name__)
 INFLATED_LIMIT = 4 << 30
 NODES_KEPT = 64
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Retrieve:
 
     def frames(self, viewing: Viewing, instance: StoredInstance, numbers: Sequence[int]) -> Iterator[bytes]:
         """Frames by number from 1, native ones little-endian. Raises NotFound beyond the last, IntegrityError."""
-        table = frames.FrameTable.decode(instance.frames)
+        table = _decoded(frames.FrameTable.decode, instance.frames)
         if not numbers or max(numbers) > table.count or min(numbers) < 1:
             raise NotFound(f"the instance has {table.count} frames")
         big_endian = transfer_syntaxes.of(instance.transfer_syntax).big_endian
@@ -83,7 +87,7 @@ class Retrieve:
 
     def bulk(self, viewing: Viewing, instance: StoredInstance, path: str) -> Bulk:
         """One bulk value by its path in the data set. Raises NotFound, ContentMissing, ContentCorrupt."""
-        value = BulkTable.decode(instance.bulk).get(path)
+        value = _decoded(BulkTable.decode, instance.bulk).get(path)
         if value is None:
             raise NotFound("the instance has no such bulk value")
         viewing.saw("bulk", instance.key.sop, path)
@@ -132,6 +136,14 @@ class Retrieve:
     def _flag(self, instance: StoredInstance) -> None:
         log.error("an instance is damaged", extra={"instance": instance.id})
         self._damaged(instance)
+
+
+def _decoded(decode: Callable[[bytes], T], table: bytes) -> T:
+    """A table of the index. Raises ContentCorrupt when it is damaged: fsck compares it with the sealed one."""
+    try:
+        return decode(table)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, cbor2.CBORError) as error:
+        raise ContentCorrupt("the index's table of frames or bulk values is damaged") from error
 
 
 def _inflate(chunks: Iterator[bytes]) -> bytes:

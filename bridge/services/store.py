@@ -210,6 +210,8 @@ class Incoming:
             self._feed(self._reader, memoryview(chunk))
             return
         prefix = chunk if len(self._held) == 1 else b"".join(self._held)
+        if part10.lacks_preamble(prefix):
+            prefix = part10.PREAMBLE + prefix
         self._held = [prefix]
         self._meta = self._read_meta(prefix)
         if self._meta is None:

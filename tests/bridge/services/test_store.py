@@ -182,3 +182,11 @@ def test_a_file_that_is_a_bare_data_set_is_taken_with_meta_made_in_front(node: N
     assert again[stored.data_set :] == body
     assert again[128:132] == b"DICM"
     assert store(node, file).outcome is Outcome.AGAIN
+
+
+@pytest.mark.parametrize("piece", [50, 1 << 20])
+def test_a_file_that_begins_with_its_meta_gets_the_preamble_it_lacks(node: Node, piece: int) -> None:
+    file = part10(instance())
+    receipt = store(node, file[132:], piece=piece)
+    (stored,) = node.retrieve.locate(*receipt.key)
+    assert read(node, stored) == bytes(128) + file[128:]
