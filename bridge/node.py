@@ -33,6 +33,8 @@ from bridge.services.store import Store
 
 log = logging.getLogger(__name__)
 PULSE_S = 0.25
+COMMAND = "command"
+"""The owner's name of a command that holds the stores itself."""
 
 
 class Node:
