@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from bridge.config import Settings
@@ -12,9 +13,12 @@ from bridge.crypto import derive, records
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.errors import ContentCorrupt
+from bridge.index.database import Database
 from bridge.index.record_source import SqlRecordSource
 from bridge.model import SealedRecord
-from ledger.errors import RecordUnreadable
+from ledger.engine.solo import DATABASE
+from ledger.errors import LedgerError, RecordUnreadable
+from ledger.store import LedgerStore
 
 TAG_SIZE = 16
 
@@ -65,3 +69,20 @@ def opener(keys: Keyring, keystore: Keystore) -> Callable[[str | None, SealedRec
 def record_source(settings: Settings, keys: Keyring, keystore: Keystore) -> SqlRecordSource:
     """The ledger's view of the index, with the records opened; to be closed by who asks."""
     return SqlRecordSource(index_path(settings), actor_tags(keystore), opener(keys, keystore))
+
+
+def renew_lost_epoch(settings: Settings) -> bool:
+    """Whether the index holds less than the ledger has sealed of it, as after a rollback; it then gets a new epoch.
+
+    Called before anything writes. Raises StorageFault; a ledger that cannot be read is left to its own process to tell.
+    """
+    path = ledger_home(settings) / DATABASE
+    if not path.exists():
+        return False
+    try:
+        with closing(LedgerStore(path, readonly=True)) as store:
+            cursor = store.state().cursor
+    except LedgerError:
+        return False
+    with closing(Database(index_path(settings))) as database:
+        return database.epoch == cursor.epoch and database.renew_epoch_below(cursor.id)

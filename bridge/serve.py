@@ -18,6 +18,7 @@ from bridge.access import devices
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.errors import CairnError
+from bridge.ledger_reading import renew_lost_epoch
 from bridge.node import Node
 from bridge.runlock import RunLock
 from bridge.services.access import SYSTEM
@@ -35,6 +36,8 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
     with RunLock(settings.home):
         first = not (settings.home / "keys" / "keystore.json").exists()
         keystore = open_keystore(settings.home, settings.keys.passphrase_file)
+        if renew_lost_epoch(settings):
+            log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
         dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
         http = listen(settings.web.host, settings.web.port, "HTTP")
         board = StatusBoard((DIMSE, WEB, LEDGER))

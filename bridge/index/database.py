@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Connection, Table, create_engine, insert, select
+from sqlalchemy import ClauseElement, Connection, Table, create_engine, func, insert, select, update
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
@@ -151,6 +151,21 @@ class Database:
                 return found
             finally:
                 connection.close()
+
+    def renew_epoch_below(self, batch: int) -> bool:
+        """Begin a new epoch when batches up to `batch` were closed once and are gone; whether that was so.
+
+        Numbers that are given again would otherwise be taken for sealed. Raises StorageFault.
+        """
+        with faults(), self.writing(), self.engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            last = connection.execute(select(func.max(schema.batch.c.closed_seq))).scalar() or 0
+            if last >= batch:
+                return False
+            self.epoch = os.urandom(16)
+            connection.execute(update(schema.meta).where(schema.meta.c.name == _EPOCH).values(value=self.epoch))
+            connection.commit()
+            return True
 
     def close(self) -> None:
         """Close all pooled connections and the lock."""
