@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge import ledger_commands
 from bridge.access import expiry
-from bridge.errors import ConfigError, NotFound
+from bridge.errors import ConfigError, RequestError
 from bridge.index.credentials import TokenRow
 from bridge.model import Actor, ActorKind, Role
 from bridge.node import Node
@@ -60,7 +60,7 @@ def _token_revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> o
     which = arguments["which"]
     live = [row for row in node.tokens.list() if row.revoked is None and which in (row.id, row.name)]
     if not live:
-        raise NotFound("no live token has this id or name; see cairn token list")
+        raise RequestError("no live token has this id or name; see cairn token list")
     for row in live:
         node.tokens.revoke(row.id)
         node.access.administered("admin.token", OPERATOR, {"did": "revoked", "name": row.name, "id": row.id})

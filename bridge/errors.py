@@ -20,6 +20,7 @@
     ├── CapacityError            try again later
     │   ├── StorageFull
     │   ├── Busy
+    │   ├── InUse                    another process owns this CAIRN_HOME
     │   └── AccessNotRecordable      access cannot be recorded, so nothing is served
     ├── IntegrityError           what was read is not what was stored
     │   ├── ContentMissing
@@ -178,6 +179,12 @@ class StorageFull(CapacityError):
 class Busy(CapacityError):
     slug = "busy"
     advice = "The node is at its limit; send again after the time that Retry-After gives."
+    answer = Answer(0xA700, 0xA700, 503)
+
+
+class InUse(CapacityError):
+    slug = "in-use"
+    advice = "Stop the process that runs on this CAIRN_HOME, or use a command that the running node answers."
     answer = Answer(0xA700, 0xA700, 503)
 
 

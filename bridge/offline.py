@@ -17,7 +17,7 @@ from bridge.services import rebuild_index
 def opened(settings: Settings, *, create: bool) -> Iterator[Node]:
     """The node's stores under the run lock.
 
-    Raises Busy when a node runs but cannot be asked, ConfigError when there is none at CAIRN_HOME and `create` is not
+    Raises InUse when a node runs but cannot be asked, ConfigError when there is none at CAIRN_HOME and `create` is not
     given: a mistyped home must not look like an empty archive.
     """
     if not create:
@@ -31,7 +31,7 @@ def opened(settings: Settings, *, create: bool) -> Iterator[Node]:
 
 
 def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]:
-    """Set the index aside and make it again. Raises Busy when a node runs, ConfigError without a keystore."""
+    """Set the index aside and make it again. Raises InUse when a node runs, ConfigError without a keystore."""
     _require_keystore(settings)
     with RunLock(settings.home):
         old = rebuild_index.set_aside(settings.home)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bridge.errors import Busy, ConfigError
+from bridge.errors import ConfigError, InUse
 
 PATIENCE_S = 3.0
 
@@ -20,7 +20,7 @@ PATIENCE_S = 3.0
 class RunLock:
     """An exclusive flock, released when the process ends however it ends.
 
-    Entering raises Busy when another process holds it for more than `patience_s` seconds (a node that was just killed
+    Entering raises InUse when another process holds it for more than `patience_s` seconds (a node that was just killed
     takes a moment to be gone).
     """
 
@@ -43,7 +43,7 @@ class RunLock:
             except BlockingIOError as error:
                 if time.monotonic() >= until:
                     os.close(self._fd)
-                    raise Busy(f"another process holds {self._path}: a node runs on this CAIRN_HOME") from error
+                    raise InUse(f"another process holds {self._path}: a node runs on this CAIRN_HOME") from error
                 time.sleep(0.05)
 
     def __exit__(

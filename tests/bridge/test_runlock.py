@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import Busy
+from bridge.errors import InUse
 from bridge.runlock import RunLock
 
 HOLD = """
@@ -27,7 +27,7 @@ def test_a_second_owner_is_refused_until_the_first_ends_however_it_ends(tmp_path
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Busy, match="a node runs"), RunLock(tmp_path, patience_s=0.1):
+        with pytest.raises(InUse, match="a node runs"), RunLock(tmp_path, patience_s=0.1):
             pass
         holder.kill()
         holder.wait()
