@@ -11,6 +11,7 @@
     │   ├── QueryInvalid             a key, value or parameter that cannot be honoured
     │   ├── NotAcceptable            no representation that the Accept header allows
     │   ├── MediaTypeUnsupported     a request body of a type that is not taken
+    │   ├── MultipartInvalid         a body that is not the multipart message its Content-Type declares (RFC 2046)
     │   ├── BodyTooLarge
     │   ├── NotFound
     │   └── Gone                     known, and deleted
@@ -126,6 +127,11 @@ class MediaTypeUnsupported(RequestError):
     slug = "media-type-unsupported"
     advice = 'Send multipart/related; type="application/dicom".'
     answer = Answer(0x0110, 0x0110, 415)
+
+
+class MultipartInvalid(RequestError):
+    slug = "multipart-invalid"
+    advice = "Send CRLF line ends, a boundary of at most 70 characters that the data lack, and the closing delimiter."
 
 
 class BodyTooLarge(RequestError):

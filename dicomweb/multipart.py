@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from bridge.errors import RequestError
+from bridge.errors import MultipartInvalid
 
 MAX_BOUNDARY = 70  # RFC 2046 5.1.1
 MAX_HEADER_BLOCK = 16 * 1024
@@ -23,13 +23,6 @@ MAX_PREAMBLE = 64 * 1024
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]\Z")
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PADDING = re.compile(rb"[ \t]*")
-
-
-class MultipartInvalid(RequestError):
-    """The body is not the multipart message that its Content-Type declares."""
-
-    slug = "multipart-invalid"
-    advice = "Send CRLF line ends, a boundary of at most 70 characters that the data lack, and the closing delimiter."
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridge.errors import (
+from bridge.errors import MultipartInvalid, (
     BodyTooLarge,
     CairnError,
     MediaTypeUnsupported,
@@ -22,7 +22,7 @@ from dicomweb import problems
 from dicomweb.authentication import purpose_of
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.media_types import DICOM, MULTIPART_RELATED, MediaType, parse_media_type
-from dicomweb.multipart import MultipartInvalid, MultipartParser, PartBegin, PartData
+from dicomweb.multipart import MultipartParser, PartBegin, PartData
 from dicomweb.node import Incoming, Reception
 from dicomweb.store_report import Failed, Report, Stored
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.errors import MultipartInvalid
 from dicomweb import multipart
-from dicomweb.multipart import MultipartInvalid, MultipartParser, PartBegin, PartData, PartEnd, closing, part_opening
+from dicomweb.multipart import MultipartParser, PartBegin, PartData, PartEnd, closing, part_opening
 
 BOUNDARY = "3f9c0d7e"
 Parts = list[tuple[dict[str, str], bytes]]
