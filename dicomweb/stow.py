@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridge.errors import MultipartInvalid, (
+from bridge.errors import (
     BodyTooLarge,
     CairnError,
     MediaTypeUnsupported,
+    MultipartInvalid,
     RequestError,
     StorageFull,
 )
