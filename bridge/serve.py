@@ -18,7 +18,7 @@ from bridge.access import devices
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.errors import CairnError
-from bridge.ledger_reading import renew_lost_epoch
+from bridge.ledger_reading import ledger_home, renew_lost_epoch
 from bridge.node import Node
 from bridge.runlock import RunLock
 from bridge.services.access import SYSTEM
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 def serve(settings: Settings, *, sample: bool, say: Say) -> int:
     """Run a node until SIGTERM or SIGINT; the exit code. Raises ConfigError when it cannot start."""
     with RunLock(settings.home):
-        first = not (settings.home / "keys" / "keystore.json").exists()
+        first = not ledger_home(settings).exists()  # a command may have made keys and index before
         keystore = open_keystore(settings.home, settings.keys.passphrase_file)
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
@@ -50,10 +50,23 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         return Supervisor(children, board).run(announce)
 
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
 def _until_signalled() -> threading.Event:
+    """An event set by SIGTERM or SIGINT; to be called before other threads are started, which inherit the mask.
+
+    A thread waits for the signals. A handler that sets the event runs in the main thread, which may hold the event's
+    lock: for good, when Ctrl-C and the supervisor's SIGTERM come one upon the other.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+
+    def wait() -> None:
+        signal.sigwait(ENDING)
+        ended.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
     return ended
 
 
@@ -95,7 +108,8 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
         )
     )
     _note(node, "app.start")
-    _until_signalled()  # uvicorn raises the signal again when it has drained, which must not end us before the node
+    for number in ENDING:  # uvicorn raises the signal again when it has drained, which must not end us before the node
+        signal.signal(number, lambda *_: None)
     commander = control.ControlServer(settings.home / "run" / "cairn.sock", partial(commands.perform, node))
     threading.Thread(target=_when_started, args=(server, accepting, board), daemon=True).start()
     server.run(sockets=[listener])
