@@ -50,20 +50,17 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         return Supervisor(children, board).run(announce)
 
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
+def _until_terminated() -> threading.Event:
+    """An event set by SIGTERM; to be called before other threads are started, as some libraries do when imported.
 
-
-def _until_signalled() -> threading.Event:
-    """An event set by SIGTERM or SIGINT; to be called before other threads are started, which inherit the mask.
-
-    A thread waits for the signals. A handler that sets the event runs in the main thread, which may hold the event's
-    lock: for good, when Ctrl-C and the supervisor's SIGTERM come one upon the other.
+    A thread waits for the signal: a handler that set the event would run in the main thread, which may hold the event's
+    lock. Ctrl-C goes to all processes at once and is the supervisor's alone, so that the ledger ends last.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     ended = threading.Event()
 
     def wait() -> None:
-        signal.sigwait(ENDING)
+        signal.sigwait([signal.SIGTERM])
         ended.set()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
@@ -71,9 +68,9 @@ def _until_signalled() -> threading.Event:
 
 
 def _dimse(settings: Settings, keystore: Keystore, listener: socket.socket, board: StatusBoard) -> None:
+    ended = _until_terminated()
     from bridge.dimse.acceptor import Acceptor, AcceptorSettings
 
-    ended = _until_signalled()
     accepting = threading.Event()
     node = Node(settings, keystore, DIMSE, beat=lambda: board.beat(DIMSE, accepting.is_set()))
     limits = AcceptorSettings(ae_title=settings.dimse.ae_title, associations=settings.dimse.max_associations)
@@ -108,7 +105,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
         )
     )
     _note(node, "app.start")
-    for number in ENDING:  # uvicorn raises the signal again when it has drained, which must not end us before the node
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when drained: not to end before the node
         signal.signal(number, lambda *_: None)
     commander = control.ControlServer(settings.home / "run" / "cairn.sock", partial(commands.perform, node))
     threading.Thread(target=_when_started, args=(server, accepting, board), daemon=True).start()
@@ -137,9 +134,10 @@ def _when_started(server: Any, accepting: threading.Event, board: StatusBoard) -
 
 
 def _ledger(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:
+    ended = _until_terminated()
     from bridge.sealing_process import run
 
-    run(settings, keystore, _until_signalled(), lambda: board.beat(LEDGER, True))
+    run(settings, keystore, ended, lambda: board.beat(LEDGER, True))
 
 
 def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bool, say: Say) -> None:

@@ -99,10 +99,13 @@ class RunningNode:
             assert time.monotonic() < until, f"{text!r} was not printed:\n{self.printed()}"
             time.sleep(0.02)
 
-    def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it by SIGTERM, or by SIGINT to every process as a terminal's Ctrl-C does; the exit code."""
         assert self._process is not None, "the node does not run"
-        self._process.send_signal(signal.SIGTERM)
+        if number == signal.SIGINT:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
         return self._wait()
 
     def kill(self) -> None:

@@ -1,10 +1,11 @@
 """The node as a process: what it costs at rest, how it ends, what it refuses to start with."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.node.instances import HIGHDICOM
+from tests.node.instances import HIGHDICOM, stow
 from tests.node.running_node import RunningNode
 
 IDLE_BYTES = 250 << 20
@@ -31,6 +32,17 @@ def test_sigterm_ends_every_process(fresh_node: RunningNode) -> None:
     processes = fresh_node.processes()
     assert fresh_node.stop() == 0
     assert [pid for pid in processes if Path(f"/proc/{pid}/status").exists()] == []
+
+
+def test_ctrl_c_ends_the_doors_first_and_the_ledger_when_it_has_sealed_what_they_closed(
+    fresh_node: RunningNode,
+) -> None:
+    fresh_node.start()
+    with fresh_node.http("clinician") as client:
+        assert stow(client, [(HIGHDICOM / "ct_image.dcm").read_bytes()]).status_code == 200
+        assert fresh_node.stop(signal.SIGINT) == 0, fresh_node.printed()
+    assert "study.store" in {entry["type"] for entry in fresh_node.answer("ledger", "entries")["entries"]}
+    assert fresh_node.answer("ledger", "verify")["findings"] == []
 
 
 def test_a_second_node_on_the_same_home_is_refused(fresh_node: RunningNode) -> None:
