@@ -215,8 +215,8 @@ def test_block_positions_are_found_and_listed_in_order(path: Path) -> None:
     index.add_blocks([moved])
     assert index.locate_block(moved.cid) == moved
     assert index.counts()["blocks"] == 1001
-    index.close()
     assert index.packs() == [0, 1, 4]
+    index.close()
 
 
 def test_an_index_that_is_whole_is_walked_and_found_sound(path: Path) -> None:
