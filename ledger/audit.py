@@ -125,10 +125,12 @@ class _Log:
         if store.schema() != [statement for statement in SCHEMA if statement.startswith("CREATE")]:
             self.findings.append(Finding(DATABASE, "its tables are not those of a ledger"))
         total = store.size()
-        rows = _Rows(store.all_entries())
-        self.report = verify_log(
-            rows.envelopes(), store.checkpoints(), self._trust, lambda *seen: self._visit(rows.last, total, *seen)
-        )
+        # Closed before the database is, also when the recipe stops before their ends.
+        with closing(store.all_entries()) as entries, closing(store.checkpoints()) as checkpoints:
+            rows = _Rows(entries)
+            self.report = verify_log(
+                rows.envelopes(), checkpoints, self._trust, lambda *seen: self._visit(rows.last, total, *seen)
+            )
         self.findings += self.report.findings
         self._check_state(store)
         self._check_files(store)

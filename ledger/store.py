@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,7 +170,7 @@ class LedgerStore:
             found = self._one("SELECT note FROM checkpoints WHERE size = ?", size)
         return str(found[0]) if found else None
 
-    def checkpoints(self) -> Iterator[tuple[int, str]]:
+    def checkpoints(self) -> Generator[tuple[int, str]]:
         """Every checkpoint that was signed, by size."""
         yield from self._rows("SELECT size, note FROM checkpoints ORDER BY size")
 
@@ -196,7 +196,7 @@ class LedgerStore:
         sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx {order} LIMIT ?"
         return [StoredEntry(*found) for found in self._rows(sql, *wanted.values(), limit)]
 
-    def all_entries(self) -> Iterator[StoredEntry]:
+    def all_entries(self) -> Generator[StoredEntry]:
         """Every entry in order, without holding them all."""
         yield from map(StoredEntry._make, self._rows(f"SELECT {_COLUMNS} FROM entries ORDER BY idx"))
 
