@@ -77,6 +77,7 @@ def test_config_show_says_where_each_value_comes_from(fresh_node: RunningNode) -
 
 def test_the_first_start_prints_how_to_use_it(fresh_node: RunningNode) -> None:
     fresh_node.start()
+    fresh_node.wait_printed("\nready\n")
     assert "/login?token=" in fresh_node.printed()
     assert f"127.0.0.1:{fresh_node.web_port}/dicom-web" in fresh_node.printed()
     assert "storescu" in fresh_node.printed()
