@@ -242,8 +242,11 @@ class PackStore:
 
     def _leave_reserve(self, size: int) -> None:
         if self._reserve:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            disk = os.statvfs(self._directory)
+            try:
+                disk = os.statvfs(self._directory)
+            except FileNotFoundError:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                disk = os.statvfs(self._directory)
             reserve = min(self._reserve, disk.f_blocks * disk.f_frsize // 20)  # a small disk is not refused whole
             if disk.f_bavail * disk.f_frsize < size + reserve:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

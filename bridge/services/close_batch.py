@@ -24,7 +24,7 @@ from bridge.services.provenance import Clock, now_us
 from ledger import merkle
 
 log = logging.getLogger(__name__)
-IDLE_S, OLD_S, RECORDS = 2.0, 30.0, 1000
+IDLE_S, OLD_S, RECORDS, RETRY_S = 2.0, 30.0, 1000, 5.0
 
 
 class OpenBatch:
@@ -42,6 +42,7 @@ class OpenBatch:
         self._changed = threading.Condition()
         self._entering = 0
         self._began = self._touched = time.monotonic()
+        self._not_before = self._began
 
     @property
     def due(self) -> bool:
@@ -49,7 +50,8 @@ class OpenBatch:
         now = time.monotonic()
         with self._changed:
             idle = not self._entering and now - self._touched > IDLE_S
-            return idle or now - self._began > OLD_S or len(self._leaves) >= RECORDS
+            due = idle or now - self._began > OLD_S or len(self._leaves) >= RECORDS
+            return due and now >= self._not_before
 
     def enter(self) -> bool:
         """Announce a record; False when the batch is closed. `leave` must follow."""
@@ -75,7 +77,8 @@ class OpenBatch:
             return [leaf for _, leaf in sorted(self._leaves.items())]
 
     def reopen(self) -> None:
-        """Closing failed: it takes records again."""
+        """Closing failed: it takes records again, and is not closed for a while."""
+        self._not_before = time.monotonic() + RETRY_S
         self.closed = False
 
 
