@@ -16,6 +16,7 @@ from importlib.metadata import version
 from bridge import crash
 from bridge.access.sessions import Sessions
 from bridge.access.tokens import Tokens
+from bridge.allocator import keep_freed_memory
 from bridge.config import Settings
 from bridge.content import recovery
 from bridge.content.packs import PackStore
@@ -52,6 +53,7 @@ class Node:
         not_ready: Callable[[], list[str]] = list,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
+        keep_freed_memory()
         self.version = version("cairn-pacs")
         self.settings = settings
         self.keystore = keystore
@@ -107,7 +109,7 @@ class Node:
             self.batches.close_all()
 
     def _durable(self) -> None:
-        """(5) of the way in, called by the index's committer before each group's transaction (6)."""
+        """(5) of the way in, called by the index's committer before each group's COMMIT (6)."""
         crash.step("store.5")
         self.content.sync()
         crash.step("store.6")

@@ -65,8 +65,8 @@ class Index(Protocol):
     def study_tree(self, study: str) -> StudyTree:
         """The study's manifest so far and every instance block of it, in order. Raises NotFound."""
 
-    def held(self, key: InstanceKey, digest: bytes) -> StoredInstance | None:
-        """The committed copy of exactly these bytes, if there is one."""
+    def served_digest(self, key: InstanceKey) -> bytes | None:
+        """The content digest of the instance's version that is served; None when there is none or it is damaged."""
 
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
         """The served version of each instance below the resource, in series and instance order. Raises NotFound."""

@@ -86,9 +86,9 @@ class SqlIndex:
         """As the port."""
         return self._reader.study_tree(study)
 
-    def held(self, key: InstanceKey, digest: bytes) -> StoredInstance | None:
+    def served_digest(self, key: InstanceKey) -> bytes | None:
         """As the port."""
-        return self._reader.held(key, digest)
+        return self._reader.served_digest(key)
 
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
         """As the port."""

@@ -14,7 +14,8 @@ from bridge.index.database import Database, sql
 from bridge.model import BlockPosition, InstanceKey, SealedObject, StoredInstance, StudyTree
 
 _i, _d = s.instance, s.instance_data
-_BELOW: Final = _i.join(s.series, _i.c.series == s.series.c.id).join(s.study, _i.c.study == s.study.c.id)
+# By way of the series alone: offered instance.study as well, SQLite reads all of a study to find one instance of it.
+_BELOW: Final = s.study.join(s.series, s.series.c.study == s.study.c.id).join(_i, _i.c.series == s.series.c.id)
 _KEY: Final = (s.study.c.uid, s.series.c.uid.label("series_uid"), _i.c.sop)
 _ORDER: Final[tuple[ColumnElement[Any], ...]] = (
     s.series.c.series_number.is_(None),
@@ -39,7 +40,7 @@ def _levels(statement: Select[Any]) -> tuple[str, str, str]:
 
 _stored = select(*_STORED).select_from(_BELOW.join(_d, _d.c.instance == _i.c.id))
 _LOCATE: Final = _levels(_stored.where(_i.c.served).order_by(*_ORDER))
-_HELD: Final = _levels(_stored.where(_i.c.digest == bindparam("digest")))[2]
+_SERVED: Final = _levels(select(_i.c.digest).select_from(_BELOW).where(_i.c.served, ~_i.c.damaged))[2]
 _KEYS: Final = _levels(select(_i.c.id, *_KEY).select_from(_BELOW).where(_i.c.served).order_by(*_ORDER))
 _JSON: Final = sql(select(_d.c.json).where(_d.c.instance == bindparam("instance")))
 _TREE: Final = sql(
@@ -125,10 +126,10 @@ class Reader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def held(self, key: InstanceKey, digest: bytes) -> StoredInstance | None:
-        """As `bridge.ports.Index.held`: whether served or not."""
-        rows = self._database.rows(_HELD, {**key._asdict(), "digest": digest})
-        return _instance(rows[0]) if rows else None
+    def served_digest(self, key: InstanceKey) -> bytes | None:
+        """As `bridge.ports.Index.served_digest`."""
+        rows = self._database.rows(_SERVED, key._asdict())
+        return bytes(rows[0][0]) if rows else None
 
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
         """As `bridge.ports.Index.locate`: by series number and UID, then instance number and UID."""

@@ -37,7 +37,7 @@ _FROM: Final[Mapping[Level, FromClause]] = {
         s.patient, s.study.c.patient == s.patient.c.id
     ),
     Level.INSTANCE: s.instance.join(s.series, s.instance.c.series == s.series.c.id)
-    .join(s.study, s.instance.c.study == s.study.c.id)
+    .join(s.study, s.series.c.study == s.study.c.id)
     .join(s.patient, s.study.c.patient == s.patient.c.id),
 }
 

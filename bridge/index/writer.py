@@ -1,8 +1,9 @@
 """The one thread per process that writes the index: group commit of everything that waits.
 
-A group: what stands in the queue -> `before_commit` once (step (5): the blocks become durable) -> the lock between
-processes -> BEGIN IMMEDIATE -> each job within its own savepoint, so that one that fails fails alone -> COMMIT -> the
-futures. The group is whatever arrived during the commit before it; there is no delay to gather one.
+A group: what stands in the queue -> the lock between processes -> BEGIN IMMEDIATE -> each job within its own savepoint,
+so that one that fails fails alone -> `before_commit` once (step (5): the blocks become durable; the disk has been
+writing them while the statements ran) -> COMMIT -> the futures. The group is whatever arrived during the commit before
+it; there is no delay to gather one.
 """
 
 from __future__ import annotations
@@ -71,6 +72,12 @@ class _Job:
         self.future: Future[Any] = Future()
 
 
+class _ContentNotDurable(Exception):
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Writer:
     """Writes by jobs.
 
@@ -79,7 +86,8 @@ class Writer:
     database
         Where to.
     before_commit
-        Called once before each group that holds a job which `needs_content`; what it raises, those jobs fail with.
+        Called once before the COMMIT of each group that holds a job which `needs_content`; what it raises, those jobs
+        fail with.
     most_waiting
         How many jobs may wait; one more raises Busy.
     """
@@ -133,13 +141,18 @@ class Writer:
             self._write([job for job in jobs if job.future.set_running_or_notify_cancel()])
 
     def _write(self, jobs: list[_Job]) -> None:
-        jobs = self._with_content_durable(jobs)
         if not jobs:
             return
         outcomes: list[tuple[Any, Exception | None]] = []
         try:
             with self._database.writing():
                 outcomes = self._transact(jobs)
+        except _ContentNotDurable as lost:  # handed to each caller as it is; who needs no content is written without
+            self._known.clear()
+            for job in jobs:
+                if job.needs_content:
+                    job.future.set_exception(lost.error)
+            return self._write([job for job in jobs if not job.needs_content])
         except Exception as error:  # the group as a whole: every waiting caller is told, and the thread lives on
             self._known.clear()
             outcomes = [(None, _told(error))] * len(jobs)
@@ -148,18 +161,6 @@ class Writer:
                 job.future.set_result(result)
             else:
                 job.future.set_exception(failure)
-
-    def _with_content_durable(self, jobs: list[_Job]) -> list[_Job]:
-        if not any(job.needs_content for job in jobs):
-            return jobs
-        try:
-            self._before_commit()
-        except Exception as error:  # handed to each caller as it is
-            for job in jobs:
-                if job.needs_content:
-                    job.future.set_exception(error)
-            return [job for job in jobs if not job.needs_content]
-        return jobs
 
     def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
         cursor = self._connection.cursor()
@@ -175,12 +176,20 @@ class Writer:
                 outcomes: list[tuple[Any, Exception | None]] = [(jobs[0].work(transaction), None)]
             else:
                 outcomes = [self._isolated(transaction, job) for job in jobs]
+            if any(job.needs_content for job in jobs):
+                self._make_content_durable()
             cursor.execute("COMMIT")
             return outcomes
         finally:
             cursor.close()
             if self._connection.in_transaction:
                 self._connection.rollback()
+
+    def _make_content_durable(self) -> None:
+        try:
+            self._before_commit()
+        except Exception as error:
+            raise _ContentNotDurable(error) from error
 
     def _isolated(self, transaction: Transaction, job: _Job) -> tuple[Any, Exception | None]:
         cursor = transaction.cursor

@@ -173,7 +173,6 @@ class Batches:
             return closing
         tree = manifest.grow(self._index.study_tree(batch.study), self._hash)
         positions = self._content.put(tree.blocks)
-        self._content.sync()
         crash.step("close_batch.8b")
         salt = os.urandom(16)
         return BatchClosing(

@@ -10,8 +10,8 @@
     (7) the receipt
     (8) closing the batch is in bridge.services.close_batch
 
-Objects up to 8 MiB are digested before anything is written, so that sending one again writes only its record. Larger
-ones are sealed and put as they arrive; what turns out superfluous is garbage in the pack, never visible.
+Of objects up to 8 MiB nothing is written before their digest is known, so that sending one again writes only its record.
+Larger ones are sealed and put as they arrive; what turns out superfluous is garbage in the pack, never visible.
 """
 
 from __future__ import annotations
@@ -168,6 +168,7 @@ class Incoming:
         self._reader: InstanceReader | None = None
         self._bare = False
         self._digest = blake3()
+        self._served: bytes | None = None
         self._tag = os.urandom(16)
         self._key: StudyKey | None = None
         self._sink = BlockSink(reception.store.content)
@@ -201,7 +202,6 @@ class Incoming:
         if self._writer is not None:
             self._writer.write(chunk)
         elif self._size > HELD_IN_MEMORY and self.key is not None:
-            self._digest_held()
             self._begin_sealing()
 
     def _read(self, chunk: bytes) -> None:
@@ -238,14 +238,13 @@ class Incoming:
 
     def _feed(self, reader: InstanceReader, data: memoryview) -> None:
         known = reader.identity is not None
+        self._digest.update(data)
         reader.feed(data)
-        if self._writer is not None:
-            self._digest.update(data)
         if not known and reader.identity is not None:
             self._identify(reader.identity)
 
     def _identify(self, identity: Identity) -> None:
-        """(2) What the request says and what the data set says must be one instance."""
+        """(2) What the request says and what the data set says must be one instance; what of it is held."""
         crash.step("store.1")
         expected = self._expected
         if expected.sop_class is not None and expected.sop_class != identity.sop_class:
@@ -256,20 +255,13 @@ class Incoming:
             raise IdentityMismatch("the Study Instance UID (0020,000D) differs from the request's")
         if not storage_classes.is_storable(identity.sop_class):
             raise SopClassUnsupported("the SOP Class is not one of composite instances")
+        self._served = self._store.index.served_digest(identity.key)
 
     def _study_key(self, key: InstanceKey) -> StudyKey:
         if self._key is None:
             self._key = self._store.keys.study_key(key.study)
             crash.step("store.2")
         return self._key
-
-    def _digest_held(self) -> bytes:
-        """(3) The digest of what is held, in one piece: many small ones would cost twice as much."""
-        held = b"".join(self._held)
-        self._held = [held]
-        if self._meta is not None:
-            self._digest.update(memoryview(held)[self._meta.data_set :])
-        return self._digest.digest()
 
     def _begin_sealing(self) -> None:
         """(3) Seal and put from now on as bytes arrive, beginning with what is held."""
@@ -287,9 +279,8 @@ class Incoming:
             made = part10.make_meta(self.sop_class or "", key.sop, meta.transfer_syntax, self._source)
             self._meta = meta._replace(data_set=len(made))
             self._writer.write(made)
-        held, self._held = self._held, []
-        for chunk in held:
-            self._writer.write(chunk)
+        held, self._held = b"".join(self._held), []
+        self._writer.write(held)
 
     def abort(self) -> None:
         """Forget it: nothing of it was or becomes visible."""
@@ -313,10 +304,9 @@ class Incoming:
             self._identify(scanned.identity)
         key = scanned.identity.key
         study_key = self._study_key(key)
-        digest = self._digest_held() if self._writer is None else self._digest.digest()
+        digest = self._digest.digest()
         if self._writer is None:
-            held = self._store.index.held(key, digest)
-            if held is not None and held.served and not held.damaged:
+            if self._served == digest:
                 return self._again(study_key, scanned, digest)
             self._begin_sealing()
         unit = self._put(study_key, scanned, digest)
