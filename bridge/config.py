@@ -45,6 +45,7 @@ class Dimse:
     port: int = setting(11112, "port of the DICOM listener")
     ae_title: str = setting("CAIRN", "AE title of this node, at most 16 characters")
     max_associations: int = setting(64, "associations served at once; more are rejected as transient")
+    processes: int | None = setting(None, "processes that serve associations; default one a processor, at most 4")
     peers: tuple[Peer, ...] = setting((), "known application entities and what each may do (TOML only)")
 
 
@@ -248,6 +249,8 @@ def _check(settings: Settings) -> None:
         found = value_of(settings, name)
         if not isinstance(found, int) or found < least:
             raise ConfigError(f"{name} must be at least {least}")
+    if settings.dimse.processes is not None and not 1 <= settings.dimse.processes <= 64:
+        raise ConfigError("dimse.processes must be between 1 and 64")
     for name in ("dimse.port", "web.port"):
         port = value_of(settings, name)
         if not isinstance(port, int) or not 0 <= port <= 65535:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +28,8 @@ from bridge.status_board import StatusBoard
 from bridge.supervisor import Child, Supervisor, listen
 
 log = logging.getLogger(__name__)
-DIMSE, WEB, LEDGER = "dimse-0", "web-0", "ledger-0"
+WEB, LEDGER = "web-0", "ledger-0"
+MOST_DOORS = 4
 WEB_APP = "dicomweb.app:create_app"
 Say = Callable[[str], None]
 
@@ -40,9 +43,10 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
         dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
         http = listen(settings.web.host, settings.web.port, "HTTP")
-        board = StatusBoard((DIMSE, WEB, LEDGER))
+        doors = [f"dimse-{number}" for number in range(settings.dimse.processes or min(processors(), MOST_DOORS))]
+        board = StatusBoard((*doors, WEB, LEDGER))
         children = [
-            Child(DIMSE, partial(_dimse, settings, keystore, dicom, board)),
+            *(Child(door, partial(_dimse, settings, keystore, dicom, board, door, doors)) for door in doors),
             Child(WEB, partial(_web, settings, keystore, http, board)),
             Child(LEDGER, partial(_ledger, settings, keystore, board)),
         ]
@@ -67,19 +71,51 @@ def _until_terminated() -> threading.Event:
     return ended
 
 
-def _dimse(settings: Settings, keystore: Keystore, listener: socket.socket, board: StatusBoard) -> None:
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """The loads of the processes that share the DICOM listener, as `bridge.dimse.acceptor.Loads`."""
+
+    board: StatusBoard
+    name: str
+    all_names: Sequence[str]
+
+    def tell(self, connections: int) -> None:
+        self.board.load(self.name, connections)
+
+    def all(self) -> Sequence[int]:
+        return self.board.loads(self.all_names)
+
+
+def _dimse(
+    settings: Settings,
+    keystore: Keystore,
+    listener: socket.socket,
+    board: StatusBoard,
+    name: str,
+    doors: Sequence[str],
+) -> None:
     ended = _until_terminated()
     from bridge.dimse.acceptor import Acceptor, AcceptorSettings
 
     accepting = threading.Event()
-    node = Node(settings, keystore, DIMSE, beat=lambda: board.beat(DIMSE, accepting.is_set()))
-    limits = AcceptorSettings(ae_title=settings.dimse.ae_title, associations=settings.dimse.max_associations)
-    acceptor = Acceptor(limits, node.store, partial(devices.authorise, settings.dimse.peers), listener=listener)
+    node = Node(settings, keystore, name, beat=lambda: board.beat(name, accepting.is_set()))
+    acceptor = Acceptor(
+        AcceptorSettings(ae_title=settings.dimse.ae_title, associations=settings.dimse.max_associations),
+        node.store,
+        partial(devices.authorise, settings.dimse.peers),
+        listener=listener,
+        loads=_Doors(board, name, doors),
+    )
     acceptor.start()
     accepting.set()
-    board.beat(DIMSE, True)
+    board.beat(name, True)
     ended.wait()
-    board.beat(DIMSE, False)
+    board.beat(name, False)
     acceptor.stop(drain_s=10.0)
     node.close()
 

@@ -1,4 +1,4 @@
-"""What each process of a node last said of itself, in memory shared by a fork: a beat, and whether it accepts work.
+"""What each process of a node last said of itself, in memory shared by a fork: a beat, whether it accepts, its load.
 
 One writer per slot and 8-byte aligned words, so that no lock is needed.
 """
@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 
 _SLOT = struct.Struct("=dq")
+_LOAD = struct.Struct("=q")
+_SIZE = _SLOT.size + _LOAD.size
 LATE_S = 15.0
 
 
@@ -19,22 +21,31 @@ class StatusBoard:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._memory = mmap.mmap(-1, _SLOT.size * max(len(names), 1))
+        self._memory = mmap.mmap(-1, _SIZE * max(len(names), 1))
 
     def beat(self, name: str, accepting: bool) -> None:
         """Say that the process lives now, and whether it accepts."""
-        _SLOT.pack_into(self._memory, self.names.index(name) * _SLOT.size, time.monotonic(), int(accepting))
+        _SLOT.pack_into(self._memory, self.names.index(name) * _SIZE, time.monotonic(), int(accepting))
 
     def clear(self, name: str) -> None:
         """Forget a process that has ended."""
-        _SLOT.pack_into(self._memory, self.names.index(name) * _SLOT.size, 0.0, 0)
+        _SLOT.pack_into(self._memory, self.names.index(name) * _SIZE, 0.0, 0)
+        self.load(name, 0)
+
+    def load(self, name: str, connections: int) -> None:
+        """Say how many connections the process serves."""
+        _LOAD.pack_into(self._memory, self.names.index(name) * _SIZE + _SLOT.size, connections)
+
+    def loads(self, names: Sequence[str]) -> list[int]:
+        """How many connections each of these processes serves."""
+        return [_LOAD.unpack_from(self._memory, self.names.index(name) * _SIZE + _SLOT.size)[0] for name in names]
 
     def reasons(self) -> list[str]:
         """Why the node is not ready: one line for each process that is late or does not accept."""
         now = time.monotonic()
         reasons = []
         for index, name in enumerate(self.names):
-            at, accepting = _SLOT.unpack_from(self._memory, index * _SLOT.size)
+            at, accepting = _SLOT.unpack_from(self._memory, index * _SIZE)
             if not at or now - at > LATE_S:
                 reasons.append(f"{name} does not answer")
             elif not accepting:

@@ -27,10 +27,6 @@ from dicomweb.qido import search
 from dicomweb.wado import retrieve_instances, retrieve_metadata
 
 log = logging.getLogger("dicomweb.access")
-# glibc gives freed memory back when more lies free than twice the largest block freed so far (mallopt(3),
-# M_MMAP_THRESHOLD), and a body of large blocks would be faulted in page by page again and again: a fifth of its cost.
-# So one block of this size, never written, is made and freed first.
-KEPT = 2 << 20
 
 
 class _Uid(Convertor[str]):
@@ -147,7 +143,6 @@ class PlainEndpoint:
 
 def create_app(node: Node) -> Starlette:
     """The application that serves `node`: DICOMweb, viewer, login, health. It logs no query strings and no UIDs."""
-    bytes(KEPT)
     door = Door(node)
     routes: list[BaseRoute] = [
         Route(DICOMWEB_ROOT + resource.path, Endpoint(door, DICOMWEB_ROOT + resource.path, resource.methods))

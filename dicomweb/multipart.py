@@ -68,6 +68,7 @@ class MultipartParser:
         # A body may open with its first delimiter: the CRLF that belongs to it is supplied here (`_held` bytes that
         # are scanned but never given out). The same serves a part that has no body.
         self._buffer = b"\r\n"
+        self._at = 0
         self._held = 2
         self._state = _State.PREAMBLE
         self._preamble = 0
@@ -76,7 +77,7 @@ class MultipartParser:
         """Take the next bytes and give the events that they complete; to be consumed before the next feed."""
         if self._ended:
             return
-        self._buffer += data
+        self._buffer = self._buffer + data if self._buffer else data
         progress = True
         while progress and not self._ended:
             if self._state is _State.HEADERS:
@@ -91,6 +92,7 @@ class MultipartParser:
                     yield PartData(body)
                 if progress and inside:
                     yield PartEnd()
+        self._buffer, self._at = self._buffer[self._at :], 0
 
     @property
     def _ended(self) -> bool:
@@ -106,37 +108,37 @@ class MultipartParser:
     def _take_body(self) -> tuple[bytes, bool]:
         """What of the buffer is body for certain, and whether a delimiter ended it."""
         buffer, delimiter = self._buffer, self._delimiter
-        start = 0
+        start = self._at
         while True:
             found = buffer.find(delimiter, start)
             if found < 0:
-                keep = _partial(buffer, delimiter)
-                return self._give(len(buffer) - keep), False
+                tail = buffer[max(self._at, len(buffer) - len(delimiter) + 1) :]
+                return self._give(len(buffer) - _partial(tail, delimiter)), False
             end = found + len(delimiter)
             if buffer.startswith(b"--", end):
                 body = self._give(found)
-                self._state, self._buffer = _State.EPILOGUE, b""
+                self._state, self._buffer, self._at = _State.EPILOGUE, b"", 0
                 return body, True
             padded = _PADDING.match(buffer, end)
             after = padded.end() if padded else end
             if buffer.startswith(b"\r\n", after):
                 body = self._give(found)
                 # Keep the CRLF: with it the end of an empty header block looks like that of any other.
-                self._state, self._buffer, self._held = _State.HEADERS, buffer[after:], 0
+                self._state, self._at, self._held = _State.HEADERS, after, 0
                 return body, True
-            if buffer[after:] in (b"", b"\r", b"-") and after - end <= MAX_PADDING:
+            if buffer[after : after + 2] in (b"", b"\r", b"-") and after - end <= MAX_PADDING:
                 return self._give(found), False
             if self._state is _State.PREAMBLE and buffer.startswith(b"\n", after):
                 raise MultipartInvalid("The lines end in LF; multipart needs CRLF (RFC 2046 5.1)")
             start = found + 1
 
     def _give(self, end: int) -> bytes:
-        """Cut the buffer at `end` and return what lies before it, without the held bytes."""
-        if end < self._held:
+        """Go on at `end` and return what lies before it, without the held bytes."""
+        begin = self._at + self._held
+        if end < begin:
             return b""
-        body = self._buffer[self._held : end]
-        self._buffer = self._buffer[end:]
-        self._held = 0
+        body = self._buffer[begin:end]
+        self._at, self._held = end, 0
         if self._state is _State.PREAMBLE:
             self._preamble += len(body)
             if self._preamble > MAX_PREAMBLE:
@@ -144,21 +146,20 @@ class MultipartParser:
         return body
 
     def _take_headers(self) -> dict[str, str] | None:
-        end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEADER_BLOCK)
+        begin = self._at
+        end = self._buffer.find(b"\r\n\r\n", begin, begin + MAX_HEADER_BLOCK)
         if end < 0:
-            if len(self._buffer) >= MAX_HEADER_BLOCK:
+            if len(self._buffer) - begin >= MAX_HEADER_BLOCK:
                 raise MultipartInvalid(f"The headers of a part exceed {MAX_HEADER_BLOCK} bytes")
             return None
-        headers = _parse_headers(self._buffer[2:end] if end else b"")
-        self._buffer = self._buffer[end + 2 :]
-        self._held = 2
+        headers = _parse_headers(self._buffer[begin + 2 : end])
+        self._at, self._held = end + 2, 2
         self._state = _State.BODY
         return headers
 
 
-def _partial(buffer: bytes, delimiter: bytes) -> int:
-    """The length of the longest suffix of `buffer` that a delimiter could begin with."""
-    tail = buffer[-(len(delimiter) - 1) :]
+def _partial(tail: bytes, delimiter: bytes) -> int:
+    """The length of the longest suffix of `tail`, shorter than a delimiter, that one could begin with."""
     position = tail.find(b"\r")
     while position >= 0:
         if delimiter.startswith(tail[position:]):

@@ -11,8 +11,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from pynetdicom import _config as pynetdicom_config
 from pynetdicom.ae import ApplicationEntity
@@ -28,6 +29,7 @@ from bridge.errors import AccessError
 from bridge.model import Actor
 
 log = logging.getLogger(__name__)
+YIELD_S: Final = 0.002
 
 Authorise = Callable[[str, str], Actor]
 """(calling AE title, address) -> who that is. Raises Unauthenticated or Forbidden."""
@@ -38,7 +40,8 @@ class AcceptorSettings:
     """How to listen; times in seconds, sizes in bytes.
 
     `strict_called` refuses called AE titles other than `ae_title`. `maximum_pdu` is advertised and enforced.
-    `associations` may be open at once, `pending` more connections may wait to be told so.
+    `associations` may be open at once in all processes that share the listener, `pending` more connections may wait to
+    be told so.
     """
 
     ae_title: str = "CAIRN"
@@ -53,6 +56,31 @@ class AcceptorSettings:
     backlog: int = 128
 
 
+class Loads(Protocol):
+    """How many connections each of the acceptors serves that share a listener."""
+
+    def tell(self, connections: int) -> None:
+        """This one serves so many now."""
+
+    def all(self) -> Sequence[int]:
+        """What each has told, this one included."""
+
+
+class Alone:
+    """The loads of an acceptor that shares its listener with no other."""
+
+    def __init__(self) -> None:
+        self._connections = 0
+
+    def tell(self, connections: int) -> None:
+        """As `Loads`."""
+        self._connections = connections
+
+    def all(self) -> Sequence[int]:
+        """As `Loads`."""
+        return (self._connections,)
+
+
 class Acceptor:
     """A DICOM application entity that accepts associations: Verification and Storage as SCP."""
 
@@ -64,7 +92,9 @@ class Acceptor:
         *,
         listener: socket.socket | None = None,
         storable: Callable[[str], bool] = is_storable,
+        loads: Loads | None = None,
     ) -> None:
+        self._loads = loads or Alone()
         self._settings = settings
         self._door = door
         self._authorise = authorise
@@ -93,9 +123,8 @@ class Acceptor:
 
     @property
     def associations(self) -> int:
-        """How many connections are open now, established or not."""
-        with self._lock:
-            return len(self._open)
+        """How many connections are open now, established or not, in all processes that share the listener."""
+        return sum(self._loads.all())
 
     def start(self) -> None:
         """Listen, and accept in a thread of its own. Raises OSError when the address cannot be had."""
@@ -147,6 +176,8 @@ class Acceptor:
         poll.register(self._wake_receiver, select.POLLIN)
         while not self._stopping:
             poll.poll()
+            if len(self._open) > min(self._loads.all()):
+                time.sleep(YIELD_S)  # who serves fewer takes it meanwhile; when none does, it is ours after all
             try:
                 sock, address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -180,11 +211,13 @@ class Acceptor:
             return
         with self._lock:
             self._open.add(association)
+            self._loads.tell(len(self._open))
         association.start()
 
     def _forget(self, association: AcceptedAssociation) -> None:
         with self._all_ended:
             self._open.discard(association)
+            self._loads.tell(len(self._open))
             self._all_ended.notify_all()
 
     def _admit(self, called: str, calling: str, address: str) -> Actor | Rejection:

@@ -10,8 +10,8 @@
     (7) the receipt
     (8) closing the batch is in bridge.services.close_batch
 
-Of objects up to 8 MiB nothing is written before their digest is known, so that sending one again writes only its record.
-Larger ones are sealed and put as they arrive; what turns out superfluous is garbage in the pack, never visible.
+Of objects up to 8 MiB nothing is written before their digest is known, so that sending one again writes its record
+alone. Larger ones are sealed and put as they arrive; what turns out superfluous is garbage in the pack, never visible.
 """
 
 from __future__ import annotations

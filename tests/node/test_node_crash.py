@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bridge.serve import MOST_DOORS, processors
 from tests.node.instances import FOLDER, HIGHDICOM, Sent, all_there, retrieve, sendable, stow
 from tests.node.running_node import DCMTK, RunningNode, acknowledged, storescu
 
@@ -22,13 +23,16 @@ SEED = 20260117
 def start_to_crash(node: RunningNode, step: str) -> None:
     """Crash at the third instance; the first association (0); the second batch, as each start is a batch by itself.
 
-    The first start of all makes one more, for the login link that it prints.
+    The first start of all makes one more, for the login link that it prints. One process takes all associations, since
+    each counts for itself.
     """
+    count = ""
     if step in WHEN_CLOSING:
         assert node.start().stop() == 0, node.printed()
-        node.start(CAIRN_CRASH_AT=f"{step}:2")
-    else:
-        node.start(CAIRN_CRASH_AT=step if step == "store.0" else f"{step}:3")
+        count = ":2"
+    elif step != "store.0":
+        count = ":3"
+    node.start(CAIRN_CRASH_AT=step + count, CAIRN_DIMSE__PROCESSES="1")
 
 
 def whole_after_restart(node: RunningNode, acknowledged_instances: list[Sent], all_sent: list[Sent]) -> None:
@@ -93,7 +97,8 @@ def test_a_web_process_killed_at_a_step_loses_nothing_acknowledged(fresh_node: R
 def test_the_node_goes_on_after_each_of_its_processes_was_killed(fresh_node: RunningNode) -> None:
     fresh_node.start()
     files = iter(sorted(path for path in SERIES.iterdir() if path.is_file()))
-    for worker, pid in zip(("dimse-0", "web-0", "ledger-0"), sorted(fresh_node.processes()[1:]), strict=True):
+    doors = [f"dimse-{number}" for number in range(min(processors(), MOST_DOORS))]
+    for worker, pid in zip((*doors, "web-0", "ledger-0"), sorted(fresh_node.processes()[1:]), strict=True):
         os.kill(pid, signal.SIGKILL)
         fresh_node.wait_printed(f'"worker": "{worker}", "status": 9')
         fresh_node.wait_ready()

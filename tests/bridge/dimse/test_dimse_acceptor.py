@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import ModalityWorklistInformationFind  # type: ignore[attr-defined]
 
 from bridge.dicom.transfer_syntaxes import TRANSFER_SYNTAXES
+from bridge.dimse import acceptor as acceptor_module
 from bridge.dimse import transport
 from bridge.dimse.acceptor import Acceptor, AcceptorSettings, Authorise, listen
 from bridge.errors import IdentityMissing
@@ -256,6 +258,63 @@ def test_beyond_the_limit_associations_are_rejected_as_transient(
     assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
     first.release()
     second.release()
+
+
+@dataclass
+class SharedLoads:
+    """What a status board does for processes, for acceptors of one process."""
+
+    connections: list[int]
+    own: int
+
+    def tell(self, connections: int) -> None:
+        self.connections[self.own] = connections
+
+    def all(self) -> list[int]:
+        return self.connections
+
+
+@pytest.fixture
+def pair(
+    door: MemoryDoor, authorise: Authorise, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Acceptor, Acceptor]]:
+    """Two acceptors that share a listener and three associations; as threads, they take turns more slowly."""
+    monkeypatch.setattr(acceptor_module, "YIELD_S", 0.5)
+    listener, connections = listen("127.0.0.1", 0), [0, 0]
+    settings = AcceptorSettings(associations=3)
+    one, two = (
+        Acceptor(settings, door, authorise, listener=listener.dup(), loads=SharedLoads(connections, number))
+        for number in range(2)
+    )
+    one.start()
+    two.start()
+    yield one, two
+    assert one.stop(drain_s=5)
+    assert two.stop(drain_s=5)
+    listener.close()
+
+
+def test_acceptors_that_share_a_listener_share_the_associations_evenly(
+    pair: tuple[Acceptor, Acceptor], associate: Associate
+) -> None:
+    for _ in range(5):
+        both = [associate(pair[0], (VERIFICATION, [IMPLICIT])) for _ in range(2)]
+        assert all(association.is_established for association in both)
+        assert [len(acceptor._open) for acceptor in pair] == [1, 1]
+        for association in both:
+            association.release()
+        deadline = time.monotonic() + 20
+        while pair[0].associations:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_the_limit_holds_for_all_that_share_a_listener(pair: tuple[Acceptor, Acceptor], associate: Associate) -> None:
+    taken = [associate(pair[0], (VERIFICATION, [IMPLICIT])) for _ in range(3)]
+    answer = associate(pair[0], (VERIFICATION, [IMPLICIT])).acceptor.primitive
+    assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+    for association in taken:
+        association.release()
 
 
 def test_nodelay_is_set_and_quickack_again_after_each_read(
