@@ -22,6 +22,7 @@ _SOP_CLASS: Final = "00080016"
 _STUDY: Final = "0020000D"
 _SERIES: Final = "0020000E"
 _SOP_INSTANCE: Final = "00080018"
+_UIDS: Final = frozenset((_SOP_CLASS, _STUDY, _SERIES, _SOP_INSTANCE))
 _SPECIFIC_CHARACTER_SET: Final = "00080005"
 
 
@@ -70,7 +71,7 @@ class InstanceReader:
     @property
     def identity(self) -> Identity | None:
         """Who the instance is, as soon as all four UIDs have been read."""
-        if self._identity is None:
+        if self._identity is None and self._reader.attributes.keys() >= _UIDS:
             found = [self._uid(tag) for tag in (_SOP_CLASS, _STUDY, _SERIES, _SOP_INSTANCE)]
             if all(identifies(uid) for uid in found):
                 sop_class, *key = found
@@ -148,5 +149,8 @@ def _utf8() -> Attribute:
     return {"vr": "CS", "Value": [UTF8_TERM]}
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False)
+
+
 def _compact(attributes: dict[str, Attribute]) -> str:
-    return json.dumps(attributes, ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False)
+    return _ENCODER.encode(attributes)

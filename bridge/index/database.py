@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,7 @@ class Database:
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # SQLite gives its journals the database's mode: make it before SQLite does, with the umask's default.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._idle: deque[sqlite3.Connection] = deque()
         self.engine = create_engine(
             "sqlite://", creator=self.connect, poolclass=QueuePool, pool_size=8, max_overflow=64, paramstyle="named"
         )
@@ -124,9 +126,16 @@ class Database:
         return connection
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the writers' lock: wait for it as long as it takes, fairly, where SQLite's own waiting stalls."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+    def writing(self, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the writers' lock: wait for it as long as it takes, fairly, where SQLite's own waiting stalls.
+
+        When another process holds it, `meanwhile` is called before waiting; what it raises is raised.
+        """
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            meanwhile()
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -140,17 +149,23 @@ class Database:
             yield connection
 
     def rows(self, text: str, parameters: dict[str, Any]) -> list[Any]:
-        """The rows of one compiled statement, each in a transaction of its own. Raises StorageFault."""
+        """The rows of one compiled statement, each in a transaction of its own. Raises StorageFault.
+
+        Its connections are kept apart from the engine's pool, whose checking out and resetting cost more than most
+        lookups: they never hold a transaction, so there is nothing to reset.
+        """
         with faults():
-            connection = self.engine.raw_connection()
             try:
-                cursor = connection.cursor()
-                cursor.execute(text, parameters)
-                found = list(cursor.fetchall())
-                cursor.close()
-                return found
-            finally:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self.connect()
+            try:
+                found = connection.execute(text, parameters).fetchall()
+            except BaseException:
                 connection.close()
+                raise
+            self._idle.append(connection)
+            return found
 
     def renew_epoch_below(self, batch: int) -> bool:
         """Begin a new epoch when batches up to `batch` were closed once and are gone; whether that was so.
@@ -170,6 +185,8 @@ class Database:
     def close(self) -> None:
         """Close all pooled connections and the lock."""
         self.engine.dispose()
+        while self._idle:
+            self._idle.pop().close()
         os.close(self._lock)
 
     def _create(self) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from bridge.dicom.attributes import BY_TAG, Attribute, Level, Matching
 from bridge.dicom.comparison import texts
@@ -169,7 +169,10 @@ def _text(attribute: Attribute, item: Mapping[str, Mapping[str, object]]) -> str
     return "".join(texts(attribute, item.get(attribute.tag.partition(".")[2]))[:1])
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False)
+
+
 def _encode(values: Values, keys: Mapping[str, str] | None = None) -> str:
     """The values as canonical JSON; the identifying UIDs are those of the row, whatever the header wrote."""
     named = {tag: {"vr": "UI", "Value": [uid]} for tag, uid in (keys or {}).items()}
-    return json.dumps({**values, **named}, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return _ENCODER.encode({**values, **named})

@@ -2,8 +2,8 @@
 
 A group: what stands in the queue -> the lock between processes -> BEGIN IMMEDIATE -> each job within its own savepoint,
 so that one that fails fails alone -> `before_commit` once (step (5): the blocks become durable; the disk has been
-writing them while the statements ran) -> COMMIT -> the futures. The group is whatever arrived during the commit before
-it; there is no delay to gather one.
+writing them while the statements ran, and when another process holds the lock they are synced while waiting) -> COMMIT
+-> the futures. The group is whatever arrived during the commit before it; there is no delay to gather one.
 """
 
 from __future__ import annotations
@@ -78,6 +78,23 @@ class _ContentNotDurable(Exception):
         self.error = error
 
 
+class _Content:
+    """What a group put: made durable once, as late as may be, or while another process writes."""
+
+    def __init__(self, sync: Callable[[], None], wanted: bool) -> None:
+        self._sync = sync
+        self._wanted = wanted
+
+    def make_durable(self) -> None:
+        """Call `before_commit` if the group needs it and it was not called yet. Raises _ContentNotDurable."""
+        if self._wanted:
+            self._wanted = False
+            try:
+                self._sync()
+            except Exception as error:
+                raise _ContentNotDurable(error) from error
+
+
 class Writer:
     """Writes by jobs.
 
@@ -145,8 +162,9 @@ class Writer:
             return
         outcomes: list[tuple[Any, Exception | None]] = []
         try:
-            with self._database.writing():
-                outcomes = self._transact(jobs)
+            content = _Content(self._before_commit, any(job.needs_content for job in jobs))
+            with self._database.writing(meanwhile=content.make_durable):
+                outcomes = self._transact(jobs, content)
         except _ContentNotDurable as lost:  # handed to each caller as it is; who needs no content is written without
             self._known.clear()
             for job in jobs:
@@ -162,7 +180,7 @@ class Writer:
             else:
                 job.future.set_exception(failure)
 
-    def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
+    def _transact(self, jobs: list[_Job], content: _Content) -> list[tuple[Any, Exception | None]]:
         cursor = self._connection.cursor()
         try:
             cursor.execute("BEGIN IMMEDIATE")
@@ -176,20 +194,13 @@ class Writer:
                 outcomes: list[tuple[Any, Exception | None]] = [(jobs[0].work(transaction), None)]
             else:
                 outcomes = [self._isolated(transaction, job) for job in jobs]
-            if any(job.needs_content for job in jobs):
-                self._make_content_durable()
+            content.make_durable()
             cursor.execute("COMMIT")
             return outcomes
         finally:
             cursor.close()
             if self._connection.in_transaction:
                 self._connection.rollback()
-
-    def _make_content_durable(self) -> None:
-        try:
-            self._before_commit()
-        except Exception as error:
-            raise _ContentNotDurable(error) from error
 
     def _isolated(self, transaction: Transaction, job: _Job) -> tuple[Any, Exception | None]:
         cursor = transaction.cursor

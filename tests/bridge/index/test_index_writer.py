@@ -59,6 +59,57 @@ def test_an_instance_of_a_known_series_costs_few_statements_and_one_commit(
     assert synced == ["sync"] * 3
 
 
+def test_content_is_durable_after_the_statements_and_before_the_commit(path: Path) -> None:
+    told: list[str] = []
+    database = Database(path, trace=told.append)
+    writer = Writer(database, lambda: told.append("sync"))
+    writer.submit(lambda transaction: transaction.cursor.execute("SELECT 1"), needs_content=True).result()
+    assert told[told.index("SELECT 1") :] == ["SELECT 1", "sync", "COMMIT"]
+    writer.close()
+    database.close()
+
+
+def test_while_another_process_writes_the_content_is_synced(path: Path) -> None:
+    database, other = Database(path), Database(path)
+    synced = threading.Event()
+    writer = Writer(database, synced.set)
+    with other.writing():
+        waiting = writer.submit(lambda transaction: transaction.one("SELECT 1", {}), needs_content=True)
+        assert synced.wait(20)
+        assert not waiting.done()
+    assert waiting.result() == (1,)
+    writer.close()
+    other.close()
+    database.close()
+
+
+def test_content_that_cannot_be_made_durable_fails_those_who_need_it_alone(path: Path) -> None:
+    database = Database(path)
+    taken, go_on = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        raise StorageFull("the disk is full")
+
+    def hold(transaction: Transaction) -> None:
+        taken.set()
+        go_on.wait(20)
+
+    writer = Writer(database, fail)
+    first = writer.submit(hold)
+    taken.wait(20)  # the two below are one group
+    needs = writer.submit(lambda transaction: transaction.cursor.execute("CREATE TABLE lost (id)"), needs_content=True)
+    other = writer.submit(lambda transaction: transaction.cursor.execute("CREATE TABLE kept (id)") and None)
+    go_on.set()
+    first.result()
+    with pytest.raises(StorageFull):
+        needs.result()
+    other.result()
+    names = [name for (name,) in database.rows("SELECT name FROM sqlite_schema WHERE name IN ('lost', 'kept')", {})]
+    assert names == ["kept"]
+    writer.close()
+    database.close()
+
+
 def test_what_waits_together_is_committed_together(path: Path) -> None:
     held = threading.Event()
     entered = threading.Event()
