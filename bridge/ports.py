@@ -5,7 +5,7 @@ Each method names its errors; an adapter lets nothing else out. No port mentions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from bridge.model import (
     StudyTree,
     WriteUnit,
 )
+from ledger.event import Detail, Event, EventQuery
 
 
 class ContentStore(Protocol):
@@ -88,6 +89,28 @@ class KeyStore(Protocol):
 
     def open(self, study_tag: bytes, generation: int) -> StudyKey:
         """The key that a sealed object names. Raises ContentMissing when it is not (or no longer) held."""
+
+
+class AuditTrail(Protocol):
+    """The ledger as events, searchable; derived from ledger, index and keys, and made again from them at any time."""
+
+    def search(self, query: EventQuery) -> Sequence[Event]:
+        """Matching events, newest first, at most `query.limit`. Raises StorageFault."""
+
+    def event(self, id: bytes) -> Event:
+        """The event of an entry, by the entry's leaf hash or that of one of its records. Raises NotFound."""
+
+    def details(self, id: bytes) -> Sequence[Detail]:
+        """The records of an entry in order, opened where the key is held. Raises NotFound."""
+
+    def facets(self, query: EventQuery) -> Mapping[str, Sequence[tuple[str, int]]]:
+        """How many matching events there are for each value of "type", "actor", "role", "purpose", "outcome"."""
+
+    def histogram(self, query: EventQuery, bins: int) -> Sequence[tuple[int, int]]:
+        """Matching events in at most `bins` spans of equal length: (start in microseconds, count) by time."""
+
+    def follow(self) -> int:
+        """Take in what the ledger has sealed since; how many entries. One thread at a time. Raises StorageFault."""
 
 
 class Authoriser(Protocol):

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 FAULTS = """
 import resource, sys
 from bridge.allocator import keep_freed_memory
@@ -27,6 +25,5 @@ def _faults(how: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has these settings")
 def test_buffers_of_an_image_are_used_again_without_faulting_their_pages_in() -> None:
     assert _faults("kept") * 20 < _faults("as ever")
