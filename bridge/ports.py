@@ -113,6 +113,28 @@ class AuditTrail(Protocol):
         """Take in what the ledger has sealed since; how many entries. One thread at a time. Raises StorageFault."""
 
 
+class LedgerLog(Protocol):
+    """The log of this node's ledger, to be read and proved from; every method may raise StorageFault."""
+
+    def key(self) -> str:
+        """The log's verifier key (C2SP signed-note)."""
+
+    def checkpoint(self) -> str | None:
+        """The newest signed checkpoint (C2SP tlog-checkpoint); None while there is no entry."""
+
+    def file(self, path: str) -> bytes:
+        """A tile or entry bundle by its C2SP tlog-tiles path below the log's prefix. Raises NotFound."""
+
+    def envelope(self, id: bytes) -> bytes:
+        """The signed envelope of an entry, by its leaf hash. Raises NotFound."""
+
+    def prove(self, id: bytes) -> str:
+        """The proof (C2SP tlog-proof) of an entry, or of one record, by its leaf hash. Raises NotFound."""
+
+    def consistency(self, first: int, second: int) -> Sequence[bytes]:
+        """The consistency proof between two sizes of the tree (RFC 9162 section 2.1.4). Raises NotFound beyond it."""
+
+
 class Authoriser(Protocol):
     """Who asks, and whether they may."""
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from bridge.dicom.matching import Query
 from bridge.model import Action, Actor, InstanceKey, Outcome, Role, SearchPage, StoredInstance
+from bridge.ports import AuditTrail, LedgerLog
 
 Viewing = Any  # the node's own token of a recorded access; handed back to it unread
 
@@ -65,6 +66,9 @@ class Access(Protocol):
 
     def query(self, actor: Actor, what: str) -> None:
         """Record a query within one second."""
+
+    def audited(self, actor: Actor, what: str) -> None:
+        """Record, within one second, that the ledger was read. Raises AccessNotRecordable."""
 
     def refused(self, actor: Actor | None, address: str, why: str) -> None:
         """Record a failed login or a refused request."""
@@ -153,6 +157,10 @@ class Node(Protocol):
     def retrieve(self) -> Retrieve: ...
     @property
     def store(self) -> Store: ...
+    @property
+    def audit(self) -> AuditTrail: ...
+    @property
+    def log(self) -> LedgerLog: ...
 
     def ready(self) -> Sequence[str]:
         """Reasons why the node is not ready; empty when it is."""

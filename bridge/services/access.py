@@ -94,6 +94,11 @@ class Access:
         session = self._session(("study.query", actor), lambda: self._open("study.query", actor, 0))
         self.note(session, (what,))
 
+    def audited(self, actor: Actor, what: str) -> None:
+        """A reading of the ledger by `actor`; durable within a second. Raises AccessNotRecordable."""
+        session = self._session(("audit.view", actor), lambda: self._open("audit.view", actor, 0))
+        self.note(session, (what,))
+
     def refused(self, actor: Actor | None, address: str, why: str) -> None:
         """A failed authentication (no actor) or a forbidden request; never raises, for the answer refuses anyway."""
         kind = "access.refused" if actor else "auth.fail"
