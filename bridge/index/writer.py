@@ -119,6 +119,9 @@ class Writer:
         self._known = Known()
         self._data_version = -1
         self._connection = database.connect()
+        # Every commit touches pages all over the indexes: room for those of a large archive, and fewer checkpoints.
+        self._connection.execute("PRAGMA cache_size = -16384")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
         self._thread = threading.Thread(target=self._run, name="index-writer", daemon=True)
         self._thread.start()
 

@@ -12,7 +12,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 
 from bridge import crash
 from bridge.content import cid as cids
@@ -25,6 +27,7 @@ from ledger import merkle
 
 log = logging.getLogger(__name__)
 IDLE_S, OLD_S, RECORDS, RETRY_S = 2.0, 30.0, 1000, 5.0
+CLOSED_AT_ONCE = 64
 
 
 class OpenBatch:
@@ -148,22 +151,64 @@ class Batches:
             self._stores.add(open_batch)
 
     def close(self, open_batch: OpenBatch) -> None:
-        """(8) Put the study's touched pages and root, make them durable, close the batch in one transaction.
+        """(8) Close one batch. Raises StorageFull, StorageFault, Busy; it stays open then, and `tick` tries again."""
+        for error in self._close([open_batch]):
+            raise error
 
-        A batch without records leaves nothing. Raises StorageFull, StorageFault, Busy; the batch then stays open and
-        is tried again by `tick`.
+    def close_or_log(self, open_batches: Iterable[OpenBatch]) -> None:
+        """(8) Close batches, leaving to a later tick or start what cannot be closed now."""
+        for error in self._close(list(open_batches)):
+            log.warning("a batch stays open for now", extra={"slug": error.slug})
+
+    def _close(self, open_batches: Sequence[OpenBatch]) -> list[CairnError]:
+        """(8) Put each study's touched pages and root, then close the batches, all that wait in one commit.
+
+        A batch without records leaves nothing. Two closings of one study would build on the same root: one at a time,
+        and of one study in turns.
         """
-        with self._closing_lock:  # one at a time: two closings of one study would build on the same root
-            leaves = open_batch.shut()
-            if leaves and not open_batch.settled:
-                crash.step("close_batch.8")
-                try:
-                    self._index.close_batch(open_batch.batch, self._closing(open_batch.batch, leaves)).result()
-                except BaseException:
-                    open_batch.reopen()
-                    raise
-                open_batch.settled = True
-                crash.step("close_batch.9")
+        errors: list[CairnError] = []
+        left = deque(open_batches)
+        with self._closing_lock:
+            while left:
+                studies: set[str | None] = set()
+                turn: list[tuple[OpenBatch, Future[None]]] = []
+                for _ in range(min(len(left), CLOSED_AT_ONCE)):
+                    if left[0].batch.study in studies:
+                        break
+                    open_batch = left.popleft()
+                    studies |= {open_batch.batch.study} - {None}
+                    try:
+                        turn += self._begin_closing(open_batch)
+                    except CairnError as error:
+                        open_batch.reopen()
+                        errors.append(error)
+                ends = [self._end_closing(open_batch, closed) for open_batch, closed in turn]
+                errors += [end for end in ends if end is not None]
+        return errors
+
+    def _begin_closing(self, open_batch: OpenBatch) -> list[tuple[OpenBatch, Future[None]]]:
+        leaves = open_batch.shut()
+        if not leaves or open_batch.settled:
+            self._forget(open_batch)
+            return []
+        crash.step("close_batch.8")
+        return [(open_batch, self._index.close_batch(open_batch.batch, self._closing(open_batch.batch, leaves)))]
+
+    def _end_closing(self, open_batch: OpenBatch, closed: Future[None]) -> CairnError | None:
+        try:
+            closed.result()
+        except CairnError as error:
+            open_batch.reopen()
+            return error
+        except BaseException:
+            open_batch.reopen()
+            raise
+        open_batch.settled = True
+        crash.step("close_batch.9")
+        self._forget(open_batch)
+        return None
+
+    def _forget(self, open_batch: OpenBatch) -> None:
         with self._lock:
             self._stores.discard(open_batch)
 
@@ -191,30 +236,21 @@ class Batches:
         """Close the batches of stores that are due; a failure is logged and tried again at the next tick."""
         with self._lock:
             due = [open_batch for open_batch in self._stores if open_batch.due]
-        for open_batch in due:
-            self.close_or_log(open_batch)
-
-    def close_or_log(self, open_batch: OpenBatch) -> None:
-        """`close`, leaving the batch to a later tick or start when that fails now."""
-        try:
-            self.close(open_batch)
-        except CairnError as error:
-            log.warning("a batch stays open for now", extra={"slug": error.slug})
+        self.close_or_log(due)
 
     def recover(self, left: Sequence[tuple[Batch, Sequence[bytes]]]) -> int:
         """Close what a crash left open under this process's name; how many there were.
 
         What cannot be closed now, as on a full disk, is tried again by `tick`: it must not keep the node from serving.
         """
-        for batch, leaves in left:
-            open_batch = OpenBatch(batch, leaves)
+        open_batches = [OpenBatch(batch, leaves) for batch, leaves in left]
+        for open_batch in open_batches:
             self._watch(open_batch)
-            self.close_or_log(open_batch)
+        self.close_or_log(open_batches)
         return len(left)
 
     def close_all(self) -> None:
         """Close every batch of stores, at the end of the process."""
         with self._lock:
             left = list(self._stores)
-        for open_batch in left:
-            self.close_or_log(open_batch)
+        self.close_or_log(left)

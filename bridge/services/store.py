@@ -141,8 +141,7 @@ class Reception:
 
     def close(self) -> None:
         """Close this reception's batches; one that cannot be closed now is tried again by the process's clock."""
-        for open_batch in self._batches.values():
-            self.store.batches.close_or_log(open_batch)
+        self.store.batches.close_or_log(self._batches.values())
         self._batches.clear()
 
     def __enter__(self) -> Self:

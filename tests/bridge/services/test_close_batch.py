@@ -65,3 +65,32 @@ def test_what_was_left_open_is_closed_at_the_next_start(open_node: Callable[[], 
     first.batches._stores.clear()
     first.close()
     assert open_node().index.counts()["closed_batches"] == 1
+
+
+def test_batches_of_many_studies_are_closed_in_one_commit(node: Node, monkeypatch: object) -> None:
+    commits: list[int] = []
+    transact = node.index.writer._transact
+    monkeypatch.setattr(  # type: ignore[attr-defined]
+        node.index.writer, "_transact", lambda jobs, content: (commits.append(len(jobs)), transact(jobs, content))[1]
+    )
+    with node.store.reception(SENDER) as reception:
+        for _ in range(5):
+            put(reception, part10(instance(study=generate_uid())))
+        commits.clear()
+    assert node.index.counts()["closed_batches"] == 5
+    assert sum(commits) == 5
+    assert len(commits) < 5
+
+
+def test_two_batches_of_one_study_are_closed_one_after_the_other(node: Node) -> None:
+    study = generate_uid()
+    receptions = [node.store.reception(SENDER) for _ in range(2)]
+    for reception in receptions:
+        for _ in range(2):
+            put(reception, part10(instance(study=study)))
+    node.batches.close_or_log([batch for reception in receptions for batch in reception._batches.values()])
+    tree = node.index.study_tree(study)
+    assert tree.root is not None
+    root = manifest.decode_root(node.content.get(tree.root))
+    assert node.index.counts()["closed_batches"] == 2
+    assert len([link for page in root.pages for link in manifest.decode_page(node.content.get(page))]) == 4
