@@ -50,7 +50,7 @@ class Held:
 
 
 class FakeNode:
-    """Tokens are role names; `log` has what was recorded, in order, so that order can be asserted."""
+    """Tokens are role names; `recorded` has what was recorded, in order, so that order can be asserted."""
 
     def __init__(self) -> None:
         self.version = "0.0.test"
@@ -66,7 +66,7 @@ class FakeNode:
             web=web, access=SimpleNamespace(anonymous_role=None), home=Path("/nowhere")
         )
         self.authoriser = self.sessions = self.access = self.retrieve = self.store = self
-        self.log: list[tuple[Any, ...]] = []
+        self.recorded: list[tuple[Any, ...]] = []
         self.held: dict[InstanceKey, Held] = {}
         self.links = {"once": "session-viewer"}
         self.page = SearchPage((), 0)
@@ -95,14 +95,19 @@ class FakeNode:
     def view(self, actor: Actor, study: str, purpose: str, reason: str | None = None) -> str:
         if isinstance(self.fault, errors.AccessNotRecordable):
             raise self.fault
-        self.log.append(("view", actor.name, study, purpose, reason))
+        self.recorded.append(("view", actor.name, study, purpose, reason))
         return f"viewing {study}"
 
     def query(self, actor: Actor, what: str) -> None:
-        self.log.append(("query", actor.name, what))
+        self.recorded.append(("query", actor.name, what))
+
+    def audited(self, actor: Actor, what: str) -> None:
+        if isinstance(self.fault, errors.AccessNotRecordable):
+            raise self.fault
+        self.recorded.append(("audited", actor.name, what))
 
     def refused(self, actor: Actor | None, address: str, why: str) -> None:
-        self.log.append(("refused", actor.name if actor else None, address))
+        self.recorded.append(("refused", actor.name if actor else None, address))
 
     def search(self, query: Query) -> SearchPage:
         if self.fault is not None:
@@ -154,7 +159,7 @@ class FakeNode:
         return found
 
     def part10(self, viewing: str, instance: StoredInstance) -> Iterator[bytes]:
-        assert ("view" in self.log[-1][0]) and viewing == f"viewing {instance.key.study}"
+        assert ("view" in self.recorded[-1][0]) and viewing == f"viewing {instance.key.study}"
         if self.fault is not None:
             raise self.fault
         file = self.held[instance.key].file
@@ -182,9 +187,9 @@ class FakeNode:
 
     @contextmanager
     def reception(self, actor: Actor, purpose: str = "TREAT") -> Iterator[FakeReception]:
-        self.log.append(("reception", actor.name, purpose))
+        self.recorded.append(("reception", actor.name, purpose))
         yield FakeReception(self)
-        self.log.append(("closed",))
+        self.recorded.append(("closed",))
 
 
 class FakeReception:
@@ -209,7 +214,7 @@ class FakeIncoming:
         self.data += data
 
     def abort(self) -> None:
-        self.node.log.append(("abort", len(self.data)))
+        self.node.recorded.append(("abort", len(self.data)))
 
     def commit(self) -> Any:
         verb, *words = self.data.rstrip(b"\0").decode().split()
@@ -221,7 +226,7 @@ class FakeIncoming:
         self.key, self.sop_class = InstanceKey(study, SERIES, sop), "1.2.840.10008.5.1.4.1.1.2"
         if self.study not in (None, study):
             raise errors.IdentityMismatch("another study")
-        self.node.log.append(("stored", sop))
+        self.node.recorded.append(("stored", sop))
         return SimpleNamespace(key=self.key, sop_class=self.sop_class, outcome=Outcome.NEW, warnings=())
 
 

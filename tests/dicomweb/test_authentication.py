@@ -49,7 +49,7 @@ def test_everything_but_health_needs_a_credential(anonymous: Client, node: FakeN
         assert response.status_code == 401
         assert response.headers["www-authenticate"].startswith('Bearer realm="cairn"')
         assert response.headers["content-type"] == "application/problem+json"
-    assert not any(entry[0] in ("view", "query", "reception") for entry in node.log)
+    assert not any(entry[0] in ("view", "query", "reception") for entry in node.recorded)
 
 
 @pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/readyz", 200)])
@@ -78,7 +78,7 @@ def test_roles(
         assert anonymous.get(path, headers=headers).status_code == retrieve
     assert anonymous.post("/dicom-web/studies", headers=headers | MULTIPART, content=STORED).status_code == store
     assert anonymous.request("OPTIONS", "/dicom-web", headers=headers).status_code == describe
-    refusals = [entry for entry in node.log if entry[0] == "refused"]
+    refusals = [entry for entry in node.recorded if entry[0] == "refused"]
     assert len(refusals) == [search, *[retrieve] * 4, store].count(403)
     assert all(entry == ("refused", role, "127.0.0.1") for entry in refusals)
 
@@ -92,9 +92,9 @@ def test_basic_carries_a_token_as_password(anonymous: Client) -> None:
 
 def test_failed_logins_are_recorded_and_missing_ones_are_not(anonymous: Client, node: FakeNode) -> None:
     anonymous.get("/dicom-web/studies")
-    assert node.log == []
+    assert node.recorded == []
     anonymous.get("/dicom-web/studies", headers={"authorization": "Bearer wrong"})
-    assert node.log == [("refused", None, "127.0.0.1")]
+    assert node.recorded == [("refused", None, "127.0.0.1")]
 
 
 def test_a_browser_is_not_asked_for_a_password(anonymous: Client) -> None:
@@ -114,7 +114,7 @@ def test_a_login_link_works_once(anonymous: Client, node: FakeNode) -> None:
     assert anonymous.get("/dicom-web/studies", headers=session).status_code == 204
     again = anonymous.get("/login?token=once")
     assert (again.status_code, "set-cookie" in again.headers) == (401, False)
-    assert ("refused", None, "127.0.0.1") in node.log
+    assert ("refused", None, "127.0.0.1") in node.recorded
 
 
 @pytest.mark.parametrize(

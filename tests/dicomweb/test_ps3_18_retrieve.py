@@ -42,7 +42,7 @@ def test_10_4_1_instances_come_as_they_were_stored_each_in_its_part(node: FakeNo
         assert headers["content-type"] == f"application/dicom; transfer-syntax={NATIVE}"
         assert headers["content-length"] == str(len(data))
         assert headers["content-location"] == f"http://127.0.0.1:8042{SERIES_URL}/instances/{one.instance.key.sop}"
-    assert node.log[0] == ("view", "admin", STUDY, "TREAT", None)
+    assert node.recorded[0] == ("view", "admin", STUDY, "TREAT", None)
 
 
 def test_8_6_1_2_parts_have_the_form_that_viewers_look_for(node: FakeNode, client: Client) -> None:
@@ -179,7 +179,7 @@ def test_unknown_resources_are_404(node: FakeNode, client: Client) -> None:
     for path in ("/dicom-web/studies/9.9", ONE + "9", ONE + "/bulkdata/nothing", "/dicom-web/studies/9.9/metadata"):
         response = client.get(path)
         assert (response.status_code, response.json()["type"]) == (404, "urn:cairn:problem:not-found")
-    assert not any(entry[0] == "view" and entry[2] == "9.9" for entry in node.log)
+    assert not any(entry[0] == "view" and entry[2] == "9.9" for entry in node.recorded)
 
 
 @pytest.mark.parametrize("path", [ONE, SERIES_URL, ONE + "/frames/1", ONE + "/frames/1,2", ONE + "/metadata"])
@@ -189,10 +189,10 @@ def test_rfc_9110_8_8_strong_etags_and_304_after_the_access_record(node: FakeNod
     tag = first.headers["etag"]
     assert tag.startswith('"') and first.headers["cache-control"] == "private, no-cache"
     assert client.get(path).content == first.content
-    node.log.clear()
+    node.recorded.clear()
     again = client.get(path, headers={"if-none-match": f'"other", {tag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-    assert node.log == [("view", "admin", STUDY, "TREAT", None)]
+    assert node.recorded == [("view", "admin", STUDY, "TREAT", None)]
     assert client.get(path, headers={"if-none-match": '"other"'}).status_code == 200
 
 
@@ -242,7 +242,7 @@ def test_nothing_is_served_when_access_cannot_be_recorded(node: FakeNode, client
 def test_purpose_of_use_goes_into_the_record(node: FakeNode, client: Client) -> None:
     node.add("1.1")
     client.get(ONE, headers={"cairn-purpose": "ETREAT", "cairn-reason": "cardiac arrest"})
-    assert node.log == [("view", "admin", STUDY, "ETREAT", "cardiac arrest")]
+    assert node.recorded == [("view", "admin", STUDY, "ETREAT", "cardiac arrest")]
     for headers in ({"cairn-purpose": "ETREAT"}, {"cairn-purpose": "a b"}, {"cairn-purpose": ""}):
         assert client.get(ONE, headers=headers).status_code == 400
 

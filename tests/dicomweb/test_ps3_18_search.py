@@ -63,7 +63,7 @@ def test_10_6_1_all_six_resources_answer_with_absolute_urls(
     assert "Müller" in response.text and "warning" not in response.headers
     query = node.queries[-1]
     assert (query.level, query.study, query.series) == (level, study, series)
-    assert node.log == [("query", "admin", level.value)]
+    assert node.recorded == [("query", "admin", level.value)]
 
 
 def test_8_3_4_4_1_no_match_is_204_and_more_is_a_warning(node: FakeNode, client: Client) -> None:

@@ -57,7 +57,7 @@ def test_10_5_3_truth_table(
     assert response.headers["content-type"] == "application/dicom+json"
     document = response.json()
     referenced = [item["00081155"]["Value"][0] for item in document.get("00081199", {"Value": []})["Value"]]
-    assert referenced == stored == [entry[1] for entry in node.log if entry[0] == "stored"]
+    assert referenced == stored == [entry[1] for entry in node.recorded if entry[0] == "stored"]
     refused = document.get("00081198", {"Value": []})["Value"]
     assert [(item["00081155"]["Value"][0], item["00081197"]["Value"][0]) for item in refused] == failed
     assert all(item["00081150"] == {"vr": "UI", "Value": [CT]} for item in refused)
@@ -124,7 +124,7 @@ def test_a_single_part_is_taken_too(node: FakeNode, client: Client) -> None:
 def test_other_types_are_415(node: FakeNode, client: Client, content_type: str) -> None:
     response = post(client, body(GOOD), content_type=content_type)
     assert (response.status_code, response.headers["content-type"]) == (415, "application/problem+json")
-    assert not node.log
+    assert not node.recorded
 
 
 def test_an_encoded_body_is_415(node: FakeNode, client: Client) -> None:
@@ -159,7 +159,7 @@ def test_parts_of_another_type_fail_alone(node: FakeNode, client: Client) -> Non
 def test_bad_syntax_stores_nothing_and_is_400(node: FakeNode, client: Client, content: bytes) -> None:
     response = post(client, content)
     assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
-    assert not any(entry[0] == "stored" for entry in node.log)
+    assert not any(entry[0] == "stored" for entry in node.recorded)
 
 
 @pytest.mark.parametrize("content_type", ["multipart/related; type=application/dicom", f"{MULTIPART[:-1]}{'x' * 71}"])
@@ -170,7 +170,7 @@ def test_a_bad_boundary_is_400(node: FakeNode, client: Client, content_type: str
 def test_parts_complete_before_a_truncation_are_stored_and_said_to_be(node: FakeNode, client: Client) -> None:
     response = post(client, body(GOOD, OTHER, closing=""))
     assert response.status_code == 202
-    assert [entry for entry in node.log if entry[0] in ("stored", "abort")] == [
+    assert [entry for entry in node.recorded if entry[0] in ("stored", "abort")] == [
         ("stored", "1.1"),
         ("abort", len(OTHER)),
     ]
@@ -180,14 +180,14 @@ def test_parts_complete_before_a_truncation_are_stored_and_said_to_be(node: Fake
 def test_bodies_beyond_the_limit_are_413(node: FakeNode, client: Client) -> None:
     too_large = body("x" * (2 << 20))
     assert post(client, too_large).status_code == 413
-    assert not node.log  # Content-Length said so before anything was read
+    assert not node.recorded  # Content-Length said so before anything was read
 
     async def chunked() -> AsyncIterator[bytes]:
         for start in range(0, len(too_large), 10_000):
             yield too_large[start : start + 10_000]
 
     assert post(client, chunked()).status_code == 413
-    assert [entry[0] for entry in node.log] == ["reception", "abort", "closed"]
+    assert [entry[0] for entry in node.recorded] == ["reception", "abort", "closed"]
 
 
 def test_a_client_that_goes_away_leaves_nothing_of_its_part(node: FakeNode, portal: BlockingPortal) -> None:
@@ -215,11 +215,11 @@ def test_a_client_that_goes_away_leaves_nothing_of_its_part(node: FakeNode, port
         pass
 
     portal.call(create_app(node), scope, receive, send)  # type: ignore[arg-type]
-    kinds = [entry[0] for entry in node.log]
+    kinds = [entry[0] for entry in node.recorded]
     assert kinds == ["reception", "stored", "abort", "closed"]
 
 
 def test_the_purpose_reaches_the_reception(node: FakeNode, client: Client) -> None:
     headers = {"content-type": MULTIPART, "cairn-purpose": "HRESCH"}
     client.post("/dicom-web/studies", content=body(GOOD), headers=headers)
-    assert node.log[0] == ("reception", "admin", "HRESCH")
+    assert node.recorded[0] == ("reception", "admin", "HRESCH")
