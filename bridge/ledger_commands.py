@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from bridge.errors import LedgerInvalid
-from bridge.ledger_reading import ledger_home, origin_of, record_source
+from bridge.ledger_reading import ledger_home, origin_of, public_key, record_source
 from bridge.node import Node
 from bridge.services.provenance import iso
 from ledger import audit as ledger_audit
@@ -26,7 +24,7 @@ TOLD_EVERY = 10_000
 
 def key(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """The log's verifier key (C2SP signed-note)."""
-    return {"key": checkpoint.vkey(origin_of(node.settings, node.keystore), _public_key(node))}
+    return {"key": checkpoint.vkey(origin_of(node.settings, node.keystore), public_key(node.keystore))}
 
 
 def entries(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -55,7 +53,7 @@ def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     home = ledger_home(node.settings)
     origin = origin_of(node.settings, node.keystore)
     with closing(record_source(node.settings, node.keys, node.keystore)) as source:
-        findings = ledger_audit.audit(home, _public_key(node), origin, source, progress)
+        findings = ledger_audit.audit(home, public_key(node.keystore), origin, source, progress)
     return {
         "findings": [{"place": finding.place, "what": finding.what} for finding in findings],
         "entries": _size(node),
@@ -82,7 +80,3 @@ def _described(node: Node, source: RecordSource, stored: StoredEntry) -> dict[st
         "records": [record.leaf.hex() for record in records],
         "finality": "signed",
     }
-
-
-def _public_key(node: Node) -> Ed25519PublicKey:
-    return Ed25519PrivateKey.from_private_bytes(node.keystore.signing_seed).public_key()

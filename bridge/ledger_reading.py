@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from bridge.config import Settings
 from bridge.crypto import derive, records
 from bridge.crypto.keyring import Keyring
@@ -36,6 +38,11 @@ def index_path(settings: Settings) -> Path:
 def origin_of(settings: Settings, keystore: Keystore) -> str:
     """The log's name in its checkpoints (C2SP tlog-checkpoint origin)."""
     return settings.ledger.origin or f"cairn/{keystore.node_id.hex()}"
+
+
+def public_key(keystore: Keystore) -> Ed25519PublicKey:
+    """The key that this node's entries and its log are verified with."""
+    return Ed25519PrivateKey.from_private_bytes(keystore.signing_seed).public_key()
 
 
 def actor_tags(keystore: Keystore) -> Callable[[str, str], bytes]:

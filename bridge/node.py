@@ -25,6 +25,9 @@ from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
 from bridge.errors import CairnError
 from bridge.index.index import SqlIndex
+from bridge.index.record_leaves import RecordLeaves
+from bridge.ledger_log import LedgerFiles
+from bridge.ledger_reading import ledger_home, opener, origin_of, public_key
 from bridge.model import SearchPage
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
@@ -79,6 +82,13 @@ class Node:
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         self.retrieve = Retrieve(self.content, self.index, self.keys, self.index.mark_damaged)
+        self.log = LedgerFiles(
+            ledger_home(settings),
+            origin_of(settings, keystore),
+            public_key(keystore),
+            RecordLeaves(self.index.database),
+            opener(self.keys, keystore),
+        )
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
@@ -103,7 +113,7 @@ class Node:
         for clock in self._clocks:
             clock.join()
         with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
-            for last_first in (self.keys.close, self.content.close, self.index.close):
+            for last_first in (self.keys.close, self.content.close, self.index.close, self.log.close):
                 closing.callback(last_first)
             self.access.close_all()
             self.batches.close_all()

@@ -1,0 +1,50 @@
+"""Where a record lies among the closed batches, by its leaf hash: what a proof of one record is made from."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from bridge.index import schema as s
+from bridge.index.database import Database, sql
+from bridge.model import SealedRecord
+
+_b, _r = s.batch.c, s.record.c
+_FIND: Final = sql(
+    select(_b.id, _b.study, _b.records_root, _r.position, _r.sealed)
+    .select_from(s.record.join(s.batch, _r.batch == _b.id))
+    .where(_r.leaf == bindparam("of_leaf"))
+)
+_LEAVES: Final = sql(select(_r.leaf).where(_r.batch == bindparam("of_batch")).order_by(_r.position))
+
+
+class RecordPlace(NamedTuple):
+    """A record in its batch.
+
+    `batch` is the batch's row; `study` its Study Instance UID, None when about none; `records_root` the RFC 6962 root
+    over the batch's leaves, None while it is open; `position` counts from 0.
+    """
+
+    batch: int
+    study: str | None
+    records_root: bytes | None
+    position: int
+    record: SealedRecord
+
+
+class RecordLeaves:
+    """Reads of an index database. Thread-safe, as the database is."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, leaf: bytes) -> RecordPlace | None:
+        """The record with this 32-byte leaf hash; None when there is none. Raises StorageFault."""
+        for batch, study, root, position, sealed in self._database.rows(_FIND, {"of_leaf": leaf}):
+            return RecordPlace(batch, study, root, position, SealedRecord(leaf, sealed))
+        return None
+
+    def of_batch(self, batch: int) -> list[bytes]:
+        """The leaf hashes of a batch (by its row) in order. Raises StorageFault."""
+        return [leaf for (leaf,) in self._database.rows(_LEAVES, {"of_batch": batch})]

@@ -1,0 +1,221 @@
+"""The log of this node's ledger, read beside the process that writes it: the port `bridge.ports.LedgerLog`.
+
+Committed entries come from the ledger's database, opened read-only; hashes of the tree from the published tiles, and
+from the database where a tile is not there yet. Nothing is computed over the whole tree: a proof reads two tiles for
+each level that it crosses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from bridge.errors import NotFound, StorageFault
+from bridge.index.record_leaves import RecordLeaves
+from bridge.model import SealedRecord
+from ledger import checkpoint, merkle, proof, tiles
+from ledger.engine.solo import DATABASE
+from ledger.errors import LedgerError, RecordUnreadable
+from ledger.store import LedgerStore, StoredEntry
+from ledger.tile_files import TileFiles
+from ledger.tiles import ENTRIES, HEIGHT, WIDTH, Tile
+
+ID_SIZE = 32  # bytes of an entry's or a record's leaf hash
+_KEPT_TILES = 256  # of 8 KiB each
+#: (study or None, sealed record) -> the record's bytes, None when its key is gone
+Opener = Callable[[str | None, SealedRecord], bytes | None]
+
+
+class LedgerFiles:
+    """`LedgerLog` over the ledger below `home`, which may not be there yet. Thread-safe; open it after a fork.
+
+    Parameters
+    ----------
+    home
+        The ledger's directory: database, tiles, checkpoint.
+    origin, public_key
+        The log's name and the key it signs with.
+    leaves
+        Finds a record's batch by the record's leaf hash.
+    open_record
+        Opens a sealed record for the proof; a record whose key is gone is proved by its leaf hash alone.
+    """
+
+    def __init__(
+        self, home: Path, origin: str, public_key: Ed25519PublicKey, leaves: RecordLeaves, open_record: Opener
+    ) -> None:
+        self._database = home / DATABASE
+        self._files = TileFiles(home)
+        self._key = checkpoint.vkey(origin, public_key)
+        self._leaves, self._open_record = leaves, open_record
+        self._idle: deque[LedgerStore] = deque()
+        self._tiles: OrderedDict[Tile, list[bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def key(self) -> str:
+        """The log's verifier key (C2SP signed-note)."""
+        return self._key
+
+    def checkpoint(self) -> str | None:
+        """The newest signed checkpoint (C2SP tlog-checkpoint); None while there is no entry. Raises StorageFault."""
+        with self._reading() as store:
+            return store.checkpoint() if store is not None and store.size() else None
+
+    def file(self, path: str) -> bytes:
+        """A tile or entry bundle by its path below the log's prefix ("tile/0/000.p/5"). Raises NotFound, StorageFault.
+
+        A partial one that gave way to the full one is still answered (tlog-tiles, Partial Tiles).
+        """
+        tile = tiles.parse_path(path)
+        if tile is None:
+            raise NotFound("no tile has this path")
+        with self._reading() as store:
+            if store is None or tile.number * WIDTH + tile.width > store.size() >> (max(tile.level, 0) * HEIGHT):
+                raise NotFound("the tree has no such tile")
+            return self._content(store, tile)
+
+    def envelope(self, id: bytes) -> bytes:
+        """The signed envelope of an entry, by its leaf hash. Raises NotFound, StorageFault."""
+        with self._reading() as store:
+            found = store.find(leaf=id) if store is not None else None
+        if found is None:
+            raise NotFound("no entry has this id")
+        return found.envelope
+
+    def prove(self, id: bytes) -> str:
+        """The proof (C2SP tlog-proof) of an entry, or of one record, by its leaf hash, under the newest checkpoint.
+
+        A record's proof holds that record (unless its key is gone), its entry and hashes; nothing of other records.
+        Raises NotFound, also when the record still waits for its entry; StorageFault.
+        """
+        with self._reading() as store:
+            if store is None or len(id) != ID_SIZE:
+                raise NotFound("no entry and no record has this id")
+            stored, of = store.find(leaf=id), None
+            if stored is None:
+                stored, of = self._record(store, id)
+            note = store.checkpoint()
+            if note is None:
+                raise NotFound("the log has no checkpoint yet")
+            return proof.make(stored.idx, stored.envelope, note, self._reader(store), of)
+
+    def consistency(self, first: int, second: int) -> Sequence[bytes]:
+        """The consistency proof between two sizes of the tree (RFC 9162 section 2.1.4). Raises NotFound beyond it."""
+        with self._reading() as store:
+            if not 0 <= first <= second <= (0 if store is None else store.size()):
+                raise NotFound("the log never had these sizes, in this order")
+            return [] if store is None else merkle.consistency_proof(first, second, self._reader(store))
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they are given back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _record(self, store: LedgerStore, leaf: bytes) -> tuple[StoredEntry, proof.RecordPath]:
+        """The entry over a record's batch, and the record's path in it."""
+        place = self._leaves.find(leaf)
+        if place is None:
+            raise NotFound("no entry and no record has this id")
+        stored = store.find(root=place.records_root) if place.records_root is not None else None
+        if stored is None:
+            raise NotFound("the record waits for its entry; ask again in a while")
+        opened = self._open_record(place.study, place.record)
+        return stored, proof.record_path(self._leaves.of_batch(place.batch), place.position, opened)
+
+    def _reader(self, store: LedgerStore) -> merkle.NodeReader:
+        """Perfect subtrees' roots, from the tiles as wide as the tree has them now."""
+        size = store.size()
+
+        def read(level: int, index: int) -> bytes:
+            above, inner = divmod(level, HEIGHT)
+            first = index << inner
+            number, at = divmod(first, WIDTH)
+            width = min(WIDTH, (size >> (above * HEIGHT)) - number * WIDTH)
+            return self._pyramid(store, Tile(above, number, width))[_row(inner) + (at >> inner)]
+
+        return read
+
+    def _pyramid(self, store: LedgerStore, tile: Tile) -> list[bytes]:
+        """Every perfect subtree within a tile: its hashes, then the row above, and so on; the last used are kept."""
+        with self._lock:
+            known = self._tiles.get(tile)
+            if known is not None:
+                self._tiles.move_to_end(tile)
+                return known
+        known = _pyramid(self._content(store, tile), tile.width)
+        with self._lock:
+            self._tiles[tile] = known
+            while len(self._tiles) > _KEPT_TILES:
+                self._tiles.popitem(last=False)
+        return known
+
+    def _content(self, store: LedgerStore, tile: Tile) -> bytes:
+        """A tile's bytes from its file; from the database when it is not published yet, or gave way to a wider one."""
+        try:
+            return self._files.read(tile)
+        except FileNotFoundError:
+            first = tile.number * WIDTH
+            if tile.level == ENTRIES:
+                return tiles.bundle_bytes(store.envelopes(first, first + tile.width))
+            if tile.level == 0:
+                return b"".join(store.leaves(first, first + tile.width))
+            below = [Tile(tile.level - 1, number, WIDTH) for number in range(first, first + tile.width)]
+            return b"".join(tiles.subtree_root(self._content(store, each)) for each in below)
+
+    @contextmanager
+    def _reading(self) -> Iterator[LedgerStore | None]:
+        """A connection of one's own; None while there is no ledger. Other errors than the house's become its own."""
+        try:
+            # The checkpoint is the last that the ledger's first start writes.
+            if not self._idle and self._files.checkpoint() is None:
+                yield None
+                return
+            store = self._take()
+            sound = True
+            try:
+                yield store
+            except (LedgerError, OSError):
+                sound = False
+                raise
+            finally:
+                if sound and not self._closed:
+                    self._idle.append(store)
+                else:
+                    store.close()
+        except RecordUnreadable as error:
+            raise StorageFault(f"a record does not open: {error.detail}") from error
+        except (LedgerError, OSError) as error:
+            raise StorageFault(f"the ledger cannot be read ({type(error).__name__})") from error
+
+    def _take(self) -> LedgerStore:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return LedgerStore(self._database, readonly=True)
+
+
+def _row(inner: int) -> int:
+    """Where the row of subtrees over 2**inner hashes begins in a pyramid: behind 256 + 128 + ... hashes."""
+    return 2 * WIDTH - (2 * WIDTH >> inner)
+
+
+def _pyramid(content: bytes, width: int) -> list[bytes]:
+    """The rows of a tile, each laid out for a full tile; subtrees that are not perfect yet are left empty."""
+    size = merkle.HASH_SIZE
+    row = [content[at : at + size] for at in range(0, width * size, size)]
+    if len(content) != width * size:
+        raise LedgerError("a tile has another length than its width")
+    rows: list[bytes] = []
+    full = WIDTH
+    while full:
+        rows += row + [b""] * (full - len(row))
+        row = [merkle.node_hash(row[at], row[at + 1]) for at in range(0, len(row) - 1, 2)]
+        full >>= 1
+    return rows

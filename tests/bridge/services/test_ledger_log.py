@@ -1,0 +1,156 @@
+"""The log as others read it: whatever is sealed is proved, from tiles or from the database, by many threads at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from bridge.errors import NotFound, StorageFault
+from bridge.ledger_log import LedgerFiles, _pyramid
+from bridge.ledger_reading import ledger_home, record_source
+from bridge.node import Node
+from ledger import checkpoint, entry, merkle, proof, record, tiles
+from ledger.proof import Proved
+from ledger.source import RecordLeaf
+from tests.bridge.services.conftest import instance, part10
+from tests.bridge.services.test_ledger_reading import seal
+from tests.bridge.services.test_store import store
+
+
+def records(node: Node) -> list[list[RecordLeaf]]:
+    """The records of each closed batch, in the order of closing."""
+    with closing(record_source(node.settings, node.keys, node.keystore)) as source:
+        return [list(source.records(batch.id)) for batch in source.closed_batches(0, 100)]
+
+
+def verify(node: Node, text: str) -> Proved:
+    key = checkpoint.parse_vkey(node.log.key())
+    return proof.verify(text, key.name, key.key)
+
+
+@pytest.fixture
+def node(open_node: Callable[[], Node]) -> Node:
+    """A node with three sealed entries."""
+    made = open_node()
+    for _ in range(3):
+        store(made, part10(instance()))
+    assert seal(made) == 3
+    return made
+
+
+def test_before_the_first_entry_there_is_a_key_and_nothing_to_prove(open_node: Callable[[], Node]) -> None:
+    fresh = open_node()
+    assert fresh.log.key().startswith("cairn/")
+    assert fresh.log.checkpoint() is None
+    for ask in (fresh.log.prove, fresh.log.envelope):
+        with pytest.raises(NotFound):
+            ask(bytes(32))
+    with pytest.raises(NotFound):
+        fresh.log.file("tile/0/000.p/1")
+    with pytest.raises(NotFound):
+        fresh.log.consistency(0, 1)
+
+
+def test_every_entry_and_every_record_is_proved(node: Node) -> None:
+    for index, held in enumerate(records(node)):
+        for item in held:
+            proved = verify(node, node.log.prove(item.leaf))
+            assert (proved.index, proved.record_leaf) == (index, item.leaf)
+            assert proved.record is not None and item.record is not None
+            assert record.encode(proved.record) == item.record
+            alone = verify(node, node.log.prove(proved.leaf))
+            assert (alone.index, alone.leaf, alone.record_leaf) == (index, proved.leaf, None)
+            assert entry.leaf_hash(node.log.envelope(proved.leaf)) == proved.leaf
+
+
+def test_a_record_whose_key_is_gone_is_proved_by_its_leaf_hash_alone(node: Node) -> None:
+    study = records(node)[0]
+    [uid] = {row.study for row in [node.log._leaves.find(study[0].leaf)] if row is not None}
+    assert uid is not None and node.keys.delete(uid)
+    proved = verify(node, node.log.prove(study[0].leaf))
+    assert (proved.record_leaf, proved.record) == (study[0].leaf, None)
+
+
+def test_what_is_not_there_is_not_found(node: Node) -> None:
+    for wrong in (bytes(32), b"", b"short"):
+        with pytest.raises(NotFound):
+            node.log.prove(wrong)
+    for path in ("tile/0/000", "tile/0/000.p/4", "tile/7/000.p/1", "../index.db", "checkpoint", "tile/0/001.p/1"):
+        with pytest.raises(NotFound):
+            node.log.file(path)
+    for sizes in ((2, 1), (-1, 2), (0, 4)):
+        with pytest.raises(NotFound):
+            node.log.consistency(*sizes)
+
+
+def test_a_record_that_waits_for_its_entry_is_not_found_yet(node: Node) -> None:
+    store(node, part10(instance()))
+    waiting = records(node)[-1][0].leaf
+    with pytest.raises(NotFound, match="waits for its entry"):
+        node.log.prove(waiting)
+    assert seal(node) == 1
+    assert verify(node, node.log.prove(waiting)).index == 3
+
+
+def test_proofs_and_tiles_come_from_the_database_while_files_are_missing(node: Node) -> None:
+    leaf = records(node)[1][0].leaf
+    paths = [tile.path() for tile in tiles.tiles(3)]
+    files = {path: node.log.file(path) for path in paths}
+    proofs = node.log.prove(leaf), node.log.consistency(1, 3)
+    shutil.rmtree(ledger_home(node.settings) / "tile")
+    node.log._tiles.clear()
+    assert {path: node.log.file(path) for path in paths} == files
+    assert (node.log.prove(leaf), node.log.consistency(1, 3)) == proofs
+
+
+def test_consistency_is_proved_between_any_two_sizes(node: Node) -> None:
+    note = node.log.checkpoint()
+    assert note is not None
+    head = checkpoint.parse(checkpoint.split_note(note)[0])
+    leaves = [entry.leaf_hash(item) for item in tiles.split_bundle(node.log.file("tile/entries/000.p/3"))]
+    assert merkle.root(leaves) == head.root
+    for second in range(4):
+        for first in range(second + 1):
+            found = node.log.consistency(first, second)
+            merkle.verify_consistency(first, second, merkle.root(leaves[:first]), merkle.root(leaves[:second]), found)
+
+
+def test_a_damaged_database_is_a_storage_fault(node: Node) -> None:
+    database = ledger_home(node.settings) / "ledger.db"
+    shutil.copy(database, database.with_suffix(".aside"))
+    database.write_bytes(b"not a database" * 1000)
+    fresh = LedgerFiles(
+        ledger_home(node.settings),
+        "x",
+        bytes(32),
+        node.log._leaves,
+        lambda study, sealed: None,  # type: ignore[arg-type]
+    )
+    with pytest.raises(StorageFault):
+        fresh.prove(bytes(32))
+    shutil.move(database.with_suffix(".aside"), database)
+
+
+def test_many_threads_prove_at_once(node: Node) -> None:
+    leaves = [item.leaf for held in records(node) for item in held]
+
+    def work(number: int) -> bytes | None:
+        return verify(node, node.log.prove(leaves[number % len(leaves)])).record_leaf
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(200))) == [leaves[number % len(leaves)] for number in range(200)]
+
+
+def test_a_tiles_pyramid_holds_each_perfect_subtree_at_its_place() -> None:
+    leaves = [merkle.leaf_hash(b"%d" % number) for number in range(300)]
+    for width in (1, 2, 3, 127, 128, 129, 255, 256):
+        rows = _pyramid(b"".join(leaves[:width]), width)
+        start, full, level = 0, 256, 0
+        while full:
+            for at in range(width >> level):
+                assert rows[start + at] == merkle.root(leaves[at << level : (at + 1) << level])
+            start, full, level = start + full, full >> 1, level + 1
