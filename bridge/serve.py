@@ -84,10 +84,10 @@ class _Doors:
     name: str
     all_names: Sequence[str]
 
-    def tell(self, connections: int) -> None:
-        self.board.load(self.name, connections)
+    def tell(self, connections: int, admitted: int) -> None:
+        self.board.load(self.name, connections, admitted)
 
-    def all(self) -> Sequence[int]:
+    def all(self) -> Sequence[tuple[int, int]]:
         return self.board.loads(self.all_names)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 _SLOT = struct.Struct("=dq")
-_LOAD = struct.Struct("=q")
+_LOAD = struct.Struct("=qq")
 _SIZE = _SLOT.size + _LOAD.size
 LATE_S = 15.0
 
@@ -30,15 +30,16 @@ class StatusBoard:
     def clear(self, name: str) -> None:
         """Forget a process that has ended."""
         _SLOT.pack_into(self._memory, self.names.index(name) * _SIZE, 0.0, 0)
-        self.load(name, 0)
+        self.load(name, 0, 0)
 
-    def load(self, name: str, connections: int) -> None:
-        """Say how many connections the process serves."""
-        _LOAD.pack_into(self._memory, self.names.index(name) * _SIZE + _SLOT.size, connections)
+    def load(self, name: str, connections: int, admitted: int) -> None:
+        """Say how many connections the process holds, and how many of them are admitted."""
+        _LOAD.pack_into(self._memory, self.names.index(name) * _SIZE + _SLOT.size, connections, admitted)
 
-    def loads(self, names: Sequence[str]) -> list[int]:
-        """How many connections each of these processes serves."""
-        return [_LOAD.unpack_from(self._memory, self.names.index(name) * _SIZE + _SLOT.size)[0] for name in names]
+    def loads(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """What each of these processes said of its load."""
+        at = (self.names.index(name) * _SIZE + _SLOT.size for name in names)
+        return [_LOAD.unpack_from(self._memory, offset) for offset in at]
 
     def reasons(self) -> list[str]:
         """Why the node is not ready: one line for each process that is late or does not accept."""

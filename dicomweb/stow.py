@@ -28,6 +28,8 @@ from dicomweb.node import Incoming, Reception
 from dicomweb.store_report import Failed, Report, Stored
 
 PIECE = 1024 * 1024
+MOST_REFUSED = 10_000
+"""Refused parts that one request may hold: each takes memory until the answer."""
 log = logging.getLogger("dicomweb")
 
 
@@ -130,6 +132,8 @@ class Arrival:
             self.failed = error
 
     def _end(self) -> None:
+        if len(self.report.failed) >= MOST_REFUSED:
+            raise BodyTooLarge(f"More than {MOST_REFUSED} parts of the request were refused")
         incoming, self.incoming = self.incoming, None
         error = self.failed
         if incoming is not None and error is None:

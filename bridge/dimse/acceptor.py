@@ -30,6 +30,7 @@ from bridge.model import Actor
 
 log = logging.getLogger(__name__)
 YIELD_S: Final = 0.002
+SILENT_S: Final = 1.0
 
 Authorise = Callable[[str, str], Actor]
 """(calling AE title, address) -> who that is. Raises Unauthenticated or Forbidden."""
@@ -40,8 +41,8 @@ class AcceptorSettings:
     """How to listen; times in seconds, sizes in bytes.
 
     `strict_called` refuses called AE titles other than `ae_title`. `maximum_pdu` is advertised and enforced.
-    `associations` may be open at once in all processes that share the listener, `pending` more connections may wait to
-    be told so.
+    `associations` may be open at once in all processes that share the listener. `pending` more connections may have
+    asked for none yet; when there are more, the one that has been silent longest makes room for the newest.
     """
 
     ae_title: str = "CAIRN"
@@ -57,12 +58,12 @@ class AcceptorSettings:
 
 
 class Loads(Protocol):
-    """How many connections each of the acceptors serves that share a listener."""
+    """What the acceptors that share a listener have in hand."""
 
-    def tell(self, connections: int) -> None:
-        """This one serves so many now."""
+    def tell(self, connections: int, admitted: int) -> None:
+        """This one holds so many connections now, of which so many are admitted associations."""
 
-    def all(self) -> Sequence[int]:
+    def all(self) -> Sequence[tuple[int, int]]:
         """What each has told, this one included."""
 
 
@@ -70,15 +71,15 @@ class Alone:
     """The loads of an acceptor that shares its listener with no other."""
 
     def __init__(self) -> None:
-        self._connections = 0
+        self._told = (0, 0)
 
-    def tell(self, connections: int) -> None:
+    def tell(self, connections: int, admitted: int) -> None:
         """As `Loads`."""
-        self._connections = connections
+        self._told = connections, admitted
 
-    def all(self) -> Sequence[int]:
+    def all(self) -> Sequence[tuple[int, int]]:
         """As `Loads`."""
-        return (self._connections,)
+        return (self._told,)
 
 
 class Acceptor:
@@ -124,7 +125,7 @@ class Acceptor:
     @property
     def associations(self) -> int:
         """How many connections are open now, established or not, in all processes that share the listener."""
-        return sum(self._loads.all())
+        return sum(connections for connections, _ in self._loads.all())
 
     def start(self) -> None:
         """Listen, and accept in a thread of its own. Raises OSError when the address cannot be had."""
@@ -176,7 +177,7 @@ class Acceptor:
         poll.register(self._wake_receiver, select.POLLIN)
         while not self._stopping:
             poll.poll()
-            if len(self._open) > min(self._loads.all()):
+            if len(self._open) > min(connections for connections, _ in self._loads.all()):
                 time.sleep(YIELD_S)  # who serves fewer takes it meanwhile; when none does, it is ours after all
             try:
                 sock, address = self._listener.accept()
@@ -190,7 +191,7 @@ class Acceptor:
 
     def _begin(self, sock: socket.socket, address: tuple[object, ...]) -> None:
         """Hand a connection to an association of its own; nothing here waits for the peer."""
-        if self.associations >= self._settings.associations + self._settings.pending:
+        if not self._has_room():
             log.warning("connection from %s closed: too many are open", address[0])
             sock.close()
             return
@@ -211,28 +212,50 @@ class Acceptor:
             return
         with self._lock:
             self._open.add(association)
-            self._loads.tell(len(self._open))
+            self._tell()
         association.start()
+
+    def _tell(self) -> None:
+        """Tell the load; under the lock."""
+        self._loads.tell(len(self._open), sum(association.admitted for association in self._open))
+
+    def _has_room(self) -> bool:
+        """Whether one more connection may wait for its association; the longest silent one is ended for it."""
+        loads = self._loads.all()
+        if sum(connections - admitted for connections, admitted in loads) < self._settings.pending:
+            return True
+        with self._lock:
+            silent = [association for association in self._open if not (association.admitted or association.cut)]
+            oldest = min(silent, key=lambda association: association.began, default=None)
+        if oldest is None or time.monotonic() - oldest.began < SILENT_S:
+            return False
+        log.warning("connection from %s ended: it asks for no association, and others wait", oldest.label)
+        oldest.end()
+        return True
 
     def _forget(self, association: AcceptedAssociation) -> None:
         with self._all_ended:
             self._open.discard(association)
-            self._loads.tell(len(self._open))
+            self._tell()
             self._all_ended.notify_all()
 
-    def _admit(self, called: str, calling: str, address: str) -> Actor | Rejection:
+    def _admit(self, association: AcceptedAssociation, called: str, calling: str, address: str) -> Actor | Rejection:
         """Who requests the association, or how it is rejected (PS3.8 Table 9-21)."""
         if self._stopping:
             return negotiation.CONGESTED
-        if self.associations > self._settings.associations:
-            return negotiation.LIMIT_REACHED
         refused = negotiation.refuse_called(called, self._settings.ae_title, self._settings.strict_called)
         if refused is not None:
             return refused
         try:
-            return self._authorise(calling, address)
+            actor = self._authorise(calling, address)
         except AccessError:
             return negotiation.REFUSED_CALLING
+        with self._lock:
+            if sum(admitted for _, admitted in self._loads.all()) >= self._settings.associations:
+                return negotiation.LIMIT_REACHED
+            association.admitted = True
+            self._tell()
+        return actor
 
 
 def listen(host: str, port: int, backlog: int = 128) -> socket.socket:

@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.ae import ApplicationEntity
@@ -26,8 +26,12 @@ from bridge.model import Actor
 
 log = logging.getLogger(__name__)
 
-Admit = Callable[[str, str, str], Actor | Rejection]
-"""(called AE title, calling AE title, address) -> who that is, or why it is refused."""
+
+class Admit(Protocol):
+    """Judges who asks for an association."""
+
+    def __call__(self, association: AcceptedAssociation, called: str, calling: str, address: str) -> Actor | Rejection:
+        """Who that is, or why it is refused."""
 
 
 class AcceptedAssociation(Association):
@@ -55,6 +59,8 @@ class AcceptedAssociation(Association):
         self.messages: Messages
         self.draining = False
         self.cut = False
+        self.admitted = False
+        self.began = time.monotonic()
         self.label = f"{address[0]}:{address[1]}"
         self.name = f"association {self.label}"
         self.dul = UpperLayer(self, ae.maximum_pdu_size)
@@ -98,7 +104,6 @@ class AcceptedAssociation(Association):
 
     def run_reactor(self) -> None:
         """Negotiate, then wait for the end. Never polls."""
-        began = time.monotonic()
         self.dul.start()
         self._started_dul = True
         how = "failed"
@@ -131,7 +136,7 @@ class AcceptedAssociation(Association):
                 how,
                 messages.received if messages else 0,
                 messages.refused if messages else 0,
-                time.monotonic() - began,
+                time.monotonic() - self.began,
             )
 
     def _negotiate(self, request: A_ASSOCIATE) -> Rejection | None:
@@ -139,7 +144,7 @@ class AcceptedAssociation(Association):
         if request.application_context_name != negotiation.APPLICATION_CONTEXT:
             return negotiation.REFUSED_CONTEXT
         called, calling = request.called_ae_title, request.calling_ae_title
-        verdict = self._admit(called, calling, cast(AddressInformation, self.requestor.address_info).address)
+        verdict = self._admit(self, called, calling, cast(AddressInformation, self.requestor.address_info).address)
         if isinstance(verdict, Rejection):
             return verdict
         proposed = request.presentation_context_definition_list

@@ -9,6 +9,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 from node_in_memory import STUDY, Client, FakeNode
 
+from dicomweb import stow
 from dicomweb.app import create_app
 from dicomweb.stow import PIECE
 
@@ -188,6 +189,17 @@ def test_bodies_beyond_the_limit_are_413(node: FakeNode, client: Client) -> None
 
     assert post(client, chunked()).status_code == 413
     assert [entry[0] for entry in node.recorded] == ["reception", "abort", "closed"]
+
+
+def test_a_request_of_nothing_but_refused_parts_ends_at_a_limit(
+    node: FakeNode, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stow, "MOST_REFUSED", 3)
+    assert post(client, body(*["Unreadable"] * 3)).status_code == 409
+    assert post(client, body(*["Unreadable"] * 4)).status_code == 413
+    response = post(client, body(GOOD, *["Unreadable"] * 4))
+    assert response.status_code == 202  # what was stored before is said
+    assert len(response.json()["00081199"]["Value"]) == 1
 
 
 def test_a_client_that_goes_away_leaves_nothing_of_its_part(node: FakeNode, portal: BlockingPortal) -> None:

@@ -264,14 +264,14 @@ def test_beyond_the_limit_associations_are_rejected_as_transient(
 class SharedLoads:
     """What a status board does for processes, for acceptors of one process."""
 
-    connections: list[int]
+    told: list[tuple[int, int]]
     own: int
 
-    def tell(self, connections: int) -> None:
-        self.connections[self.own] = connections
+    def tell(self, connections: int, admitted: int) -> None:
+        self.told[self.own] = connections, admitted
 
-    def all(self) -> list[int]:
-        return self.connections
+    def all(self) -> list[tuple[int, int]]:
+        return self.told
 
 
 @pytest.fixture
@@ -280,10 +280,10 @@ def pair(
 ) -> Iterator[tuple[Acceptor, Acceptor]]:
     """Two acceptors that share a listener and three associations; as threads, they take turns more slowly."""
     monkeypatch.setattr(acceptor_module, "YIELD_S", 0.5)
-    listener, connections = listen("127.0.0.1", 0), [0, 0]
+    listener, told = listen("127.0.0.1", 0), [(0, 0), (0, 0)]
     settings = AcceptorSettings(associations=3)
     one, two = (
-        Acceptor(settings, door, authorise, listener=listener.dup(), loads=SharedLoads(connections, number))
+        Acceptor(settings, door, authorise, listener=listener.dup(), loads=SharedLoads(told, number))
         for number in range(2)
     )
     one.start()

@@ -17,6 +17,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.presentation import PresentationContext
 
+from bridge.dimse import acceptor as acceptor_module
 from bridge.dimse.acceptor import Acceptor
 
 if TYPE_CHECKING:
@@ -242,15 +243,34 @@ def test_silent_peers_hold_up_nobody(acceptor: Acceptor) -> None:
             sock.close()
 
 
-def test_connections_far_beyond_the_limit_are_closed_unread(serve: Callable[..., Acceptor]) -> None:
+def test_connections_far_beyond_the_limit_are_closed_unread(
+    serve: Callable[..., Acceptor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor_module, "SILENT_S", 60.0)
     acceptor = serve(associations=1, pending=2)
-    held = [socket.create_connection(acceptor.address, timeout=20) for _ in range(3)]
+    held = [socket.create_connection(acceptor.address, timeout=20) for _ in range(2)]
     try:
         deadline = time.monotonic() + 20
-        while acceptor.associations < 3 and time.monotonic() < deadline:
+        while acceptor.associations < 2 and time.monotonic() < deadline:
             time.sleep(0.005)
         with socket.create_connection(acceptor.address, timeout=20) as one_more:
             assert one_more.recv(10) == b""
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def test_silent_connections_make_room_for_a_peer_that_asks(
+    serve: Callable[..., Acceptor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor_module, "SILENT_S", 0.0)
+    acceptor = serve(associations=1, pending=2)
+    held = [socket.create_connection(acceptor.address, timeout=20) for _ in range(5)]
+    try:
+        with connected(acceptor, associated=True) as sock:
+            sock.sendall(RELEASE_RQ)
+            assert receive(sock)[0] == 6
+        assert held[0].recv(10)[:1] in (b"", b"\x07")  # closed, with or without an A-ABORT before
     finally:
         for sock in held:
             sock.close()
