@@ -31,9 +31,12 @@ def _number(value: float) -> str:
 
 
 def ratio(row: Row, cairn: Measured, orthanc: Measured) -> float:
-    """How many times faster Cairn's median is; below 1 it is slower."""
-    ours, theirs = statistics.median(cairn.values), statistics.median(orthanc.values)
-    return ours / theirs if row.higher else theirs / ours
+    """How many times faster Cairn is, the median of all rounds; below 1 it is slower.
+
+    The two are measured right after each other in each round, so that what disturbs the machine disturbs both.
+    """
+    rounds = zip(cairn.values, orthanc.values, strict=True)
+    return statistics.median(ours / theirs if row.higher else theirs / ours for ours, theirs in rounds)
 
 
 def table(measured: Mapping[Row, Mapping[str, Measured]]) -> list[str]:
@@ -62,7 +65,7 @@ run, taking turns. Trust the ratios, not the absolute numbers: senders and reade
 
 {table}
 
-Medians of {rounds} rounds, worst and best in brackets; CPU is what all of a server's processes used for each instance
+Medians of {rounds} rounds, worst and best in brackets; *faster by* is the median of the rounds' ratios; CPU is what all of a server's processes used for each instance
 or frame. Filling the archive is one round.
 
 ## What was measured

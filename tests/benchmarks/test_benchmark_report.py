@@ -51,12 +51,19 @@ def test_a_ratio_above_one_means_that_cairn_is_faster() -> None:
     assert ratio(Row("a time", "ms", False), fast, slow) == 0.5
 
 
+def test_a_ratio_is_that_of_the_rounds_not_of_the_medians() -> None:
+    disturbed_together = measured(10, 100, 40), measured(5, 50, 20)
+    assert ratio(Row("a rate", "1/s", True), *disturbed_together) == 2
+    once_apart = measured(10, 100, 90), measured(5, 50, 90)
+    assert ratio(Row("a rate", "1/s", True), *once_apart) == 2
+
+
 def test_a_line_shows_median_worst_and_best() -> None:
     rate, time = Row("a rate", "1/s", True, 10), Row("a time", "ms", False)
     lines = table(
         {
-            rate: {"Cairn": measured(3, 1, 2), "Orthanc": measured(1)},
-            time: {"Cairn": measured(3, 1, 2), "Orthanc": measured(1)},
+            rate: {"Cairn": measured(3, 1, 2), "Orthanc": measured(1, 1, 1)},
+            time: {"Cairn": measured(3, 1, 2), "Orthanc": measured(1, 1, 1)},
         }
     )
     assert lines[2].startswith("| a rate | 1/s | 2.00 (1.00 to 3.00) | 1.00 (1.00 to 1.00) | 2.00 | 2.00 | 2.00 |")
