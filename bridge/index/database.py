@@ -154,18 +154,30 @@ class Database:
         Its connections are kept apart from the engine's pool, whose checking out and resetting cost more than most
         lookups: they never hold a transaction, so there is nothing to reset.
         """
+        with self._borrowed() as connection:
+            return connection.execute(text, parameters).fetchall()
+
+    @contextmanager
+    def moment(self) -> Iterator[Callable[[str, dict[str, Any]], list[Any]]]:
+        """Several compiled statements in one read transaction, each called as `rows`. Raises StorageFault."""
+        with self._borrowed() as connection:
+            connection.execute("BEGIN")
+            yield lambda text, parameters: connection.execute(text, parameters).fetchall()
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
         with faults():
             try:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self.connect()
             try:
-                found = connection.execute(text, parameters).fetchall()
+                yield connection
             except BaseException:
                 connection.close()
                 raise
             self._idle.append(connection)
-            return found
 
     def renew_epoch_below(self, batch: int) -> bool:
         """Begin a new epoch when batches up to `batch` were closed once and are gone; whether that was so.

@@ -152,14 +152,14 @@ class Reader:
 
     def study_tree(self, study: str) -> StudyTree:
         """As `bridge.ports.Index.study_tree`; the parts are of one moment."""
-        with self._database.reading() as connection:
-            found = connection.exec_driver_sql(_TREE, {"study": study}).first()
-            if found is None:
-                raise NotFound("no such study")
-            row, tag, root, covered = found
-            pages = connection.exec_driver_sql(_PAGES, {"row": row}).scalars().all()
-            links = connection.exec_driver_sql(_LINKS, {"row": row}).scalars().all()
-        return StudyTree(tag or b"", root, tuple(pages), covered, tuple(links))
+        with self._database.moment() as rows:
+            found = rows(_TREE, {"study": study})
+            pages = rows(_PAGES, {"row": found[0][0]}) if found else []
+            links = rows(_LINKS, {"row": found[0][0]}) if found else []
+        if not found:
+            raise NotFound("no such study")
+        _, tag, root, covered = found[0]
+        return StudyTree(tag or b"", root, tuple(page for (page,) in pages), covered, tuple(link for (link,) in links))
 
     def locate_block(self, cid: bytes) -> BlockPosition | None:
         """Where a block lies, if the index knows."""
