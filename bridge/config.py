@@ -91,6 +91,25 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    repository_host: str | None = setting(None, "audit repository that audit messages are sent to by syslog over TLS")
+    repository_port: int = setting(6514, "port of the audit repository (RFC 5425)")
+    ca_file: Path | None = setting(None, "certificates (PEM) that the audit repository's is checked against")
+    certificate: Path | None = setting(None, "certificate chain (PEM) of this node towards the audit repository")
+    key: Path | None = setting(None, "private key (PEM) of that certificate")
+    spool: Path | None = setting(None, "where messages wait for the repository; default CAIRN_HOME/audit-spool")
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    studies_per_hour: int | None = setting(100, "studies that one actor may view in an hour; none: no such alert")
+    failed_logins: int | None = setting(10, "failed logins from one address in ten minutes; none: no such alert")
+    review_hours: int | None = setting(72, "hours within which a break-glass access is reviewed; none: no such alert")
+    after_revocation: Literal["on", "off"] = setting("on", "whether access after a revocation raises an alert")
+    sequence_gap: Literal["on", "off"] = setting("on", "whether a missing entry of a node raises an alert")
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = setting("info", "least severe level that is logged")
 
@@ -107,6 +126,8 @@ class Settings:
     content: Content = Content()
     index: Index = Index()
     ledger: Ledger = Ledger()
+    audit: Audit = Audit()
+    alerts: Alerts = Alerts()
     log: Log = Log()
 
 
@@ -245,13 +266,23 @@ def _check(settings: Settings) -> None:
         )
     if settings.index.url not in (None, f"sqlite:///{settings.home / 'index.db'}"):
         raise ConfigError("index.url: only the SQLite index in CAIRN_HOME/index.db is supported yet; leave it unset")
+    if (settings.audit.certificate is None) != (settings.audit.key is None):
+        raise ConfigError("audit.certificate and audit.key go together")
+    _check_numbers(settings)
+
+
+def _check_numbers(settings: Settings) -> None:
     for name, least in (("content.pack_bytes", 1 << 20), ("dimse.max_associations", 1), ("web.query_limit", 1)):
         found = value_of(settings, name)
         if not isinstance(found, int) or found < least:
             raise ConfigError(f"{name} must be at least {least}")
     if settings.dimse.processes is not None and not 1 <= settings.dimse.processes <= 64:
         raise ConfigError("dimse.processes must be between 1 and 64")
-    for name in ("dimse.port", "web.port"):
+    for name in ("alerts.studies_per_hour", "alerts.failed_logins", "alerts.review_hours"):
+        most = value_of(settings, name)
+        if isinstance(most, int) and most < 1:
+            raise ConfigError(f"{name} must be at least 1, or none")
+    for name in ("dimse.port", "web.port", "audit.repository_port"):
         port = value_of(settings, name)
         if not isinstance(port, int) or not 0 <= port <= 65535:
             raise ConfigError(f"{name} must be between 0 and 65535")

@@ -50,7 +50,8 @@ class EntryType(NamedTuple):
     sentence: str
 
 
-# fmt: off  (a table is read by rows)
+# A table is read by its rows.
+# fmt: off
 _TABLE = (
     EntryType(
         "study.store", "Instances of a study were received and stored.", "C", True,

@@ -1,0 +1,297 @@
+"""Rules over the events of a ledger: what ought to be looked at. Pure: events and the time come in, alerts go out.
+
+Each finding has an identity made of its rule and what it is about, so that it is raised once however often the rules
+are run. `Watch` takes events in the order of the log and keeps what its rules need of the last hour and of what waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, TypeVar
+
+from ledger.event import Detail, Event
+from ledger.types import EMERGENCY
+
+RuleName = Literal[
+    "many-studies", "failed-logins", "access-after-revocation", "revoked-credential", "sequence-gap", "unreviewed"
+]
+K = TypeVar("K")
+_MOST_RUNS: Final = 10_000
+HOUR_US: Final = 3600 * 1_000_000
+BURST_US: Final = 600 * 1_000_000
+_ACCESSES: Final = frozenset({"study.access", "study.export"})
+REVOKED: Final = "revoked"
+"""The first word of a detail item of `auth.fail` when the credential was known and revoked; its id is the second."""
+
+
+class Rule(NamedTuple):
+    """One rule: what it means, the EventOutcomeIndicator of its alert (0 informs, 4, 8, 12 rise; PS3.15 A.5.3.11), and
+    the alert's EventTypeCode (PS3.16 CID 403)."""
+
+    name: RuleName
+    meaning: str
+    severity: Literal[0, 4, 8, 12]
+    type_code: int
+
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        rule.name: rule
+        for rule in (
+            Rule("many-studies", "One actor viewed more studies in an hour than is usual.", 4, 110132),
+            Rule("failed-logins", "Many logins or associations from one address were refused.", 4, 110126),
+            Rule("access-after-revocation", "A member used a study after its access was ended.", 12, 110132),
+            Rule("revoked-credential", "A credential was used after it was revoked.", 8, 110132),
+            Rule("sequence-gap", "A node's entries are not numbered without a gap.", 12, 110133),
+            Rule("unreviewed", "A break-glass access was not reviewed in time.", 8, 110127),
+        )
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a rule raises an alert; None and False turn it off. As `[alerts]` of a node's settings."""
+
+    studies_per_hour: int | None = 100
+    failed_logins: int | None = 10
+    review_hours: int | None = 72
+    after_revocation: bool = True
+    sequence_gap: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a rule found: its rule's name, when (microseconds since the epoch), in words, and the entries behind it.
+
+    `id` is 16 bytes that are the same for the same finding; `severity` an EventOutcomeIndicator; `entries` the ids
+    (leaf hashes) of at most `MOST_ENTRIES` entries, the one that raised it last.
+    """
+
+    id: bytes
+    rule: RuleName
+    severity: int
+    time_us: int
+    what: str
+    entries: tuple[bytes, ...]
+
+
+MOST_ENTRIES: Final = 100
+Details = Callable[[Event], Sequence[Detail]]
+
+
+def _none(event: Event) -> Sequence[Detail]:
+    return ()
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one actor or address did lately: (time, what, how often, entry), oldest first."""
+
+    seen: deque[tuple[int, str, int, bytes]] = field(default_factory=deque)
+
+    def add(self, time_us: int, what: str, times: int, entry: bytes, span_us: int) -> None:
+        self.seen.append((time_us, what, times, entry))
+        while self.seen[0][0] <= time_us - span_us:
+            self.seen.popleft()
+
+
+def _run_of(runs: dict[K, _Run], who: K, now_us: int) -> _Run:
+    """The run of one actor or address; those that have been still for an hour are forgotten when there are many."""
+    if len(runs) >= _MOST_RUNS:
+        for still in [key for key, run in runs.items() if run.seen[-1][0] <= now_us - HOUR_US]:
+            del runs[still]
+    return runs.setdefault(who, _Run())
+
+
+class Watch:
+    """The rules at work on one log. One thread at a time."""
+
+    def __init__(self, thresholds: Thresholds, details: Details = _none) -> None:
+        """
+        Parameters
+        ----------
+        thresholds
+            Which rules are on, and their numbers.
+        details
+            The records of an event; asked for failed logins, reviews, consents and administration alone. Without
+            them a failed login counts as many as it has records, and nothing is known to be revoked or reviewed.
+        """
+        self._thresholds = thresholds
+        self._details = details
+        self._studies: dict[tuple[str, str], _Run] = {}
+        self._failures: dict[str, _Run] = {}
+        self._sequences: dict[bytes, int] = {}
+        self._revoked: dict[tuple[str, str], Event] = {}
+        self._credentials: dict[str, Event] = {}
+        self._unreviewed: dict[bytes, Event] = {}
+
+    def take(self, event: Event) -> Sequence[Alert]:
+        """The alerts that the next event of the log raises."""
+        return [
+            *self._gap(event),
+            *self._many_studies(event),
+            *self._failed_logins(event),
+            *self._consent(event),
+            *self._review(event),
+        ]
+
+    def overdue(self, now_us: int) -> Sequence[Alert]:
+        """The alerts that time raises: break-glass accesses that still wait for a review."""
+        hours = self._thresholds.review_hours
+        if hours is None:
+            return []
+        return [
+            _alert(
+                "unreviewed",
+                event.id.hex(),
+                event.time_us + hours * HOUR_US,
+                f"{event.actor.name} viewed a study by break-glass, and nobody reviewed it within {hours} hours",
+                [event.id],
+            )
+            for event in self._unreviewed.values()
+            if event.time_us + hours * HOUR_US <= now_us
+        ]
+
+    @property
+    def unreviewed(self) -> Sequence[Event]:
+        """Every break-glass access that no review names yet, overdue or not, oldest first."""
+        return list(self._unreviewed.values())
+
+    def _gap(self, event: Event) -> Iterator[Alert]:
+        last = self._sequences.get(event.node)
+        self._sequences[event.node] = event.sequence
+        if not self._thresholds.sequence_gap or last is None or event.sequence == last + 1:
+            return
+        what = f"entry {event.sequence} of node {event.node.hex()} follows its entry {last}"
+        yield _alert("sequence-gap", f"{event.node.hex()} {event.sequence}", event.time_us, what, [event.id])
+
+    def _many_studies(self, event: Event) -> Iterator[Alert]:
+        most = self._thresholds.studies_per_hour
+        if most is None or event.type not in _ACCESSES:
+            return
+        who = (event.actor.kind, event.actor.name)
+        run = _run_of(self._studies, who, event.time_us)
+        run.add(event.time_us, event.study or event.id.hex(), 1, event.id, HOUR_US)
+        studies = len({what for _, what, _, _ in run.seen})
+        if studies > most:
+            yield _alert(
+                "many-studies",
+                f"{who[0]} {who[1]} {event.time_us // HOUR_US}",
+                event.time_us,
+                f"{event.actor.name} viewed {studies} studies within an hour; more than {most} raise an alert",
+                [entry for _, _, _, entry in run.seen],
+            )
+
+    def _failed_logins(self, event: Event) -> Iterator[Alert]:
+        if event.type == "admin.token":
+            self._credentials.update(dict.fromkeys(_revocations(self._details(event)), event))
+        if event.type != "auth.fail":
+            return
+        details = self._details(event)
+        if self._thresholds.after_revocation:
+            for credential in sorted({item[1] for item, _ in _items(details) if item[0] == REVOKED and len(item) > 1}):
+                ended = self._credentials.get(credential)
+                what = (
+                    f"the revoked credential {credential} was used from {event.actor.address or 'an unknown address'}"
+                )
+                entries = [ended.id, event.id] if ended is not None else [event.id]
+                yield _alert("revoked-credential", f"{credential} {event.id.hex()}", event.time_us, what, entries)
+        most = self._thresholds.failed_logins
+        if most is None:
+            return
+        address = event.actor.address
+        run = _run_of(self._failures, address, event.time_us)
+        times = sum(count for _, count in _items(details)) or event.records
+        run.add(event.time_us, "", times, event.id, BURST_US)
+        failures = sum(times for _, _, times, _ in run.seen)
+        if failures > most:
+            yield _alert(
+                "failed-logins",
+                f"{address} {event.time_us // BURST_US}",
+                event.time_us,
+                f"{failures} failed logins from {address or 'an unknown address'} within ten minutes;"
+                f" more than {most} raise an alert",
+                [entry for _, _, _, entry in run.seen],
+            )
+
+    def _consent(self, event: Event) -> Iterator[Alert]:
+        if not self._thresholds.after_revocation or event.study is None:
+            return
+        if event.type in ("consent.grant", "consent.revoke"):
+            for member in _values(self._details(event), "member"):
+                if event.type == "consent.revoke":
+                    self._revoked[event.study, member] = event
+                else:
+                    self._revoked.pop((event.study, member), None)
+        ended = self._revoked.get((event.study, event.actor.name))
+        if ended is not None and event.type in _ACCESSES and event.actor.kind == "peer":
+            what = f"member {event.actor.name} used a study after its access was ended"
+            entries = [ended.id, event.id]
+            yield _alert("access-after-revocation", event.id.hex(), event.time_us, what, entries)
+
+    def _review(self, event: Event) -> Iterator[Alert]:
+        if event.type == "study.access" and event.purpose == EMERGENCY:
+            self._unreviewed[event.id] = event
+        elif event.type == "audit.review":
+            for entry in _values(self._details(event), "entry"):
+                self._unreviewed.pop(bytes.fromhex(entry), None)
+        return iter(())
+
+
+def find(
+    events: Iterable[Event], thresholds: Thresholds, now_us: int, details: Details = _none
+) -> tuple[Sequence[Alert], Sequence[Event]]:
+    """Every alert that a stretch of the log raises, each once, and the break-glass accesses still to be reviewed.
+
+    Parameters
+    ----------
+    events
+        In the order of the log, without a gap when gaps are looked for.
+    thresholds, details
+        As `Watch` takes them.
+    now_us
+        The time of asking, in microseconds since the epoch.
+    """
+    watch = Watch(thresholds, details)
+    found: dict[bytes, Alert] = {}
+    for event in events:
+        for alert in watch.take(event):
+            found.setdefault(alert.id, alert)
+    for alert in watch.overdue(now_us):
+        found.setdefault(alert.id, alert)
+    return sorted(found.values(), key=lambda alert: (alert.time_us, alert.id)), watch.unreviewed
+
+
+def _alert(rule: RuleName, subject: str, time_us: int, what: str, entries: Sequence[bytes]) -> Alert:
+    identity = hashlib.sha256(f"{rule}\0{subject}".encode()).digest()[:16]
+    return Alert(identity, rule, RULES[rule].severity, time_us, what, tuple(entries[-MOST_ENTRIES:]))
+
+
+def _items(details: Sequence[Detail]) -> Iterator[tuple[Sequence[str], int]]:
+    """The items of a session's records: their words, and how often."""
+    for detail in details:
+        items = detail.body.get("items") if detail.body is not None else None
+        for item in items if isinstance(items, list | tuple) else ():
+            if isinstance(item, list | tuple) and item and isinstance(item[-1], int):
+                yield [str(word) for word in item[:-1]], item[-1]
+
+
+def _values(details: Sequence[Detail], name: str) -> Iterator[str]:
+    for detail in details:
+        value = detail.body.get(name) if detail.body is not None else None
+        if isinstance(value, bytes):
+            yield value.hex()
+        elif isinstance(value, str):
+            yield value
+
+
+def _revocations(details: Sequence[Detail]) -> Iterator[str]:
+    """The ids of the credentials that an administrative event revoked."""
+    for detail in details:
+        if detail.body is not None and detail.body.get("did") == REVOKED and isinstance(detail.body.get("id"), str):
+            yield str(detail.body["id"])

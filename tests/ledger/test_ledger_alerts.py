@@ -1,0 +1,182 @@
+"""The rules over events: each fires on what it is about, once, and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.alerts import BURST_US, HOUR_US, RULES, Alert, Thresholds, Watch, find
+from ledger.event import Detail, Event, Participant
+
+START = 1_700_000_000_000_000
+DOCTOR = Participant("user", "Dr Who", "viewer", "10.0.0.7", "http")
+STRANGER = Participant("user", "unknown", "", "192.0.2.9", "http")
+MEMBER = Participant("peer", "south", "", "192.0.2.20", "http")
+OPERATOR = Participant("system", "operator", "admin", "", "command")
+QUIET = Thresholds(None, None, None, after_revocation=False, sequence_gap=False)
+
+
+class Log:
+    """Events as they are made, with their records' bodies."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.bodies: dict[bytes, Sequence[Mapping[str, object]]] = {}
+
+    def add(self, kind: str, who: Participant, at_us: int, *bodies: Mapping[str, object], **more: object) -> Event:
+        index = len(self.events)
+        fields = {"sequence": index, "purpose": "TREAT", **more}
+        event = Event(
+            index, index.to_bytes(32, "big"), b"n" * 16, type=kind, time_us=START + at_us, outcome=0, actor=who,
+            records=1, **fields,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.events.append(event)
+        self.bodies[event.id] = bodies
+        return event
+
+    def details(self, event: Event) -> Sequence[Detail]:
+        return [Detail(event.id, n, event.time_us, body, b"") for n, body in enumerate(self.bodies[event.id])]
+
+    def alerts(self, thresholds: Thresholds, now_us: int = 0) -> Sequence[Alert]:
+        return find(self.events, thresholds, START + now_us, self.details)[0]
+
+
+def test_more_studies_in_an_hour_than_the_threshold_raise_one_alert_an_hour() -> None:
+    log = Log()
+    seen = [log.add("study.access", DOCTOR, number * 60_000_000, study=f"1.{number}") for number in range(5)]
+    assert log.alerts(replace(QUIET, studies_per_hour=5)) == []
+    (alert,) = log.alerts(replace(QUIET, studies_per_hour=3))
+    assert (alert.rule, alert.severity, alert.time_us) == ("many-studies", 4, seen[3].time_us)
+    assert alert.entries == tuple(event.id for event in seen[:4])
+    assert "Dr Who viewed 4 studies within an hour" in alert.what
+
+
+def test_one_study_often_and_many_studies_slowly_raise_nothing() -> None:
+    log = Log()
+    for number in range(10):
+        log.add("study.access", DOCTOR, number, study="1.2.3")
+        log.add("study.access", MEMBER, number * HOUR_US, study=f"1.{number}")
+        log.add("study.access", Participant("user", f"user {number}"), number, study=f"2.{number}")
+    assert log.alerts(replace(QUIET, studies_per_hour=1)) == []
+
+
+def test_erased_studies_count_by_entry() -> None:
+    log = Log()
+    for number in range(3):
+        log.add("study.access", DOCTOR, number, erased=True)
+    assert [alert.rule for alert in log.alerts(replace(QUIET, studies_per_hour=2))] == ["many-studies"]
+
+
+def test_a_burst_of_failed_logins_counts_each_failure_of_a_session() -> None:
+    log = Log()
+    log.add("auth.fail", STRANGER, 0, {"items": [["unknown token", 6]]}, {"items": [["unknown token", 4]]})
+    assert log.alerts(replace(QUIET, failed_logins=10)) == []
+    last = log.add("auth.fail", STRANGER, BURST_US - 1, {"items": [["unknown AE title", "X", 1]]})
+    (alert,) = log.alerts(replace(QUIET, failed_logins=10))
+    assert alert.rule == "failed-logins" and alert.entries == (log.events[0].id, last.id)
+    assert "11 failed logins from 192.0.2.9" in alert.what
+    log.events[1] = replace(last, time_us=START + BURST_US)
+    assert log.alerts(replace(QUIET, failed_logins=10)) == []
+
+
+def test_failures_without_details_count_their_records() -> None:
+    events = [Event(0, bytes(32), bytes(16), 0, "auth.fail", START, "HOPERAT", 4, STRANGER, 11)]
+    assert [alert.rule for alert in find(events, replace(QUIET, failed_logins=10), START)[0]] == ["failed-logins"]
+
+
+def test_a_member_that_uses_a_study_after_its_access_was_ended() -> None:
+    log = Log()
+    on = replace(QUIET, after_revocation=True)
+    log.add("study.access", MEMBER, 0, study="1.2.3")
+    ended = log.add("consent.revoke", OPERATOR, 1, {"member": "south"}, study="1.2.3")
+    log.add("study.access", DOCTOR, 2, study="1.2.3")
+    log.add("study.access", MEMBER, 2, study="9.9.9")
+    assert log.alerts(on) == []
+    used = log.add("study.access", MEMBER, 3, study="1.2.3")
+    (alert,) = log.alerts(on)
+    assert (alert.rule, alert.severity, alert.entries) == ("access-after-revocation", 12, (ended.id, used.id))
+    assert log.alerts(QUIET) == []
+
+
+def test_a_new_grant_ends_the_revocation() -> None:
+    log = Log()
+    log.add("consent.revoke", OPERATOR, 1, {"member": "south"}, study="1.2.3")
+    log.add("consent.grant", OPERATOR, 2, {"member": "south"}, study="1.2.3")
+    log.add("study.access", MEMBER, 3, study="1.2.3")
+    assert log.alerts(replace(QUIET, after_revocation=True)) == []
+
+
+def test_a_revoked_credential_in_use() -> None:
+    log = Log()
+    ended = log.add("admin.token", OPERATOR, 0, {"did": "revoked", "id": "ab12", "name": "Dr Who"})
+    used = log.add("auth.fail", DOCTOR, 1, {"items": [["revoked", "ab12", 3]]})
+    (alert,) = log.alerts(replace(QUIET, after_revocation=True))
+    assert (alert.rule, alert.entries) == ("revoked-credential", (ended.id, used.id))
+    assert "ab12" in alert.what and "10.0.0.7" in alert.what
+
+
+def test_a_gap_in_a_nodes_numbers() -> None:
+    log = Log()
+    log.add("app.start", OPERATOR, 0)
+    log.add("app.stop", OPERATOR, 2, sequence=1)
+    assert log.alerts(replace(QUIET, sequence_gap=True)) == []
+    after = log.add("app.start", OPERATOR, 3, sequence=4)
+    (alert,) = log.alerts(replace(QUIET, sequence_gap=True))
+    assert (alert.rule, alert.severity, alert.entries) == ("sequence-gap", 12, (after.id,))
+
+
+def test_nodes_are_numbered_each_by_itself() -> None:
+    first, second = (Event(0, bytes(32), bytes([n]) * 16, n, "app.start", START, "", 0, OPERATOR, 1) for n in (3, 9))
+    assert find([first, second], replace(QUIET, sequence_gap=True), START)[0] == []
+
+
+def test_break_glass_waits_for_a_review_and_is_told_when_none_comes_in_time() -> None:
+    log = Log()
+    on = replace(QUIET, review_hours=72)
+    opened = log.add("study.access", DOCTOR, 0, study="1.2.3", purpose="ETREAT", reason="unconscious")
+    log.add("study.access", DOCTOR, 0, study="1.2.3", purpose="BTG")
+    assert find(log.events, on, START + 72 * HOUR_US - 1, log.details) == ([], [opened])
+    (alert,) = log.alerts(on, 72 * HOUR_US)
+    assert (alert.rule, alert.time_us, alert.entries) == ("unreviewed", START + 72 * HOUR_US, (opened.id,))
+    log.add("audit.review", OPERATOR, 73 * HOUR_US, {"entry": opened.id, "note": "seen"})
+    assert find(log.events, on, START + 80 * HOUR_US, log.details) == ([], [])
+    assert log.alerts(QUIET, 80 * HOUR_US) == []
+
+
+def test_without_details_nothing_is_known_to_be_reviewed_or_revoked() -> None:
+    log = Log()
+    log.add("study.access", DOCTOR, 0, study="1", purpose="ETREAT")
+    log.add("audit.review", OPERATOR, 1, {"entry": bytes(32)})
+    log.add("consent.revoke", OPERATOR, 1, {"member": "south"}, study="1")
+    log.add("study.access", MEMBER, 2, study="1")
+    assert len(find(log.events, Thresholds(), START)[1]) == 1
+    assert find(log.events, Thresholds(), START)[0] == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4 * HOUR_US), st.integers(0, 30)), max_size=40))
+def test_an_alert_has_one_identity_wherever_the_watching_begins(accesses: list[tuple[int, int, int]]) -> None:
+    log = Log()
+    for user, at, study in sorted(accesses, key=lambda access: access[1]):
+        log.add("study.access", Participant("user", f"u{user}"), at, study=f"1.{study}")
+    on = replace(QUIET, studies_per_hour=2)
+    whole = {alert.id for alert in log.alerts(on)}
+    for start in range(len(log.events)):
+        assert {alert.id for alert in find(log.events[start:], on, START, log.details)[0]} <= whole
+
+
+def test_actors_that_are_still_are_forgotten_when_there_are_many() -> None:
+    watch = Watch(replace(QUIET, studies_per_hour=1, failed_logins=1))
+    for number in range(10_050):
+        actor = Participant("user", f"u{number}", "", f"10.{number}")
+        time_us = START + number * HOUR_US
+        watch.take(Event(number, bytes(32), bytes(16), number, "study.access", time_us, "", 0, actor, 1, study="1"))
+        watch.take(Event(number, bytes(32), bytes(16), number, "auth.fail", time_us, "", 4, actor, 1))
+    assert len(watch._studies) <= 10_000 and len(watch._failures) <= 10_000
+
+
+def test_every_rule_has_words_and_codes() -> None:
+    for name, rule in RULES.items():
+        assert rule.name == name and rule.meaning.endswith(".") and rule.severity in (0, 4, 8, 12)
