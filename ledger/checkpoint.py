@@ -8,26 +8,32 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger import keys
 from ledger.errors import CodecError, LedgerError, SignatureInvalid
 
 ED25519 = b"\x01"  # signature type of signed-note
-MAX_NOTE = 64 * 1024  # bytes; 16 signatures of 5 kB must be accepted, as the specification asks
+MAX_NOTE = 256 * 1024  # characters; 16 signatures of 5 kB (107 k in base64) must be accepted, as signed-note asks
 _MARK = "— "
 
 
 class Verifier(NamedTuple):
-    """A named public key: what a vkey says."""
+    """A named public key of a signature type: what a vkey says."""
 
     name: str
     key: bytes
+    type: bytes = ED25519
 
     @property
     def id(self) -> bytes:
-        """SHA-256(name || 0x0A || 0x01 || public key)[:4]."""
-        return hashlib.sha256(self.name.encode() + b"\n" + ED25519 + self.key).digest()[:4]
+        """SHA-256(name || 0x0A || signature type || public key)[:4]."""
+        return hashlib.sha256(self.name.encode() + b"\n" + self.type + self.key).digest()[:4]
+
+    def vkey(self) -> str:
+        """Its text form: name+hex(key id)+base64(signature type || public key)."""
+        return f"{self.name}+{self.id.hex()}+{base64.b64encode(self.type + self.key).decode()}"
 
 
 class Signature(NamedTuple):
@@ -54,19 +60,21 @@ class Checkpoint(NamedTuple):
 
 def vkey(name: str, public_key: keys.PublicKey) -> str:
     """The verifier key in its text form: name+hex(key id)+base64(0x01 || public key)."""
-    verifier = Verifier(_key_name(name), keys.raw(public_key))
-    return f"{name}+{verifier.id.hex()}+{base64.b64encode(ED25519 + verifier.key).decode()}"
+    return Verifier(key_name(name), keys.raw(public_key)).vkey()
 
 
-def parse_vkey(text: str) -> Verifier:
-    """The verifier of a vkey; raises CodecError when it is malformed or its id is not that of its key."""
+def parse_vkey(text: str, type: bytes = ED25519) -> Verifier:
+    """The verifier of a vkey; raises CodecError when it is malformed, of another type, or its id not that of its key.
+
+    `type` is the signature type that is expected; all that are known hold an Ed25519 key of 32 bytes.
+    """
     parts = text.strip().split("+", 2)
     if len(parts) != 3:
         raise CodecError("a vkey is name+id+key", "vkey")
-    material = _base64(parts[2], "vkey")
-    if material[:1] != ED25519 or len(material) != 33:
-        raise CodecError("not an Ed25519 key of type 0x01", "vkey")
-    verifier = Verifier(_key_name(parts[0]), material[1:])
+    material = decode_base64(parts[2], "vkey")
+    if material[:1] != type or len(material) != 33:
+        raise CodecError(f"not an Ed25519 key of type 0x{type.hex()}", "vkey")
+    verifier = Verifier(key_name(parts[0]), material[1:], type)
     if verifier.id.hex() != parts[1]:
         raise CodecError("the key id is not that of the name and key", "vkey")
     return verifier
@@ -75,15 +83,19 @@ def parse_vkey(text: str) -> Verifier:
 def sign_note(text: str, name: str, signer: keys.Signer) -> str:
     """The text with one signature line; raises CodecError when the text cannot be a note's."""
     _check_text(text)
-    verifier = Verifier(_key_name(name), keys.raw(signer.public_key()))
-    line = base64.b64encode(verifier.id + signer.sign(text.encode())).decode()
-    return f"{text}\n{_MARK}{name} {line}\n"
+    verifier = Verifier(key_name(name), keys.raw(signer.public_key()))
+    return f"{text}\n{signature_line(verifier, signer.sign(text.encode()))}"
+
+
+def signature_line(verifier: Verifier, signature: bytes) -> str:
+    """The line of a note that holds a signature by this key, with its newline."""
+    return f"{_MARK}{verifier.name} {base64.b64encode(verifier.id + signature).decode()}\n"
 
 
 def split_note(note: str) -> tuple[str, list[Signature]]:
     """The text and the signature lines of a note, unverified; raises CodecError when it is not a note."""
     if len(note) > MAX_NOTE:
-        raise CodecError("longer than 64 KiB", "note")
+        raise CodecError("longer than 256 Ki characters", "note")
     text, separator, lines = note.rpartition("\n\n")
     if not separator or not lines.endswith("\n"):
         raise CodecError("no empty line before signature lines", "note")
@@ -98,13 +110,18 @@ def open_note(note: str, verifier: Verifier) -> str:
     Raises CodecError when it is not a note, SignatureInvalid when there is no line of that key or one does not verify.
     """
     text, signatures = split_note(note)
-    own = [line for line in signatures if (line.name, line.id) == (verifier.name, verifier.id)]
+    own = signatures_of(verifier, signatures)
     if not own:
         raise SignatureInvalid(f"not signed by {verifier.name}", "note")
     key = keys.verifier(verifier.key)
-    for line in own:
-        keys.check(key, line.signature, text.encode())
+    for signature in own:
+        keys.check(key, signature, text.encode())
     return text
+
+
+def signatures_of(verifier: Verifier, lines: Sequence[Signature]) -> list[bytes]:
+    """The signatures in the lines that this key's name and id are on; lines of unknown keys are passed over."""
+    return [line.signature for line in lines if (line.name, line.id) == (verifier.name, verifier.id)]
 
 
 def make(origin: str, size: int, root: bytes, signer: keys.Signer) -> str:
@@ -120,7 +137,7 @@ def parse(text: str) -> Checkpoint:
     origin, size, digest = lines[:3]
     if not (size.isascii() and size.isdecimal()) or (size != "0" and size.startswith("0")) or len(size) > 19:
         raise CodecError("the tree size is not a decimal number", "checkpoint")
-    root = _base64(digest, "checkpoint")
+    root = decode_base64(digest, "checkpoint")
     if len(root) != 32:
         raise CodecError("the root is not 32 bytes", "checkpoint")
     return Checkpoint(origin, int(size), root)
@@ -142,10 +159,10 @@ def _signature(line: str) -> Signature:
     parts = line.removeprefix(_MARK).split(" ")
     if not line.startswith(_MARK) or len(parts) != 2:
         raise CodecError("a malformed signature line", "note")
-    value = _base64(parts[1], "note")
+    value = decode_base64(parts[1], "note")
     if len(value) < 5:
         raise CodecError("a signature line too short", "note")
-    return Signature(_key_name(parts[0]), value[:4], value[4:])
+    return Signature(key_name(parts[0]), value[:4], value[4:])
 
 
 def _check_text(text: str) -> None:
@@ -153,13 +170,14 @@ def _check_text(text: str) -> None:
         raise CodecError("a note's text ends in a newline and has no other control character", "note")
 
 
-def _key_name(name: str) -> str:
+def key_name(name: str) -> str:
+    """The name, when it can name a key; raises CodecError when not."""
     if not name or "+" in name or any(letter.isspace() or ord(letter) < 0x20 for letter in name):
         raise CodecError("a key name is not empty and has neither spaces nor plus", "note")
     return name
 
 
-def _base64(text: str, place: str) -> bytes:
+def decode_base64(text: str, place: str) -> bytes:
     """Strict base64 (RFC 4648 section 4): the one spelling of its bytes."""
     try:
         value = base64.b64decode(text, validate=True)

@@ -2,25 +2,27 @@
 
 The `extra` line holds canonical CBOR {"e": envelope} and, for a record, {"r": {"i": position in the batch, "l": leaf
 hash, "n": records in the batch, "p": inclusion path, and "b": record bytes unless they are withheld}}. It is verified
-with nothing but the log's origin and key.
+with nothing but the log's verifier key or a trust policy. What does not hold is named by its step, the error's place:
+format, checkpoint, witnesses, inclusion, entry, batch, record.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ledger import checkpoint, codec, entry, keys, merkle, record
-from ledger.checkpoint import Checkpoint
+from ledger.checkpoint import Checkpoint, decode_base64
 from ledger.entry import Entry
-from ledger.errors import CodecError, ProofInvalid
+from ledger.errors import CodecError, LedgerError, ProofInvalid
+from ledger.policy import Cosigned, Policy
 from ledger.record import Record
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
-MAX_SIZE = 256 * 1024  # characters of a proof
+MAX_SIZE = 512 * 1024  # characters of a proof; its checkpoint may have many cosignatures
 _MAX_EXTRA = 64 * 1024  # bytes: an envelope, a record, a path
 
 
@@ -37,7 +39,11 @@ class RecordPath:
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """What a proof has shown: the entry at an index of the checkpointed log, and the record it covers, if any."""
+    """What a proof has shown: the entry at an index of the checkpointed log, and the record it covers, if any.
+
+    `leaf` is the entry's id, `record_leaf` the record's; `record` is None when its bytes are withheld. `cosigned` are
+    the witnesses of the policy that cosigned the checkpoint.
+    """
 
     index: int
     head: Checkpoint
@@ -45,6 +51,7 @@ class Proved:
     leaf: bytes
     record_leaf: bytes | None
     record: Record | None
+    cosigned: tuple[Cosigned, ...] = ()
 
 
 def record_path(leaves: Sequence[bytes], position: int, encoded: bytes | None = None) -> RecordPath:
@@ -73,48 +80,70 @@ def make(index: int, envelope: bytes, note: str, read: merkle.NodeReader, of: Re
 
 
 def verify(text: str, origin: str, public_key: keys.PublicKey) -> Proved:
-    """What a proof shows under the key of a solo log, which signs its entries with the same key as its checkpoints.
+    """What a proof shows to who knows the log's name and key and asks for no witnesses. Raises as `verify_under`."""
+    return verify_under(text, Policy.of_log(origin, public_key))
 
-    1. the checkpoint is signed, and of this origin     2. the envelope's leaf is in its tree at the index
-    3. the envelope is strict and signed                4. the record's leaf is in the entry's batch
-    5. the record's bytes are that leaf
 
-    Raises LedgerError: CodecError when it is malformed, SignatureInvalid or ProofInvalid when it does not hold.
+def verify_under(text: str, policy: Policy) -> Proved:
+    """What a proof shows under a policy. A solo log signs its entries with the same key as its checkpoints.
+
+    1. the checkpoint is signed by a log of the policy     2. and cosigned by a quorum of its witnesses
+    3. the envelope's leaf is in its tree at the index     4. the envelope is strict and signed
+    5. the record's leaf is in the entry's batch           6. the record's bytes are that leaf
+
+    Raises LedgerError: CodecError when it is malformed, SignatureInvalid or ProofInvalid when it does not hold; its
+    place is the step that failed.
     """
-    extra, index, path, note = _split(text)
-    head = checkpoint.verify(note, origin, public_key)  # (1)
-    envelope = extra.get("e")
-    if not isinstance(envelope, bytes) or not set(extra) <= {"e", "r"}:
-        raise CodecError("the extra data hold no envelope", "proof")
-    leaf = entry.leaf_hash(envelope)
-    merkle.verify_inclusion(leaf, index, head.size, path, head.root)  # (2)
-    said = entry.open(envelope, public_key)  # (3)
-    if "r" not in extra:
-        return Proved(index, head, said, leaf, None, None)
-    of = _record_path(extra["r"])
-    merkle.verify_inclusion(of.leaf, of.position, of.count, of.path, said.records_root)  # (4)
-    if of.record is not None and record.leaf_hash(of.record) != of.leaf:  # (5)
-        raise ProofInvalid("the record does not hash to its leaf", "proof")
-    return Proved(index, head, said, leaf, of.leaf, None if of.record is None else record.decode(of.record))
+    with _step("format"):
+        extra, index, path, note = _split(text)
+        envelope = extra.get("e")
+        if not isinstance(envelope, bytes) or not set(extra) <= {"e", "r"}:
+            raise CodecError("the extra data hold no envelope")
+        of = _record_path(extra["r"]) if "r" in extra else None
+    accepted = policy.accept(note)  # (1), (2)
+    head = accepted.head
+    with _step("inclusion"):
+        leaf = entry.leaf_hash(envelope)
+        merkle.verify_inclusion(leaf, index, head.size, path, head.root)  # (3)
+    with _step("entry"):
+        said = entry.open(envelope, accepted.log.key)  # (4)
+    if of is None:
+        return Proved(index, head, said, leaf, None, None, accepted.cosigned)
+    with _step("batch"):
+        merkle.verify_inclusion(of.leaf, of.position, of.count, of.path, said.records_root)  # (5)
+    with _step("record"):
+        if of.record is not None and record.leaf_hash(of.record) != of.leaf:  # (6)
+            raise ProofInvalid("the record does not hash to its leaf")
+        opened = None if of.record is None else record.decode(of.record)
+    return Proved(index, head, said, leaf, of.leaf, opened, accepted.cosigned)
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """Name the step in what is raised."""
+    try:
+        yield
+    except LedgerError as error:
+        raise type(error)(error.detail, name) from error
 
 
 def _split(text: str) -> tuple[dict[str, Any], int, list[bytes], str]:
     """Extra data, index, inclusion path and checkpoint of a proof."""
     if len(text) > MAX_SIZE:
-        raise CodecError("longer than 256 Ki characters", "proof")
+        raise CodecError("longer than 512 Ki characters")
     top, separator, note = text.partition("\n\n")
     lines = top.split("\n")
     if not separator or len(lines) < 3 or lines[0] != FIRST_LINE:
-        raise CodecError("not a tlog-proof of version 1", "proof")
+        raise CodecError("not a tlog-proof of version 1")
     kind, _, digits = lines[2].partition(" ")
     label, _, encoded = lines[1].partition(" ")
     number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else -1
     if label != "extra" or kind != "index" or str(number) != digits:
-        raise CodecError("an extra line and an index line are expected", "proof")
-    extra = codec.decode(_base64(encoded), _MAX_EXTRA)
-    path = [_base64(line) for line in lines[3:]]
+        raise CodecError("an extra line and an index line are expected")
+    extra = codec.decode(decode_base64(encoded, "extra"), _MAX_EXTRA)
+    path = [decode_base64(line, "path") for line in lines[3:]]
     if not isinstance(extra, dict) or any(len(item) != merkle.HASH_SIZE for item in path):
-        raise CodecError("extra data or a hash of the path are malformed", "proof")
+        raise CodecError("extra data or a hash of the path are malformed")
     return extra, number, path, note
 
 
@@ -122,18 +151,8 @@ def _record_path(value: object) -> RecordPath:
     match value:
         case {"i": int() as position, "l": bytes() as leaf, "n": int() as count, "p": list() as path, **rest}:
             encoded = rest.pop("b", None)
-            if not rest and (encoded is None or type(encoded) is bytes):
+            if not rest and bool not in (type(position), type(count)) and (encoded is None or type(encoded) is bytes):
                 hashes = tuple(item for item in path if type(item) is bytes and len(item) == merkle.HASH_SIZE)
                 if len(hashes) == len(path):
                     return RecordPath(position, count, leaf, hashes, encoded)
-    raise CodecError("the record's path is malformed", "proof")
-
-
-def _base64(text: str) -> bytes:
-    try:
-        value = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise CodecError("not base64", "proof") from error
-    if base64.b64encode(value).decode() != text:
-        raise CodecError("not the canonical base64", "proof")
-    return value
+    raise CodecError("the record's path is malformed")

@@ -14,11 +14,13 @@ import ledger
 PURE = (
     "checkpoint",
     "codec",
+    "cosignature",
     "entry",
     "errors",
     "finding",
     "keys",
     "merkle",
+    "policy",
     "proof",
     "record",
     "source",
