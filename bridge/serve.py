@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 WEB, LEDGER = "web-0", "ledger-0"
 MOST_DOORS = 4
 WEB_APP = "dicomweb.app:create_app"
+DICOM_DOOR = "bridge.dimse.acceptor"
 Say = Callable[[str], None]
 
 
@@ -50,6 +51,10 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
             Child(WEB, partial(_web, settings, keystore, http, board)),
             Child(LEDGER, partial(_ledger, settings, keystore, board)),
         ]
+        # Imported before the fork, so that the doors share its pages. Where pydicom finds numpy, that would start
+        # threads, which a fork must not meet.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        importlib.import_module(DICOM_DOOR)
         announce = partial(_announce, settings, keystore, first=first, sample=sample, say=say)
         return Supervisor(children, board).run(announce)
 
