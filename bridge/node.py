@@ -62,6 +62,7 @@ class Node:
         self.keystore = keystore
         self.owner = owner
         self.ready = not_ready
+        self.ending: Callable[[], bool] = lambda: self.closed
         self._beat = beat
         home = settings.home
         self.keys = Keyring(home / "keys" / "keys.db", keystore)

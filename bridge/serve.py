@@ -145,6 +145,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
             timeout_graceful_shutdown=10,
         )
     )
+    node.ending = lambda: server.should_exit  # so that streams end instead of being waited for
     _note(node, "app.start")
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when drained: not to end before the node
         signal.signal(number, lambda *_: None)

@@ -5,80 +5,55 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from starlette.applications import Starlette
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from bridge.dicom.attributes import Level
-from bridge.dicom.uids import PATTERN
 from bridge.model import Action
-from dicomweb import health, login, problems, stow, viewer
+from dicomweb import health, ledger_api, login, problems, provenance, stow, viewer
 from dicomweb.capabilities import retrieve_capabilities
 from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
 from dicomweb.frames import retrieve_bulk_data, retrieve_frames
+from dicomweb.media_types import JSON
 from dicomweb.node import Node
+from dicomweb.provenance import linked, retrieve_provenance
 from dicomweb.qido import search
+from dicomweb.resource import Resource, Transaction
 from dicomweb.wado import retrieve_instances, retrieve_metadata
 
 log = logging.getLogger("dicomweb.access")
 
 
-class _Uid(Convertor[str]):
-    """A UID in a path, with what is let through as one everywhere."""
-
-    regex = PATTERN
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("uid", _Uid())
-
-
-class Transaction(NamedTuple):
-    """What a method does: its name in the capabilities, its handler (None: storing, which streams), what it needs."""
-
-    name: str
-    handler: Handler | None
-    action: Action | None
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A DICOMweb resource: path template below the root, and its transactions by method."""
-
-    path: str
-    methods: Mapping[str, Transaction]
-
-
-def _get(name: str, handler: Handler, action: Action = Action.RETRIEVE) -> dict[str, Transaction]:
+def _get(name: str, handler: Handler, action: Action) -> dict[str, Transaction]:
     return {"GET": Transaction(name, handler, action)}
+
+
+def _retrieve(name: str, handler: Handler) -> dict[str, Transaction]:
+    return _get(name, linked(handler), Action.RETRIEVE)
 
 
 _STUDY = "/studies/{study:uid}"
 _SERIES = _STUDY + "/series/{series:uid}"
 _INSTANCE = _SERIES + "/instances/{instance:uid}"
 _STORE = {"POST": Transaction("store", None, Action.STORE)}
-_INSTANCES = _get("instances", retrieve_instances)
-_METADATA = _get("metadata", retrieve_metadata)
+_INSTANCES = _retrieve("instances", retrieve_instances)
+_METADATA = _retrieve("metadata", retrieve_metadata)
+_PROVENANCE = {
+    "GET": Transaction("provenance", retrieve_provenance, Action.AUDIT, provenance.PARAMETERS, (JSON,)),
+}
 _STUDIES = _get("search", search(Level.STUDY), Action.SEARCH)
 _SERIES_SEARCH = _get("search", search(Level.SERIES), Action.SEARCH)
 _INSTANCE_SEARCH = _get("search", search(Level.INSTANCE), Action.SEARCH)
 
 # The most frequent first: routes are tried in this order.
 RESOURCES = (
-    Resource(_INSTANCE + "/frames/{frames}", _get("frames", retrieve_frames)),
+    Resource(_INSTANCE + "/frames/{frames}", _retrieve("frames", retrieve_frames)),
     Resource(_INSTANCE, _INSTANCES),
-    Resource(_INSTANCE + "/bulkdata/{path:path}", _get("bulkdata", retrieve_bulk_data)),
+    Resource(_INSTANCE + "/bulkdata/{path:path}", _retrieve("bulkdata", retrieve_bulk_data)),
     Resource(_INSTANCE + "/metadata", _METADATA),
     Resource(_SERIES + "/metadata", _METADATA),
     Resource(_STUDY + "/metadata", _METADATA),
@@ -90,6 +65,9 @@ RESOURCES = (
     Resource(_STUDY + "/instances", _INSTANCE_SEARCH),
     Resource("/series", _SERIES_SEARCH),
     Resource("/instances", _INSTANCE_SEARCH),
+    Resource(_STUDY + "/provenance", _PROVENANCE),
+    Resource(_SERIES + "/provenance", _PROVENANCE),
+    Resource(_INSTANCE + "/provenance", _PROVENANCE),
 )
 
 
@@ -155,6 +133,13 @@ def create_app(node: Node) -> Starlette:
 
     root = {"OPTIONS": Transaction("capabilities", capabilities, None)}
     routes += [Route(path, Endpoint(door, DICOMWEB_ROOT, root)) for path in (DICOMWEB_ROOT, DICOMWEB_ROOT + "/")]
+    routes += [
+        Route(
+            ledger_api.LEDGER_ROOT + resource.path,
+            Endpoint(door, ledger_api.LEDGER_ROOT + resource.path, resource.methods),
+        )
+        for resource in ledger_api.RESOURCES
+    ]
     routes += [
         Route("/ohif", PlainEndpoint(door, _to_viewer)),
         Route(viewer.PREFIX + "{path:path}", PlainEndpoint(door, viewer.view)),

@@ -19,6 +19,7 @@ _GIVES = {
     "frames": ['multipart/related; type="application/octet-stream"', "application/octet-stream", "as stored"],
     "bulkdata": ["application/octet-stream", 'multipart/related; type="application/octet-stream"'],
     "store": ["application/dicom+json"],
+    "provenance": ["application/json"],
 }
 _TAKES = {"store": ['multipart/related; type="application/dicom"', "application/dicom"]}
 

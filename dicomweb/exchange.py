@@ -26,6 +26,7 @@ from dicomweb.origin import Origin, origin_of
 DICOMWEB_ROOT = "/dicom-web"
 READ_THREADS = 8
 WRITE_THREADS = 4
+STREAMS = 16
 MAX_PARAMETERS = 200
 
 log = logging.getLogger("dicomweb")
@@ -89,12 +90,13 @@ Handler = Callable[[Exchange], Response]
 
 
 class Door:
-    """The node behind this application, and the limits on the threads that wait for it."""
+    """The node behind this application, and the limits on the threads that wait for it and on lasting streams."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.readers = CapacityLimiter(READ_THREADS)
         self.writers = CapacityLimiter(WRITE_THREADS)
+        self.streams = CapacityLimiter(STREAMS)
 
     async def read(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a blocking call that reads, in a worker thread."""

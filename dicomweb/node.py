@@ -165,5 +165,8 @@ class Node(Protocol):
     def ready(self) -> Sequence[str]:
         """Reasons why the node is not ready; empty when it is."""
 
+    def ending(self) -> bool:
+        """Whether this process is about to stop, so that answers which last must end."""
+
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""

@@ -73,9 +73,15 @@ class FakeNode:
         self.queries: list[Query] = []
         self.not_ready: list[str] = []
         self.fault: Exception | None = None
+        self.stopped = False
+        self.audit: Any = None
+        self.log: Any = None
 
     def ready(self) -> list[str]:
         return self.not_ready
+
+    def ending(self) -> bool:
+        return self.stopped
 
     def identify(self, credential: str, address: str) -> Actor:
         name = credential.removeprefix("session-")
