@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -161,6 +161,10 @@ class Batch:
     outcome: int = 0
 
 
+STORES = frozenset({"study.store", "study.import"})
+"""The types of batches that instances are stored in; their closing makes the study's manifest grow."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchClosing:
     """What closing adds: time (microseconds), Merkle root over the batch's leaves in order, and the manifest made.
@@ -204,9 +208,10 @@ class Outcome(StrEnum):
 class WriteUnit:
     """Everything that step (6) makes visible at once.
 
-    `link` is the CID of the instance block (dag-cbor) that the study's page will name; `json` the DICOM JSON object
-    (UTF-8, deflated by zlib) and `attributes` the values that searches match; `blocks` the positions of every block of
-    this instance (object, sealed metadata, instance block); `received` microseconds since the epoch.
+    `record` is the record for the outcome that is `expected`; `record_of` makes that of another, since only the
+    transaction decides. `link` is the CID of the instance block (dag-cbor) that the study's page will name; `json` the
+    DICOM JSON object (UTF-8, deflated by zlib) and `attributes` the values that searches match; `blocks` the positions
+    of every block of this instance (object, sealed metadata, instance block); `received` microseconds since the epoch.
     """
 
     batch: Batch
@@ -227,14 +232,23 @@ class WriteUnit:
     blocks: tuple[BlockPosition, ...]
     received: int
     source: str
+    expected: Outcome = Outcome.NEW
+    record_of: Callable[[Outcome], SealedRecord] | None = None
+
+    def recorded(self, outcome: Outcome) -> SealedRecord:
+        """The record to write when this is what was decided; to be asked once."""
+        if outcome is self.expected or self.record_of is None:
+            return self.record
+        return self.record_of(outcome)
 
 
 class Committed(NamedTuple):
-    """The row id of the instance, what was decided, and the record's position in its batch from 0."""
+    """The row id of the instance, what was decided, the record's position in its batch from 0, and the record."""
 
     instance: int
     outcome: Outcome
     position: int
+    record: SealedRecord
 
 
 class SearchPage(NamedTuple):

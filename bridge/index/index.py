@@ -67,8 +67,8 @@ class SqlIndex:
 
     def commit(self, unit: WriteUnit) -> Future[Committed]:
         """As the port. Works the rows out in the caller's thread."""
-        rows, batch, record = instance_rows(unit, unit.batch.study_tag), unit.batch, unit.record
-        return self.writer.submit(lambda transaction: store(transaction, rows, batch, record), needs_content=True)
+        rows = instance_rows(unit, unit.batch.study_tag)
+        return self.writer.submit(lambda transaction: store(transaction, rows, unit), needs_content=True)
 
     def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[int]:
         """As the port."""

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, or_
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.model import ActorKind, SealedRecord
+from bridge.model import STORES, ActorKind, SealedRecord
 from ledger.source import ClosedBatch, RecordLeaf
 
 _KINDS: Final = {ActorKind.SYSTEM: 0, ActorKind.USER: 1, ActorKind.DEVICE: 2, ActorKind.PEER: 3}
@@ -28,8 +28,9 @@ _CLOSED: Final = sql(
     .order_by(_b.closed_seq)
 )
 # How long a batch may stay open: one of stores 30 s, a session 10 minutes and the 60 s it slides by (DESIGN section 6).
+_STORES: Final[list[ColumnElement[str]]] = [literal_column(f"'{name}'") for name in sorted(STORES)]
 _MAY_STAY_OPEN: Final[ColumnElement[int]] = case(
-    (_b.type == literal_column("'study.store'"), literal_column("30000000")), else_=literal_column("660000000")
+    (_b.type.in_(_STORES), literal_column("30000000")), else_=literal_column("660000000")
 )
 _PENDING: Final = sql(
     select(func.min(case((_b.closed_seq.is_(None), _b.opened + _MAY_STAY_OPEN), else_=_b.closed))).where(

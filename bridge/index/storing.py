@@ -13,7 +13,7 @@ from bridge.index.batches import ADD_BLOCK, CUT_PAGES, add_records
 from bridge.index.database import columns_but_id, sql
 from bridge.index.rows import InstanceRows, Row, block_rows
 from bridge.index.writer import Transaction
-from bridge.model import Batch, Committed, Outcome, SealedRecord
+from bridge.model import Committed, Outcome, WriteUnit
 
 _FIND_PATIENT: Final = sql(select(s.patient.c.id).where(s.patient.c.identity == bindparam("identity")))
 _ADD_PATIENT: Final = sql(insert(s.patient), columns_but_id(s.patient))
@@ -68,10 +68,11 @@ _UNCOVER: Final = sql(
 )
 
 
-def store(transaction: Transaction, rows: InstanceRows, batch: Batch, record: SealedRecord) -> Committed:
-    """Place an instance and add its record, whatever was decided. Raises StorageFault when the batch is closed."""
+def store(transaction: Transaction, rows: InstanceRows, unit: WriteUnit) -> Committed:
+    """Place an instance and add the record of what was decided. Raises StorageFault when the batch is closed."""
     instance, outcome = place(transaction, rows)
-    return Committed(instance, outcome, add_records(transaction, batch, (record,)))
+    record = unit.recorded(outcome)
+    return Committed(instance, outcome, add_records(transaction, unit.batch, (record,)), record)
 
 
 def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False) -> tuple[int, Outcome]:

@@ -20,7 +20,7 @@ from bridge import crash
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.errors import CairnError
-from bridge.model import Actor, Batch, BatchClosing, Committed, SealedRecord, StudyKey, WriteUnit
+from bridge.model import STORES, Actor, Batch, BatchClosing, Committed, SealedRecord, StudyKey, WriteUnit
 from bridge.ports import ContentStore, Index
 from bridge.services.provenance import Clock, now_us
 from ledger import merkle
@@ -120,13 +120,12 @@ class Batches:
         """Commit one unit under an open batch; None when it was closed meanwhile. Raises what Index.commit does."""
         if not open_batch.enter():
             return None
-        write, committed = None, None
+        committed = None
         try:
-            write = unit(open_batch.batch)
-            committed = self._index.commit(write).result()
+            committed = self._index.commit(unit(open_batch.batch)).result()
         finally:
-            if write is not None and committed is not None:
-                open_batch.leave(committed.position, [write.record])
+            if committed is not None:
+                open_batch.leave(committed.position, [committed.record])
             else:
                 open_batch.leave(None, ())
         self._watch(open_batch)
@@ -141,7 +140,7 @@ class Batches:
             position = self._index.append(open_batch.batch, records).result()
         finally:
             open_batch.leave(position, records)
-        if open_batch.batch.type == "study.store":
+        if open_batch.batch.type in STORES:
             self._watch(open_batch)
         return True
 
@@ -214,7 +213,7 @@ class Batches:
 
     def _closing(self, batch: Batch, leaves: Sequence[bytes]) -> BatchClosing:
         closing = BatchClosing(closed=self._clock(), records=len(leaves), records_root=merkle.root(leaves))
-        if batch.type != "study.store" or batch.study is None:
+        if batch.type not in STORES or batch.study is None:
             return closing
         tree = manifest.grow(self._index.study_tree(batch.study), self._hash)
         positions = self._content.put(tree.blocks)

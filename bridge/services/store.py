@@ -37,7 +37,18 @@ from bridge.errors import (
     TransferSyntaxUnsupported,
     Unreadable,
 )
-from bridge.model import Actor, Batch, Block, BlockPosition, InstanceKey, Outcome, SealedObject, StudyKey, WriteUnit
+from bridge.model import (
+    Actor,
+    Batch,
+    Block,
+    BlockPosition,
+    InstanceKey,
+    Outcome,
+    SealedObject,
+    SealedRecord,
+    StudyKey,
+    WriteUnit,
+)
 from bridge.ports import ContentStore, Index, KeyStore
 from bridge.services.close_batch import Batches, OpenBatch
 from bridge.services.provenance import Clock, Provenance, by, now_us
@@ -115,6 +126,7 @@ class Reception:
         self.store = store
         self.actor = actor
         self.purpose = purpose
+        self.kind = "study.import" if actor.how == "command" else "study.store"
         self._lasting = actor.how == "http"
         self._batches: dict[str, OpenBatch] = {}
 
@@ -136,7 +148,7 @@ class Reception:
             return self.store.lasting_batch(self.actor, self.purpose, key)
         found = self._batches.get(key.study)
         if found is None or found.closed:
-            found = self._batches[key.study] = self.store.batches.open("study.store", self.actor, key, self.purpose)
+            found = self._batches[key.study] = self.store.batches.open(self.kind, self.actor, key, self.purpose)
         return found
 
     def close(self) -> None:
@@ -311,9 +323,10 @@ class Incoming:
         unit = self._put(study_key, scanned, digest)
         return self._make_visible(study_key, scanned, unit)
 
-    def _record_body(self, scanned: ScannedInstance, digest: bytes) -> dict[str, object]:
+    def _record(self, study_key: StudyKey, scanned: ScannedInstance, digest: bytes, outcome: Outcome) -> SealedRecord:
+        """The record of this store. `conflict`: other bytes are held under this SOP Instance UID; both are kept."""
         key = scanned.identity.key
-        return {
+        body = {
             "actor": by(self._reception.actor),
             "study": key.study,
             "series": key.series,
@@ -321,13 +334,15 @@ class Incoming:
             "class": scanned.identity.sop_class,
             "digest": digest,
             "source": self._source,
+            "outcome": outcome.value,
+            "conflict": outcome is Outcome.VERSION,
         }
+        return self._store.provenance.seal(self._reception.kind, body, derive.record_key(study_key))
 
     def _again(self, study_key: StudyKey, scanned: ScannedInstance, digest: bytes) -> Receipt:
         """The very bytes are held: only the fact that they came again is recorded."""
         store = self._store
-        body = self._record_body(scanned, digest) | {"again": True}
-        record = store.provenance.seal("study.store", body, derive.record_key(study_key))
+        record = self._record(study_key, scanned, digest, Outcome.AGAIN)
         while not store.batches.append(self._reception.batch(study_key), [record]):
             pass  # closed for age between the two calls: the next call opens a new one
         crash.step("store.7")
@@ -382,9 +397,12 @@ class Incoming:
         if meta is None:
             raise Unreadable("the header has not been read")
         syntax, data_set = meta.transfer_syntax, meta.data_set
-        record = store.provenance.seal(
-            "study.store", self._record_body(scanned, put.digest), derive.record_key(study_key)
-        )
+
+        def record_of(outcome: Outcome) -> SealedRecord:
+            return self._record(study_key, scanned, put.digest, outcome)
+
+        expected = Outcome.NEW if self._served is None else Outcome.VERSION
+        record = record_of(expected)
 
         def unit(batch: Batch) -> WriteUnit:
             return WriteUnit(
@@ -406,6 +424,8 @@ class Incoming:
                 blocks=put.blocks,
                 received=store.clock(),
                 source=self._source,
+                expected=expected,
+                record_of=record_of,
             )
 
         committed = None

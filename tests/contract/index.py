@@ -148,11 +148,28 @@ class IndexContract:
         into = batch()
         first = index.commit(unit(into=into)).result()
         again = index.commit(unit(into=into)).result()
-        assert (first.position, again) == (0, (first.instance, Outcome.AGAIN, 1))
+        assert (first.position, again[:3]) == (0, (first.instance, Outcome.AGAIN, 1))
         assert len(index.study_tree("1.2.3").instances) == 1
         (match,) = index.search(Query(Level.STUDY)).matches
         assert match["00201208"]["Value"] == [1]
         self.close(index, into, 2)
+
+    def test_the_record_is_that_of_what_was_decided(self, index):
+        asked = []
+        others = {outcome: record() for outcome in Outcome}
+
+        def record_of(outcome):
+            asked.append(outcome)
+            return others[outcome]
+
+        into = batch()
+        units = [replace(unit(into=into, data=data), record_of=record_of) for data in (b"one", b"one", b"two")]
+        done = [index.commit(unit).result() for unit in units]
+        wanted = [units[0].record, others[Outcome.AGAIN], others[Outcome.VERSION]]
+        assert [committed.record for committed in done] == wanted
+        assert asked == [Outcome.AGAIN, Outcome.VERSION]
+        assert index.open_batches("test")[0][1] == [written.leaf for written in wanted]
+        self.close(index, into, 3)
 
     @pytest.mark.parametrize(("sender", "which"), [("CT1", 1), ("CT2", 0)])
     def test_other_bytes_are_another_version_and_the_senders_own_latest_is_served(self, index, sender, which):

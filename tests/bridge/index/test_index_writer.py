@@ -52,7 +52,7 @@ def test_an_instance_of_a_known_series_costs_few_statements_and_one_commit(
         one = unit(("1.2.3", "1.2.3.1", f"1.{number}"), into, blocks=blocks)
         rows = instance_rows(one, into.study_tag)
         statements.clear()
-        work = partial(store, rows=rows, batch=into, record=one.record)
+        work = partial(store, rows=rows, unit=one)
         writer.submit(work, needs_content=True).result()
     assert len([text for text in statements if text == "COMMIT"]) == 1
     assert len(statements) <= 14

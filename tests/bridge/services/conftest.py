@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -12,8 +15,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from bridge.config import Content, Settings
 from bridge.crypto.keystore import Cost, open_keystore
-from bridge.model import Actor, ActorKind, Role
+from bridge.ledger_reading import opener
+from bridge.model import Actor, ActorKind, Role, SealedRecord
 from bridge.node import Node
+from ledger import record as ledger_record
 
 CHEAP = Cost(64, 1, 1)
 SENDER = Actor(ActorKind.DEVICE, "CT1", Role.DEVICE, "127.0.0.1", "dimse")
@@ -82,3 +87,22 @@ def part10(data_set: Dataset) -> bytes:
     buffer = io.BytesIO()
     data_set.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def recorded(node: Node, kind: str) -> list[dict[str, Any]]:
+    """The bodies of every record of a type in the node's index, opened with its keys, in the order of writing."""
+    query = (
+        "SELECT b.study, r.leaf, r.sealed FROM batch b JOIN record r ON r.batch = b.id"
+        " WHERE b.type = :kind ORDER BY b.id, r.position"
+    )
+    with closing(sqlite3.connect(node.settings.home / "index.db")) as connection:
+        rows = connection.execute(query, {"kind": kind}).fetchall()
+    open_ = opener(node.keys, node.keystore)
+    found = []
+    for study, leaf, sealed in rows:
+        encoded = open_(study, SealedRecord(leaf, sealed))
+        assert encoded is not None
+        record = ledger_record.decode(encoded)
+        assert record.type == kind and ledger_record.leaf_hash(encoded) == leaf
+        found.append(dict(record.body))
+    return found

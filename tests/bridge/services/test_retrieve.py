@@ -14,7 +14,7 @@ from bridge.model import Outcome, StoredInstance
 from bridge.node import Node
 from bridge.services.access import Viewing
 from bridge.services.fsck import fsck
-from tests.bridge.services.conftest import VIEWER, instance, part10
+from tests.bridge.services.conftest import VIEWER, instance, part10, recorded
 from tests.bridge.services.test_store import store
 
 
@@ -76,6 +76,7 @@ def test_a_flipped_byte_is_an_integrity_error_that_fsck_names_and_a_resend_heals
     findings = fsck(node, lambda _: None)
     assert any(pack.name in finding.place for finding in findings)
     assert store(node, part10(data_set)).outcome is Outcome.HEALED
+    assert [body["outcome"] for body in recorded(node, "study.store")] == ["new", "healed"]
     (healed,) = node.retrieve.locate(*found.key)
     assert b"".join(node.retrieve.part10(viewing, healed)) == part10(data_set)
     assert fsck(node, lambda _: None) == []

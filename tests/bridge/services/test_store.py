@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.uid import generate_uid
 
 from bridge.errors import CairnError, IdentityMismatch, NotFound, SopClassMismatch, StorageFull, Unreadable
-from bridge.model import Outcome, StoredInstance
+from bridge.model import Actor, ActorKind, Outcome, Role, StoredInstance
 from bridge.node import Node
+from bridge.services.import_files import import_files
 from bridge.services.store import HELD_IN_MEMORY, Receipt
-from tests.bridge.services.conftest import SENDER, VIEWER, instance, part10
+from tests.bridge.services.conftest import SENDER, VIEWER, instance, part10, recorded
 
 
 def store(node: Node, file: bytes, *, piece: int = 1 << 16, study: str | None = None) -> Receipt:
@@ -70,6 +72,8 @@ def test_other_bytes_under_one_uid_are_a_version_and_the_senders_latest_is_serve
         (served,) = node.retrieve.locate(first.StudyInstanceUID)
         assert read(node, served) == part10(file)
     assert node.index.counts()["conflicts"] == 2
+    said = [(body["outcome"], body["conflict"]) for body in recorded(node, "study.store")]
+    assert said == [("new", False), ("version", True), ("again", False)]
 
 
 def test_another_senders_version_does_not_take_the_place_of_what_is_served(node: Node) -> None:
@@ -190,3 +194,13 @@ def test_a_file_that_begins_with_its_meta_gets_the_preamble_it_lacks(node: Node,
     receipt = store(node, file[132:], piece=piece)
     (stored,) = node.retrieve.locate(*receipt.key)
     assert read(node, stored) == bytes(128) + file[128:]
+
+
+def test_what_an_import_reads_in_is_recorded_as_imported(node: Node, tmp_path: Path) -> None:
+    file = tmp_path / "one.dcm"
+    file.write_bytes(part10(instance()))
+    operator = Actor(ActorKind.SYSTEM, "operator", Role.ADMIN, "", "command")
+    assert import_files(node.store, operator, file, lambda _: None)["outcomes"] == {"new": 1}
+    (body,) = recorded(node, "study.import")
+    assert body["outcome"] == "new" and recorded(node, "study.store") == []
+    assert node.index.study_tree(str(body["study"])).covered == 1  # its closing made the manifest grow
