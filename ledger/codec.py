@@ -58,6 +58,18 @@ def decode(encoded: bytes, max_size: int = MAX_SIZE) -> Value:
     return value  # type: ignore[no-any-return]
 
 
+def head(major: int, argument: int) -> bytes:
+    """The initial byte of a major type and the shortest form of its argument (RFC 8949 sections 3 and 4.2.1)."""
+    if argument < 24:
+        return _SHORT[major << 5 | argument]
+    width = (argument.bit_length() - 1) >> 3
+    size = 0 if width < 1 else 1 if width < 2 else 2 if width < 4 else 3
+    return _SHORT[major << 5 | 24 + size] + argument.to_bytes(1 << size, "big")
+
+
+_SHORT = [bytes([initial]) for initial in range(256)]
+
+
 def _ordered(value: object, depth: int) -> Value:
     """The value in plain types with its keys in canonical order, so that the fast encoder yields canonical bytes."""
     # bool is an int, hence the exact types: a subclass could encode as something else.

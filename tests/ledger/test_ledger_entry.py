@@ -9,6 +9,8 @@ from typing import Any
 import dag_cbor
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger import codec, entry
 from ledger.entry import Entry, Who
@@ -174,3 +176,59 @@ def test_payloads_with_other_fields_are_not_decoded() -> None:
 def test_other_shapes_are_no_envelope(shape: object) -> None:
     with pytest.raises(CodecError):
         entry.unwrap(codec.encode(shape))
+
+
+tags, hashes = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
+counts = st.integers(0, 2**63 - 1) | st.integers(0, 300)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
+entries = st.builds(
+    Entry,
+    node=tags,
+    sequence=counts,
+    previous=hashes,
+    type=st.sampled_from(sorted(ENTRY_TYPES)),
+    ledger=st.binary(min_size=8, max_size=8),
+    time_us=counts,
+    purpose=texts | st.sampled_from(["TREAT", "brrX ", "btsX"]),
+    outcome=st.sampled_from([0, 4, 8, 12]),
+    who=st.builds(Who, st.integers(0, 3), tags, texts, st.none() | tags),
+    study=st.none() | tags,
+    commitment=st.none() | hashes,
+    records_root=hashes,
+)
+
+
+def as_map(said: Entry) -> dict[str, object]:
+    """The payload as docs/ledger-format.md has it."""
+    who = {"k": said.who.kind, "i": said.who.tag, "r": said.who.role or None, "a": said.who.address}
+    return {
+        **{"n": said.node, "p": said.previous, "q": said.sequence, "t": said.type, "v": 1, "lg": said.ledger},
+        **{"ac": ENTRY_TYPES[said.type].action, "oc": said.outcome, "pu": said.purpose, "rr": said.records_root},
+        **{"ts": said.time_us, "who": {key: item for key, item in who.items() if item is not None}},
+        **({} if said.study is None else {"sub": {"s": said.study}}),
+        **({} if said.commitment is None else {"obj": {"h": said.commitment}}),
+    }
+
+
+@given(entries)
+def test_an_entry_is_encoded_as_the_codec_encodes_its_map_and_read_back(said: Entry) -> None:
+    payload = entry.encode(said)
+    assert payload == codec.encode(as_map(said))
+    assert entry.decode(payload) == said
+    envelope = entry.sign(payload, KEY)
+    protected = b"\xa2\x01\x27\x04\x48" + entry.keys.key_id(KEY.public_key())
+    assert envelope == codec.encode([protected, {}, payload, envelope[-64:]])
+    assert entry.open(envelope, KEY.public_key()) == said
+
+
+@given(entries, st.data())
+def test_a_payload_with_any_byte_changed_is_refused_or_is_the_encoding_of_what_is_read(
+    said: Entry, data: st.DataObject
+) -> None:
+    damaged = bytearray(entry.encode(said))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read = entry.decode(bytes(damaged))
+    except CodecError:
+        return
+    assert codec.encode(as_map(read)) == damaged
