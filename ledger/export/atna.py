@@ -282,7 +282,7 @@ def _study(event: Event, study: str) -> ElementTree.Element:
 
 def _query(event: Event, told: Content) -> ElementTree.Element:
     """What was asked, as far as it is recorded: the levels, never the keys, which name patients (A.5.3.10)."""
-    one = _object("2", "24", "/dicom-web", _URI, None)
+    one = _object("2", "3", "/dicom-web", _URI, None)
     asked = "\n".join(f"{what} x {count}" for what, count in told.asked.items())[:_LONGEST]
     _element(one, "ParticipantObjectQuery").text = base64.b64encode(asked.encode("utf-8", "replace")).decode()
     return one

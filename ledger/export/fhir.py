@@ -134,7 +134,9 @@ def _types(event: Event, family: Profile | None, pattern: _Pattern) -> tuple[Jso
     if family == "PrivacyDisclosure.Source":
         return dicom, [_coding(LIFECYCLE, "disclose", "Disclose Record Lifecycle Event"), *special]
     rest = _coding(REST, "rest", "RESTful Operation")
-    return rest, [_coding(INTERACTION, pattern.interaction, pattern.interaction), dicom, *special]
+    interaction = _coding(INTERACTION, pattern.interaction, pattern.interaction)
+    # The profiles of Delete allow no second subtype; all others are open.
+    return rest, [interaction] if family == "Delete" else [interaction, dicom, *special]
 
 
 def _agents(event: Event, family: Profile | None, pattern: _Pattern, told: Content, observer: Observer) -> list[Json]:
@@ -142,7 +144,7 @@ def _agents(event: Event, family: Profile | None, pattern: _Pattern, told: Conte
     actor = event.actor
     is_user = actor.kind == "user"
     # A command is given on the node's own machine.
-    address = actor.address or observer.host
+    address = actor.address or observer.host or "unknown"
     name = clean(actor.name) or "unknown"
     client: Json = {"type": _concept(*pattern.client)}
     if family == "PrivacyDisclosure.Source":

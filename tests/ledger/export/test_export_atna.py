@@ -84,7 +84,7 @@ def test_a_message_of_each_type_is_valid_and_says_what_the_table_says(kind: str)
         ("study.access", [None], [STUDY_OBJECT, PATIENT_OBJECT]),  # A.5.3.6
         ("study.store", ["110153", "110152"], [STUDY_OBJECT, PATIENT_OBJECT]),  # A.5.3.7
         ("study.delete", [None], [STUDY_OBJECT, PATIENT_OBJECT]),  # A.5.3.8
-        ("study.query", ["110153", "110152"], [("2", "24", "12")]),  # A.5.3.10
+        ("study.query", ["110153", "110152"], [("2", "3", "12")]),  # A.5.3.10
         ("access.refused", [None, None], [("2", "13", "110182")]),  # A.5.3.11
         ("auth.fail", [None, None], [LOG_OBJECT]),  # A.5.3.12
     ],
