@@ -259,3 +259,35 @@ class SearchPage(NamedTuple):
 
     matches: tuple[Mapping[str, object], ...]
     remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHealth:
+    """How fresh and how whole the ledger is; times in microseconds since the epoch, None where there is none.
+
+    `size` counts entries, `last_sequence` is the newest one's number, `checkpoint` when the newest was written. Closed
+    batches wait for their entry (`waiting_...`), open ones are not over yet. `stepped_back_us` is by how much the clock
+    of an entry was ever behind that of the entry before, among the newest.
+    """
+
+    size: int
+    last_sequence: int | None
+    checkpoint: int | None
+    waiting_batches: int
+    waiting_records: int
+    waiting_since: int | None
+    open_batches: int
+    open_since: int | None
+    stepped_back_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageOverview:
+    """What a node holds: rows by name, counted at `at` (microseconds since the epoch); packs and disk in bytes."""
+
+    counts: Mapping[str, int]
+    at: int
+    packs: int
+    pack_bytes: int
+    disk_free: int
+    disk_size: int

@@ -29,6 +29,7 @@ from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import LedgerFiles
 from bridge.ledger_reading import ledger_home, opener, origin_of, public_key
 from bridge.model import SearchPage
+from bridge.overview import Overview
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
 from bridge.services.provenance import Provenance
@@ -90,6 +91,7 @@ class Node:
             RecordLeaves(self.index.database),
             opener(self.keys, keystore),
         )
+        self.overview = Overview(home, ledger_home(settings), self.index)
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens

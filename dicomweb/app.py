@@ -16,6 +16,7 @@ from bridge.dicom.attributes import Level
 from bridge.model import Action
 from dicomweb import health, ledger_api, login, problems, provenance, stow, viewer
 from dicomweb.capabilities import retrieve_capabilities
+from dicomweb.console import routes as console
 from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
 from dicomweb.frames import retrieve_bulk_data, retrieve_frames
 from dicomweb.media_types import JSON
@@ -120,7 +121,7 @@ class PlainEndpoint:
 
 
 def create_app(node: Node) -> Starlette:
-    """The application that serves `node`: DICOMweb, viewer, login, health. It logs no query strings and no UIDs."""
+    """The application that serves `node`: DICOMweb, ledger, viewer, console, login, health. No UID is logged."""
     door = Door(node)
     routes: list[BaseRoute] = [
         Route(DICOMWEB_ROOT + resource.path, Endpoint(door, DICOMWEB_ROOT + resource.path, resource.methods))
@@ -147,6 +148,10 @@ def create_app(node: Node) -> Starlette:
         Route("/livez", PlainEndpoint(door, health.livez)),
         Route("/readyz", PlainEndpoint(door, health.readyz)),
         Route("/", PlainEndpoint(door, _to_viewer)),
+        Route("/console", PlainEndpoint(door, console.to_console)),
+        Route("/console/static/{name}", PlainEndpoint(door, console.static)),
+        # The last of these takes every path below /console/ that is left.
+        *(Route(page.path, PlainEndpoint(door, page)) for page in console.PAGES),
     ]
     app = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _fault})
     app.router.redirect_slashes = False

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bridge.dicom.matching import Query
-from bridge.model import Action, Actor, InstanceKey, Outcome, Role, SearchPage, StoredInstance
+from bridge.model import (
+    Action,
+    Actor,
+    InstanceKey,
+    LedgerHealth,
+    Outcome,
+    Role,
+    SearchPage,
+    StorageOverview,
+    StoredInstance,
+)
 from bridge.ports import AuditTrail, LedgerLog
 
 Viewing = Any  # the node's own token of a recorded access; handed back to it unread
@@ -140,6 +150,17 @@ class Store(Protocol):
         """One request's stores; leaving it closes its batches."""
 
 
+class Overview(Protocol):
+    def ledger(self) -> LedgerHealth:
+        """The ledger's state now. Raises StorageFault."""
+
+    def storage(self) -> StorageOverview:
+        """What is stored, by counts that are some seconds old. Raises StorageFault."""
+
+    def stored_between(self, moments: Sequence[int]) -> Sequence[int]:
+        """Instances stored between each of these ascending moments (microseconds) and the next."""
+
+
 class Node(Protocol):
     """A running node; every method may block and is called from worker threads."""
 
@@ -161,6 +182,8 @@ class Node(Protocol):
     def audit(self) -> AuditTrail: ...
     @property
     def log(self) -> LedgerLog: ...
+    @property
+    def overview(self) -> Overview: ...
 
     def ready(self) -> Sequence[str]:
         """Reasons why the node is not ready; empty when it is."""

@@ -1,0 +1,99 @@
+"""How a node stands: its ledger's freshness and its storage, in figures that are cheap to ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from bridge.errors import StorageFault
+from bridge.index import overview
+from bridge.index.index import SqlIndex
+from bridge.model import LedgerHealth, StorageOverview
+from bridge.services.provenance import now_us
+from ledger.engine.solo import DATABASE
+from ledger.errors import LedgerError
+from ledger.store import LedgerStore
+from ledger.tile_files import CHECKPOINT
+
+_LOOKED_AT: Final = 200  # newest entries whose times are compared
+_KEPT_S: Final = 15.0  # counting rows takes time in a large archive, so the counts are of some seconds ago
+
+
+class Overview:
+    """Figures of one node. Thread-safe.
+
+    Parameters
+    ----------
+    home, ledger
+        The node's directory, and the ledger's.
+    index
+        The node's index.
+    """
+
+    def __init__(self, home: Path, ledger: Path, index: SqlIndex) -> None:
+        self._home, self._ledger, self._index = home, ledger, index
+        self._lock = threading.Lock()
+        self._counted: tuple[float, int, dict[str, int]] | None = None
+
+    def ledger(self) -> LedgerHealth:
+        """The ledger's state now. Raises StorageFault."""
+        sealed, size, last, back = self._newest()
+        waiting = overview.waiting(self._index.database, sealed)
+        return LedgerHealth(
+            size=size,
+            last_sequence=last,
+            checkpoint=self._written(),
+            waiting_batches=waiting.batches,
+            waiting_records=waiting.records,
+            waiting_since=waiting.since,
+            open_batches=waiting.open,
+            open_since=waiting.open_since,
+            stepped_back_us=back,
+        )
+
+    def storage(self) -> StorageOverview:
+        """What is stored, by counts that are up to 15 seconds old. Raises StorageFault."""
+        with self._lock:
+            if self._counted is None or time.monotonic() - self._counted[0] > _KEPT_S:
+                self._counted = time.monotonic(), now_us(), self._index.counts()
+            _, at, counts = self._counted
+        try:
+            sizes = [file.stat().st_size for file in (self._home / "packs").iterdir() if file.is_file()]
+            disk = shutil.disk_usage(self._home)
+        except OSError as error:
+            raise StorageFault(f"the packs cannot be looked at ({type(error).__name__})") from error
+        return StorageOverview(counts, at, len(sizes), sum(sizes), disk.free, disk.total)
+
+    def stored_between(self, moments: Sequence[int]) -> Sequence[int]:
+        """Instances stored between each of these ascending moments (microseconds) and the next. Raises StorageFault."""
+        return overview.stored_between(self._index.database, moments)
+
+    def _newest(self) -> tuple[int, int, int | None, int]:
+        """The last batch sealed, the log's size, its newest entry's sequence, how far its clock was ever set back."""
+        path = self._ledger / DATABASE
+        if not path.exists():
+            return 0, 0, None, 0
+        try:
+            with contextlib.closing(LedgerStore(path, readonly=True)) as store:
+                cursor, size = store.state().cursor, store.size()
+                newest = store.entries(limit=_LOOKED_AT, descending=True)
+        except (LedgerError, OSError) as error:
+            raise StorageFault(f"the ledger cannot be read ({type(error).__name__})") from error
+        steps = [older.time_us - newer.time_us for newer, older in pairwise(newest)]
+        sealed = cursor.id if cursor.epoch == self._index.database.epoch else 0
+        return sealed, size, newest[0].sequence if newest else None, max([0, *steps])
+
+    def _written(self) -> int | None:
+        """When the newest checkpoint was written, in microseconds since the epoch."""
+        try:
+            return (self._ledger / CHECKPOINT).stat().st_mtime_ns // 1000
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageFault(f"the checkpoint cannot be read ({type(error).__name__})") from error
