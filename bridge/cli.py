@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import click
 from bridge import config
 from bridge.config import Settings
 from bridge.control import Failed, ask, exit_code
-from bridge.errors import CairnError
+from bridge.errors import CairnError, ConfigError
 
 ROLES = click.Choice(["viewer", "clinician", "device", "auditor", "admin"])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -265,18 +266,73 @@ def key(ctx: click.Context, as_json: bool) -> None:
 
 
 @ledger.command()
+@click.argument("which", metavar="ID")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write.")
+@click.option("--wait", type=click.FloatRange(0, 3600), default=0, help="Seconds to wait until it is sealed.")
 @as_json
 @click.pass_context
-def verify(ctx: click.Context, as_json: bool) -> None:
-    """Check every hash, signature and the tree of this node's ledger. Exit 3 when anything is wrong."""
-    result = perform(_settings(ctx), "ledger-verify", {})
+def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool) -> None:
+    """Write the proof of an entry or of one record, by its ID, to a file that anyone can verify offline.
+
+    The proof of a record holds that record, its entry, and nothing of other records.
+    """
+    if not re.fullmatch("[0-9a-fA-F]{64}", which):
+        raise click.BadParameter("the id of an entry or record is 64 hexadecimal digits", param_hint="ID")
+    result = perform(_settings(ctx), "ledger-prove", {"id": which.lower(), "wait": wait})
+    try:
+        out.write_text(result["proof"], encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
     _print(
-        result,
+        {"id": result["id"], "file": str(out)},
         as_json,
-        lambda r: "\n".join(f"{f['place']}: {f['what']}" for f in r["findings"]) or f"verified: {r['entries']} entries",
+        lambda r: f"wrote {r['file']}; verify it with: cairn ledger verify {r['file']} --key VKEY",
     )
+
+
+@ledger.command()
+@click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--key", "vkey", help="The log's verifier key, as `cairn ledger key` prints it on the node.")
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A trust policy (C2SP tlog-policy) instead of a key.",
+)
+@click.option(
+    "--since",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An older checkpoint or proof, which the log must continue.",
+)
+@as_json
+@click.pass_context
+def verify(
+    ctx: click.Context, file: Path | None, vkey: str | None, policy: Path | None, since: Path | None, as_json: bool
+) -> None:
+    """Check this node's ledger, or a FILE without any node. Exit 3 when anything does not hold.
+
+    FILE is a proof, a checkpoint, or a directory with a copy of a log's published files. What is wrong is named by its
+    place, of a proof by the step that failed.
+    """
+    if file is None:
+        if vkey or policy:
+            raise click.UsageError("--key and --policy are for a FILE; this node's ledger is checked with its own key")
+        arguments = {"since": since.read_text("utf-8", "replace") if since else None}
+        result = perform(_settings(ctx), "ledger-verify", arguments)
+        _print(result, as_json, lambda r: _findings(r) or f"verified: {r['entries']} entries")
+    else:
+        from bridge import ledger_offline
+
+        try:
+            result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, _say)
+        except ConfigError as error:
+            raise click.UsageError(error.detail) from error
+        _print(result, as_json, ledger_offline.sentences)
     if result["findings"]:
         ctx.exit(3)
+
+
+def _findings(result: Mapping[str, Any]) -> str:
+    return "\n".join(f"{f['place']}: {f['what']}" for f in result["findings"])
 
 
 if __name__ == "__main__":

@@ -104,5 +104,6 @@ COMMANDS: dict[str, Command] = {
     "backup": _backup,
     "ledger-entries": ledger_commands.entries,
     "ledger-key": ledger_commands.key,
+    "ledger-prove": ledger_commands.prove,
     "ledger-verify": ledger_commands.verify,
 }

@@ -1,25 +1,29 @@
-"""`cairn ledger entries|key|verify`: the ledger's files are read, whether its process runs or not."""
+"""`cairn ledger entries|key|prove|verify`: the ledger's files are read, whether its process runs or not."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
-from bridge.errors import LedgerInvalid
+from bridge.errors import LedgerInvalid, NotFound
+from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_reading import ledger_home, origin_of, public_key, record_source
-from bridge.node import Node
+from bridge.node import COMMAND, Node
 from bridge.services.provenance import iso
 from ledger import audit as ledger_audit
-from ledger import checkpoint
+from ledger import checkpoint, kept, merkle
 from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError
-from ledger.source import RecordSource
+from ledger.finding import Finding
+from ledger.policy import Policy
 from ledger.store import LedgerStore, StoredEntry
 
 Report = Callable[[str], None]
 MOST_ENTRIES = 10_000
 TOLD_EVERY = 10_000
+POLL_S = 0.1
 
 
 def key(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -33,18 +37,32 @@ def entries(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     if not path.exists():
         return {"entries": []}
     try:
-        with (
-            closing(record_source(node.settings, node.keys, node.keystore)) as source,
-            closing(LedgerStore(path, readonly=True)) as store,
-        ):
+        with closing(LedgerStore(path, readonly=True)) as store:
             found = store.entries(int(arguments["after"]) - 1, min(int(arguments["limit"]), MOST_ENTRIES))
-            return {"entries": [_described(node, source, stored) for stored in found]}
+        leaves = RecordLeaves(node.index.database)
+        return {"entries": [_described(node, leaves, stored) for stored in found]}
     except LedgerError as error:
         raise LedgerInvalid(str(error)) from error
 
 
+def prove(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    """The proof of an entry or record by its id in hexadecimal, waiting up to `wait` seconds until it is sealed.
+
+    Raises NotFound when it is not there in time. Where no node runs nothing is sealed, and nothing is waited for.
+    """
+    id = bytes.fromhex(arguments["id"])
+    until = time.monotonic() + (0 if node.owner == COMMAND else float(arguments.get("wait") or 0))
+    while True:
+        try:
+            return {"id": id.hex(), "proof": node.log.prove(id)}
+        except NotFound:
+            if time.monotonic() >= until or node.closed:
+                raise
+        time.sleep(POLL_S)
+
+
 def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """Every finding about this node's ledger and the records behind it."""
+    """Every finding about this node's ledger and the records behind it, also against an older checkpoint (`since`)."""
 
     def progress(done: int, of: int) -> None:
         if done % TOLD_EVERY == 0 and done:
@@ -54,10 +72,26 @@ def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     origin = origin_of(node.settings, node.keystore)
     with closing(record_source(node.settings, node.keys, node.keystore)) as source:
         findings = ledger_audit.audit(home, public_key(node.keystore), origin, source, progress)
+    if arguments.get("since") is not None:
+        findings += _since(node, arguments["since"])
     return {
         "findings": [{"place": finding.place, "what": finding.what} for finding in findings],
         "entries": _size(node),
     }
+
+
+def _since(node: Node, text: str) -> list[Finding]:
+    """What of this node's ledger contradicts an older checkpoint, or the checkpoint of an older proof."""
+    trust = Policy.of_log(origin_of(node.settings, node.keystore), public_key(node.keystore))
+    try:
+        older = kept.read(text, trust).head
+    except LedgerError as error:
+        return [kept.unreadable(error)]
+    try:
+        with closing(LedgerStore(ledger_home(node.settings) / DATABASE, readonly=True)) as store:
+            return kept.contradictions(older, store.size(), lambda size: merkle.root(store.leaves(0, size)))
+    except (LedgerError, OSError) as error:
+        return [Finding(DATABASE, f"it cannot be read: {error}")]
 
 
 def _size(node: Node) -> int | None:
@@ -69,14 +103,13 @@ def _size(node: Node) -> int | None:
         return None
 
 
-def _described(node: Node, source: RecordSource, stored: StoredEntry) -> dict[str, object]:
-    records = source.records(stored.batch) if stored.epoch == source.epoch() else []
+def _described(node: Node, leaves: RecordLeaves, stored: StoredEntry) -> dict[str, object]:
     return {
         "id": stored.leaf.hex(),
         "index": stored.idx,
         "type": stored.type,
         "time": iso(stored.time_us),
         "study": node.keys.study_of(stored.study) if stored.study else None,
-        "records": [record.leaf.hex() for record in records],
+        "records": [leaf.hex() for leaf in leaves.of_entry(stored.batch, stored.root)],
         "finality": "signed",
     }

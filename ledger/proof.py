@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger import checkpoint, codec, entry, keys, merkle, record
-from ledger.checkpoint import Checkpoint, decode_base64
+from ledger.checkpoint import Checkpoint, Verifier, decode_base64
 from ledger.entry import Entry
 from ledger.errors import CodecError, LedgerError, ProofInvalid
 from ledger.policy import Cosigned, Policy
@@ -41,8 +41,8 @@ class RecordPath:
 class Proved:
     """What a proof has shown: the entry at an index of the checkpointed log, and the record it covers, if any.
 
-    `leaf` is the entry's id, `record_leaf` the record's; `record` is None when its bytes are withheld. `cosigned` are
-    the witnesses of the policy that cosigned the checkpoint.
+    `leaf` is the entry's id, `record_leaf` the record's; `record` is None when its bytes are withheld. `log` is the
+    key that signed, `cosigned` are the witnesses of the policy that cosigned the checkpoint.
     """
 
     index: int
@@ -51,6 +51,7 @@ class Proved:
     leaf: bytes
     record_leaf: bytes | None
     record: Record | None
+    log: Verifier
     cosigned: tuple[Cosigned, ...] = ()
 
 
@@ -108,14 +109,14 @@ def verify_under(text: str, policy: Policy) -> Proved:
     with _step("entry"):
         said = entry.open(envelope, accepted.log.key)  # (4)
     if of is None:
-        return Proved(index, head, said, leaf, None, None, accepted.cosigned)
+        return Proved(index, head, said, leaf, None, None, accepted.log, accepted.cosigned)
     with _step("batch"):
         merkle.verify_inclusion(of.leaf, of.position, of.count, of.path, said.records_root)  # (5)
     with _step("record"):
         if of.record is not None and record.leaf_hash(of.record) != of.leaf:  # (6)
             raise ProofInvalid("the record does not hash to its leaf")
         opened = None if of.record is None else record.decode(of.record)
-    return Proved(index, head, said, leaf, of.leaf, opened, accepted.cosigned)
+    return Proved(index, head, said, leaf, of.leaf, opened, accepted.log, accepted.cosigned)
 
 
 @contextmanager

@@ -17,6 +17,18 @@ _FIND: Final = sql(
     .where(_r.leaf == bindparam("of_leaf"))
 )
 _LEAVES: Final = sql(select(_r.leaf).where(_r.batch == bindparam("of_batch")).order_by(_r.position))
+_OF_ENTRY: Final = sql(
+    select(_r.leaf)
+    .select_from(s.record.join(s.batch, _r.batch == _b.id))
+    .where(_b.closed_seq == bindparam("number"), _b.records_root == bindparam("root"))
+    .order_by(_r.position)
+)
+_OF_ROOT: Final = sql(
+    select(_r.leaf)
+    .select_from(s.record.join(s.batch, _r.batch == _b.id))
+    .where(_b.records_root == bindparam("root"))
+    .order_by(_r.position)
+)
 
 
 class RecordPlace(NamedTuple):
@@ -48,3 +60,12 @@ class RecordLeaves:
     def of_batch(self, batch: int) -> list[bytes]:
         """The leaf hashes of a batch (by its row) in order. Raises StorageFault."""
         return [leaf for (leaf,) in self._database.rows(_LEAVES, {"of_batch": batch})]
+
+    def of_entry(self, number: int, records_root: bytes) -> list[bytes]:
+        """The leaf hashes of the records under an entry, in order; none when the index no longer has them.
+
+        `number` is the closed batch that the entry was made of, which another epoch may have given another number.
+        Raises StorageFault.
+        """
+        rows = self._database.rows(_OF_ENTRY, {"number": number, "root": records_root})
+        return [leaf for (leaf,) in rows or self._database.rows(_OF_ROOT, {"root": records_root})]

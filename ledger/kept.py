@@ -1,0 +1,47 @@
+"""An older checkpoint that somebody kept, held against the log as it is now.
+
+Whoever holds a log's key can sign another history, cut the log short or restore an old copy of it; each contradicts any
+checkpoint that was signed later or otherwise, and is named here. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ledger import proof
+from ledger.checkpoint import Checkpoint
+from ledger.errors import LedgerError
+from ledger.finding import Finding
+from ledger.policy import Accepted, Policy
+
+
+def read(text: str, policy: Policy) -> Accepted:
+    """The signed tree head in a checkpoint, or in a proof, which is verified whole. Raises LedgerError, as both do."""
+    if text.startswith(proof.FIRST_LINE):
+        proved = proof.verify_under(text, policy)
+        return Accepted(proved.head, proved.log, proved.cosigned)
+    return policy.accept(text)
+
+
+def contradictions(kept: Checkpoint, size: int, root_at: Callable[[int], bytes]) -> list[Finding]:
+    """What of a log of `size` entries contradicts a checkpoint that its key has signed before; empty when nothing does.
+
+    `root_at` gives the root over the log's first so many entries.
+    """
+    place = f"checkpoint {kept.size}"
+    if kept.size > size:
+        what = f"the log was truncated or an older copy of it restored: it holds {size} entries of {kept.size}"
+        return [Finding(place, what)]
+    if root_at(kept.size) != kept.root:
+        return [Finding(place, second_history(kept.size))]
+    return []
+
+
+def second_history(size: int) -> str:
+    """What it means when two roots over the same number of entries were signed."""
+    return f"a second history was signed with the same key: the first {size} entries are not those of this checkpoint"
+
+
+def unreadable(error: LedgerError) -> Finding:
+    """A kept checkpoint that this log's key has not signed, or that is none."""
+    return Finding("kept checkpoint", f"{error} (another log, or one made anew under another key)")

@@ -1,0 +1,101 @@
+"""A copy of a log's published files (checkpoint, tiles, entry bundles), verified with nothing but its key.
+
+What a mirror fetched over HTTP, or a copy of the ledger's directory, is enough for every entry's signature and place in
+the chain, the tree over all of them, the checkpoint, and each tile. Records are not among these files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ledger import kept, merkle, tiles
+from ledger.checkpoint import Checkpoint
+from ledger.entry import leaf_hash
+from ledger.errors import CodecError, LedgerError
+from ledger.finding import Finding
+from ledger.policy import Accepted, Policy
+from ledger.tile_files import CHECKPOINT, TileFiles
+from ledger.tiles import ENTRIES, WIDTH, Tile
+from ledger.verify import LogReader, Trust, Visitor, verify_log, verify_tiles
+
+
+class Published(NamedTuple):
+    """What was verified: the accepted checkpoint (None when it is not), and everything that does not hold."""
+
+    accepted: Accepted | None
+    findings: list[Finding]
+
+
+def verify(directory: Path, policy: Policy, since: Checkpoint | None = None, visit: Visitor | None = None) -> Published:
+    """Every finding about the published log below a directory, up to its checkpoint; `visit` is told of each entry.
+
+    `since` is an older checkpoint of the log, signed by its key, which the log must continue. Raises OSError.
+    """
+    files = TileFiles(directory)
+    try:
+        note = files.checkpoint()
+        if note is None:
+            return Published(None, [Finding(CHECKPOINT, "it is missing")])
+        accepted = policy.accept(note)
+    except UnicodeDecodeError:
+        return Published(None, [Finding(CHECKPOINT, "it is not UTF-8")])
+    except LedgerError as error:
+        return Published(None, [Finding(error.place or CHECKPOINT, error.detail)])
+    head, log = accepted.head, accepted.log
+    reading = _Bundles(files, head.size)
+    trust = Trust.solo(log.key, head.origin)
+    report = verify_log(reading.envelopes(), [(head.size, note)], trust, visit)
+    findings = reading.findings + report.findings
+    if not reading.findings:  # else the tree is not known to its end
+        reader = LogReader(head.size, reading.leaves, reading.range, report.nodes)
+        digests = ((path, hashlib.sha256(file.read_bytes()).digest()) for path, file in files.files())
+        findings += verify_tiles(reader, head.size, digests)
+        if since is not None:
+            findings += kept.contradictions(since, head.size, lambda size: merkle.root(reading.leaves(0, size)))
+    return Published(accepted, findings)
+
+
+class _Bundles:
+    """The envelopes in the entry bundles of a tree of `size`, as far as they can be read."""
+
+    def __init__(self, files: TileFiles, size: int) -> None:
+        self._files, self._wanted = files, size
+        self.findings: list[Finding] = []
+        self._leaves: list[bytes] = []
+
+    def envelopes(self) -> Iterator[bytes]:
+        """Every envelope in order; ends with a finding where a bundle is missing or damaged."""
+        for tile in tiles.tiles(self._wanted):
+            if tile.level != ENTRIES:
+                return
+            try:
+                found = self._bundle(tile)
+            except (OSError, CodecError) as error:
+                what = "it is missing" if isinstance(error, OSError) else str(error)
+                self.findings.append(Finding(tile.path(), what))
+                return
+            for envelope in found:
+                self._leaves.append(leaf_hash(envelope))
+                yield envelope
+
+    def leaves(self, start: int, end: int) -> list[bytes]:
+        """Leaf hashes of what was read, indices [start, end)."""
+        return self._leaves[start:end]
+
+    def range(self, start: int, end: int) -> list[bytes]:
+        """Envelopes of a bundle, indices [start, end) within it."""
+        return self._bundle(Tile(ENTRIES, start // WIDTH, end - start))
+
+    def _bundle(self, tile: Tile) -> list[bytes]:
+        try:
+            content = self._files.read(tile)
+        except FileNotFoundError:
+            # A partial bundle may have given way to a wider one (tlog-tiles, Partial Tiles).
+            content = self._files.read(tile._replace(width=WIDTH))
+        found = tiles.split_bundle(content)
+        if len(found) < tile.width:
+            raise CodecError(f"{len(found)} entries instead of {tile.width}")
+        return found[: tile.width]
