@@ -17,6 +17,7 @@ from bridge import crash
 from bridge.access.sessions import Sessions
 from bridge.access.tokens import Tokens
 from bridge.allocator import keep_freed_memory
+from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.content import recovery
 from bridge.content.packs import PackStore
@@ -24,6 +25,7 @@ from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
 from bridge.errors import CairnError
+from bridge.index.audit_source import AuditSource
 from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import LedgerFiles
@@ -35,9 +37,11 @@ from bridge.services.close_batch import Batches
 from bridge.services.provenance import Provenance
 from bridge.services.retrieve import Retrieve
 from bridge.services.store import Store
+from ledger.engine.solo import DATABASE
 
 log = logging.getLogger(__name__)
 PULSE_S = 0.25
+FOLLOWING_S = 0.5
 COMMAND = "command"
 """The owner's name of a command that holds the stores itself."""
 
@@ -46,6 +50,7 @@ class Node:
     """Everything a door needs, under the names the doors use.
 
     `owner` names the process ("dimse-0", "web-0", "command"): what a crash left open under it is closed first.
+    `follows`: whether its audit trail takes in what the ledger seals, within a second; one process does.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Node:
         *,
         not_ready: Callable[[], list[str]] = list,
         beat: Callable[[], None] = lambda: None,
+        follows: bool = False,
     ) -> None:
         keep_freed_memory()
         self.version = version("cairn-pacs")
@@ -92,15 +98,29 @@ class Node:
             opener(self.keys, keystore),
         )
         self.overview = Overview(home, ledger_home(settings), self.index)
+        self.audit = LedgerTrail(
+            home / "audit.db",
+            ledger_home(settings) / DATABASE,
+            AuditSource(self.index.database),
+            self.keys,
+            opener(self.keys, keystore),
+        )
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
         self.closed = False
         self._stopped = threading.Event()
-        # Two clocks: closing many batches takes a while, and access must be recorded within a second meanwhile.
+        # Clocks of their own: closing many batches takes a while, as does following a ledger from its beginning, and
+        # access must be recorded within a second meanwhile.
+        works: list[tuple[str, float, Callable[[], object]]] = [
+            ("batches", PULSE_S, self.batches.tick),
+            ("access", PULSE_S, self._record_access),
+        ]
+        if follows:
+            works.append(("audit", FOLLOWING_S, self.audit.follow))
         self._clocks = [
-            threading.Thread(target=self._every, args=(PULSE_S, work), name=name, daemon=True)
-            for name, work in (("batches", self.batches.tick), ("access", self._record_access))
+            threading.Thread(target=self._every, args=(seconds, work), name=name, daemon=True)
+            for name, seconds, work in works
         ]
         for clock in self._clocks:
             clock.start()
@@ -113,6 +133,7 @@ class Node:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""
         self.closed = True
         self._stopped.set()
+        self.audit.close()
         for clock in self._clocks:
             clock.join()
         with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
@@ -134,7 +155,7 @@ class Node:
             log.error("the content store refuses to write after an I/O error: this process ends, to be started afresh")
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
         while not self._stopped.wait(seconds):
             try:
                 work()

@@ -131,7 +131,14 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
     module, _, factory = WEB_APP.partition(":")
     create_app = getattr(importlib.import_module(module), factory)
     accepting = threading.Event()
-    node = Node(settings, keystore, WEB, not_ready=board.reasons, beat=lambda: board.beat(WEB, accepting.is_set()))
+    node = Node(
+        settings,
+        keystore,
+        WEB,
+        not_ready=board.reasons,
+        beat=lambda: board.beat(WEB, accepting.is_set()),
+        follows=True,
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(node),

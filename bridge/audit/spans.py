@@ -5,7 +5,7 @@ All times are microseconds since the epoch; a span of a length begins at a multi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from typing import Final, NamedTuple
 
@@ -37,18 +37,12 @@ class Stretch(NamedTuple):
 
 def span_for(first: int, last: int, bins: int) -> int:
     """The shortest round length of which at most `bins` (at least 1) spans hold both moments and all between."""
-    for span in chain(_BELOW_A_DAY, (DAY << power for power in count())):
-        if last // span - first // span < max(bins, 1):
-            return span
-    raise AssertionError("lengths do not end")  # pragma: no cover
+    lengths: Iterator[int] = chain(_BELOW_A_DAY, (DAY << power for power in count()))
+    return next(span for span in lengths if last // span - first // span < max(bins, 1))
 
 
-def cover(since: int, until: int) -> Iterator[Stretch]:
-    """The stretches that make up [since, until), each read from the longest spans that fit into it."""
-    yield from _cover(since, until, LEVELS)
-
-
-def _cover(since: int, until: int, lengths: tuple[int, ...]) -> Iterator[Stretch]:
+def cover(since: int, until: int, lengths: Sequence[int] = LEVELS) -> Iterator[Stretch]:
+    """The stretches that make up [since, until), each read from the longest of `lengths` that fits into it."""
     if since >= until:
         return
     if not lengths:
@@ -57,8 +51,8 @@ def _cover(since: int, until: int, lengths: tuple[int, ...]) -> Iterator[Stretch
     length, *shorter = lengths
     start, end = -(-since // length) * length, until // length * length
     if start >= end:
-        yield from _cover(since, until, tuple(shorter))
+        yield from cover(since, until, shorter)
         return
-    yield from _cover(since, start, tuple(shorter))
+    yield from cover(since, start, shorter)
     yield Stretch(length, start, end)
-    yield from _cover(end, until, tuple(shorter))
+    yield from cover(end, until, shorter)

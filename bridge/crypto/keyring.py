@@ -128,6 +128,12 @@ class Keyring:
             row = self._db.execute("SELECT study FROM study_key WHERE tag = ? LIMIT 1", (tag,)).fetchone()
             return None if row is None else str(row[0])
 
+    def tags_of(self, study: str) -> list[bytes]:
+        """The tags of a study whose keys are held, one for each origin. Raises StorageFault."""
+        with self._lock, _faults():
+            rows = self._db.execute("SELECT DISTINCT tag FROM study_key WHERE study = ?", (study,)).fetchall()
+            return [bytes(tag) for (tag,) in rows]
+
     def next_generation(self, study: str) -> StudyKey:
         """Begin a new generation of a study's key, for what comes after; the tag stays. Raises StorageFault."""
         with self._lock, _faults():

@@ -1,0 +1,122 @@
+"""Entries of the ledger into audit.db: rows for some at a time, with what is counted about them, in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridge.audit.schema import STRETCH, leaf_start
+from bridge.audit.spans import LEVELS
+from ledger.event import Participant
+from ledger.store import StoredEntry
+
+_ADD_ACTOR: Final = "INSERT INTO actor (tag, kind, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_NAME_ACTOR: Final = "UPDATE actor SET kind = ?, name = ? WHERE tag = ?"
+_FIND_ACTOR: Final = "SELECT id, name FROM actor WHERE tag = ?"
+_FIND_COMBINATION: Final = (
+    "SELECT id FROM combination WHERE type = ? AND actor = ? AND role = ? AND purpose = ? AND outcome = ? AND node = ?"
+)
+_ADD_COMBINATION: Final = (
+    "INSERT INTO combination (type, actor, role, purpose, outcome, node, events, first, last, earliest, latest)"
+    " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)"
+)
+_COUNT_COMBINATION: Final = (
+    "UPDATE combination SET events = events + ?, last = max(last, ?), earliest = min(earliest, ?),"
+    " latest = max(latest, ?) WHERE id = ?"
+)
+_ADD_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_TALLY: Final = (
+    "INSERT INTO tally VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (length, start, combination) DO UPDATE SET events = events + excluded.events"
+)
+_ADD_STRETCH: Final = (
+    "INSERT INTO stretch VALUES (?, ?, ?) ON CONFLICT (number) DO UPDATE"
+    " SET earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)"
+)
+_ADD_LEAF: Final = "INSERT OR IGNORE INTO leaf VALUES (?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An entry, its actor (whose name may be "": not known), and the leaves of its records as far as they are held."""
+
+    entry: StoredEntry
+    actor: Participant
+    leaves: Sequence[bytes] = ()
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What the entries of one transaction add to a combination."""
+
+    events: int = 0
+    last: int = 0
+    times: list[int] = field(default_factory=list)
+
+
+def take_in(connection: sqlite3.Connection, known: Iterable[Known]) -> None:
+    """Add entries in the order of the log, each once, within the caller's transaction. Raises sqlite3.Error."""
+    actors: dict[bytes, int] = {}
+    combinations: dict[tuple[object, ...], int] = {}
+    counted: dict[int, _Counted] = {}
+    tallies: Counter[tuple[int, int, int]] = Counter()
+    stretches: dict[int, list[int]] = {}
+    events: list[tuple[object, ...]] = []
+    leaves: list[tuple[int, int]] = []
+    for one in known:
+        entry = one.entry
+        # An actor's name may be told only by a later entry with the same tag.
+        actor = actors.get(entry.actor) or _actor(connection, entry.actor, one.actor)
+        if one.actor.name:
+            actors[entry.actor] = actor
+        key = (entry.type, actor, one.actor.role, entry.purpose, entry.outcome, entry.node)
+        combination = combinations.get(key)
+        if combination is None:
+            combination = combinations[key] = _combination(connection, key, entry)
+        of_combination = counted.setdefault(combination, _Counted())
+        of_combination.events += 1
+        of_combination.last = entry.idx
+        of_combination.times.append(entry.time_us)
+        for length in LEVELS:
+            tallies[length, entry.time_us // length * length, combination] += 1
+        stretches.setdefault(entry.idx // STRETCH, []).append(entry.time_us)
+        events.append(
+            (
+                *(entry.idx, combination, entry.time_us, entry.study, entry.leaf, entry.sequence, entry.records),
+                *(one.actor.address, one.actor.how, entry.epoch, entry.batch),
+            )
+        )
+        leaves += [(leaf_start(leaf), entry.idx) for leaf in (entry.leaf, *one.leaves)]
+    write = connection.executemany
+    write(_ADD_EVENT, events)
+    write(_ADD_LEAF, sorted(leaves))
+    write(_ADD_TALLY, ((*key, number) for key, number in sorted(tallies.items())))
+    write(_ADD_STRETCH, ((number, min(times), max(times)) for number, times in stretches.items()))
+    write(
+        _COUNT_COMBINATION,
+        ((of.events, of.last, min(of.times), max(of.times), combination) for combination, of in counted.items()),
+    )
+
+
+def _actor(connection: sqlite3.Connection, tag: bytes, actor: Participant) -> int:
+    """The row of an actor's tag; it gets the actor's name as soon as that is known."""
+    found = connection.execute(_FIND_ACTOR, (tag,)).fetchone()
+    if found is None:
+        connection.execute(_ADD_ACTOR, (tag, actor.kind, actor.name or tag.hex()))
+        found = connection.execute(_FIND_ACTOR, (tag,)).fetchone()
+    elif actor.name and found[1] != actor.name:
+        connection.execute(_NAME_ACTOR, (actor.kind, actor.name, tag))
+    return int(found[0])
+
+
+def _combination(connection: sqlite3.Connection, key: tuple[object, ...], entry: StoredEntry) -> int:
+    """The row of a combination of values, made by its first event."""
+    found = connection.execute(_FIND_COMBINATION, key).fetchone()
+    if found is None:
+        moment = entry.time_us
+        connection.execute(_ADD_COMBINATION, (*key, entry.idx, entry.idx, moment, moment))
+        found = connection.execute(_FIND_COMBINATION, key).fetchone()
+    return int(found[0])
