@@ -80,6 +80,7 @@ class _Log:
         self._unverified: set[int] = set()
         self._digested: bytes | None = None
         self._published: str | None = None
+        self._commits = 0
         self._tiles: list[tuple[str, bytes]] = []
         self._epochs: dict[bytes, list[int]] = {}
 
@@ -106,6 +107,7 @@ class _Log:
         held = wal.read(log.read_bytes() if log.exists() else b"")
         if held.fault:
             self.findings.append(Finding(log.name, held.fault))
+        self._commits = held.commits
         digests = PageDigests(digests_path(database))
         self.findings += [Finding(DATABASE, what) for what in digests.mismatches(database, held.pages)]
         if not held.pages:
@@ -158,8 +160,8 @@ class _Log:
 
     def _check_files(self, store: LedgerStore) -> None:
         size = self.report.frontier.size
-        # A crash between the commit and the files leaves the checkpoint before the newest; the next start mends it.
-        known = {note: at for at, note in store.last_checkpoints(2)}
+        # The file follows the commits, but is no older than the write-ahead log: it is written before that is emptied.
+        known = {note: at for at, note in store.last_checkpoints(self._commits + 1)}
         if self._published not in known:
             what = "it is missing" if self._published is None else "it is not the checkpoint that the log ends with"
             self.findings.append(Finding(CHECKPOINT, what))

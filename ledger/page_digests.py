@@ -19,13 +19,16 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | memoryview
 
 PAGE_SIZE = 4096  # bytes
 DIGEST_SIZE = 16  # bytes
 _HEADER = 32  # bytes
 
 
-def digest(page: bytes) -> bytes:
+def digest(page: Buffer) -> bytes:
     """BLAKE2b-128 of a page."""
     return hashlib.blake2b(page, digest_size=DIGEST_SIZE).digest()
 
@@ -43,15 +46,14 @@ class PageDigests:
         except FileNotFoundError:
             return None
 
-    def update(self, pages: Mapping[int, bytes], state: bytes) -> None:
+    def update(self, pages: Mapping[int, Buffer], state: bytes) -> None:
         """Step 1: keep the digests of these pages (numbered from 1), durably."""
-        with self._path.open("r+b") as file:
-            for number, page in sorted(pages.items()):
-                file.seek(_HEADER + (number - 1) * DIGEST_SIZE)
-                file.write(digest(page))
-            file.seek(0)
-            file.write(state)
-            file.flush()
+        with self._path.open("r+b", buffering=0) as file:
+            for run in _runs(sorted(pages)):
+                os.pwrite(
+                    file.fileno(), b"".join(digest(pages[at]) for at in run), _HEADER + (run.start - 1) * DIGEST_SIZE
+                )
+            os.pwrite(file.fileno(), state, 0)
             os.fdatasync(file.fileno())
 
     def rebuild(self, database: Path, state: bytes) -> None:
@@ -66,7 +68,7 @@ class PageDigests:
         temporary.replace(self._path)
         sync_directory(self._path.parent)
 
-    def mismatches(self, database: Path, log: Mapping[int, Sequence[bytes]]) -> Iterator[str]:
+    def mismatches(self, database: Path, log: Mapping[int, Sequence[Buffer]]) -> Iterator[str]:
         """What does not hold, in words: pages that are not as they were written, digests without page.
 
         `log` holds every committed version of the pages in the write-ahead log.
@@ -84,6 +86,15 @@ class PageDigests:
         waiting = max([number, *log])
         if len(kept) % DIGEST_SIZE or not number <= len(kept) // DIGEST_SIZE <= waiting:
             yield f"it has {number} pages, the digests are of {len(kept) / DIGEST_SIZE:g}"
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[range]:
+    """Ascending numbers as runs without a gap."""
+    start = 0
+    for at, number in enumerate(numbers, 1):
+        if at == len(numbers) or numbers[at] != number + 1:
+            yield range(numbers[start], number + 1)
+            start = at
 
 
 def read_pages(database: Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from ledger import entry, keys
@@ -20,6 +21,7 @@ from ledger.source import ClosedBatch, Cursor, RecordSource
 
 BATCHES = 256  # entries in one transaction
 POLL = 0.2  # seconds between looks at the source
+REST = 2.0  # seconds without a batch after which the engine settles
 
 
 class Sealer:
@@ -49,27 +51,30 @@ class Sealer:
         return len(sealed)
 
     def run(self, stop: threading.Event, wake: threading.Event | None = None) -> None:
-        """Step until `stop` is set, looking every 0.2 s or when `wake` is set; settle when there is nothing to do.
+        """Step until `stop` is set, looking every 0.2 s or when `wake` is set.
 
-        Returns after the step under way; the engine stays open.
+        What was sealed is published as soon as there is nothing more to seal, and settled when that lasts for 2 s: to
+        settle after each batch would cost a lone one more than its own commit. Returns after the step under way; the
+        engine stays open.
         """
         idle = wake if wake is not None else stop
-        unsettled = True
+        unsettled, since = True, time.monotonic() - REST
         while not stop.is_set():
             if self.step():
-                unsettled = True
+                unsettled, since = True, time.monotonic()
                 continue
-            if unsettled:
+            self._engine.publish()
+            if unsettled and time.monotonic() - since >= REST:
                 unsettled = not self._engine.settle()
             if idle.wait(POLL) and wake is not None:
                 wake.clear()
 
     def _seal(self, batches: Sequence[ClosedBatch], position: Position, epoch: bytes) -> list[Sealed]:
         sealed = []
-        previous = position.previous
+        previous, kid = position.previous, keys.key_id(self._signer.public_key())
         for sequence, batch in enumerate(batches, position.sequence):
             stated = entry_of(batch, position, sequence, previous)
-            envelope = entry.sign(entry.encode(stated), self._signer)
+            envelope = entry.sign(entry.encode(stated), self._signer, kid)
             sealed.append(Sealed(envelope, stated, Cursor(epoch, batch.id), batch.records))
             previous = entry.envelope_hash(envelope)
         return sealed

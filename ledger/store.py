@@ -24,7 +24,7 @@ from ledger.page_digests import PAGE_SIZE, PageDigests
 from ledger.source import Cursor
 
 APPLICATION_ID = 0x4361524C  # "CaRL", in the header of the file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_MS = 10_000  # how long a lock of SQLite's own is waited for
 
 SCHEMA = (
@@ -35,10 +35,6 @@ SCHEMA = (
         records INTEGER NOT NULL)""",
     "CREATE UNIQUE INDEX entries_leaf ON entries (leaf)",
     "CREATE UNIQUE INDEX entries_root ON entries (root)",
-    "CREATE INDEX entries_study ON entries (study) WHERE study IS NOT NULL",
-    "CREATE INDEX entries_actor ON entries (actor)",
-    "CREATE INDEX entries_type ON entries (type)",
-    "CREATE INDEX entries_time ON entries (time)",
     "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL)",
     """CREATE TABLE state (
         id INTEGER PRIMARY KEY CHECK (id = 1), size INTEGER NOT NULL, frontier BLOB NOT NULL,
@@ -46,6 +42,9 @@ SCHEMA = (
     "INSERT INTO state VALUES (1, 0, x'', x'', 0)",
 )
 _COLUMNS = "idx, leaf, envelope, node, seq, type, time, purpose, outcome, study, actor, root, epoch, batch, records"
+
+
+_INSERT = f"INSERT INTO entries ({_COLUMNS}) VALUES ({', '.join('?' * 15)})"
 
 
 class StoredEntry(NamedTuple):
@@ -77,29 +76,6 @@ class State(NamedTuple):
 
     frontier: Frontier
     cursor: Cursor
-
-
-class Filters(NamedTuple):
-    """What entries are wanted; None is no restriction. Times in microseconds, `since_us` inclusive, `until_us` not."""
-
-    type: str | None = None
-    study: bytes | None = None
-    actor: bytes | None = None
-    outcome: int | None = None
-    since_us: int | None = None
-    until_us: int | None = None
-
-
-EVERYTHING = Filters()
-
-_CONDITIONS = {
-    "type": "type = ?",
-    "study": "study = ?",
-    "actor": "actor = ?",
-    "outcome": "outcome = ?",
-    "since_us": "time >= ?",
-    "until_us": "time < ?",
-}
 
 
 def row(idx: int, envelope: bytes, said: Entry, batch: Cursor, records: int) -> StoredEntry:
@@ -134,12 +110,14 @@ class LedgerStore:
         self._path = path
         self._digested = b"", 0  # header and length of the write-ahead log whose pages are digested
         self._digests = PageDigests(digests_path(path))
+        #: how many transactions the write-ahead log held when it was opened for writing: more than none after a crash
+        self.left = 0
         # Read-only connections must be so for SQLite too: one that could write would checkpoint when it closes.
         mode = "mode=ro" if readonly else "mode=rwc"
         if readonly and not os.access(path.parent, os.W_OK) and not self.log_size():
             mode += "&immutable=1"  # a copy on a medium where SQLite cannot make its shared memory
         if not readonly:
-            self._refuse_damaged_log()
+            self.left = self._refuse_damaged_log().commits
         address = f"{path.absolute().as_uri()}?{mode}"
         with _faults(path):
             self._connection = sqlite3.connect(
@@ -184,17 +162,17 @@ class LedgerStore:
         hashes = [packed[at : at + HASH_SIZE] for at in range(0, len(packed), HASH_SIZE)]
         return State(Frontier(size, hashes), Cursor(epoch, batch))
 
-    def entries(
-        self, after: int | None = None, limit: int = 100, filters: Filters = EVERYTHING, descending: bool = False
-    ) -> list[StoredEntry]:
-        """At most `limit` entries that match, behind index `after` in the order asked for (None: from the start)."""
-        wanted = {_CONDITIONS[name]: value for name, value in filters._asdict().items() if value is not None}
-        if after is not None:
-            wanted["idx < ?" if descending else "idx > ?"] = after
-        where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
+    def entries(self, after: int | None = None, limit: int = 100, descending: bool = False) -> list[StoredEntry]:
+        """At most `limit` entries behind index `after` in the order asked for (None: from the start)."""
+        where = "" if after is None else f"WHERE idx {'<' if descending else '>'} ?"
         order = "DESC" if descending else "ASC"
         sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx {order} LIMIT ?"
-        return [StoredEntry(*found) for found in self._rows(sql, *wanted.values(), limit)]
+        return [StoredEntry(*found) for found in self._rows(sql, *([] if after is None else [after]), limit)]
+
+    def tip(self) -> tuple[int, bytes] | None:
+        """Sequence and envelope of the last entry; None when there is none."""
+        found = self._one("SELECT seq, envelope FROM entries ORDER BY idx DESC LIMIT 1")
+        return (found[0], found[1]) if found else None
 
     def all_entries(self) -> Generator[StoredEntry]:
         """Every entry in order, without holding them all."""
@@ -210,6 +188,10 @@ class LedgerStore:
         column, value = ("leaf", leaf) if leaf is not None else ("root", root)
         found = self._one(f"SELECT {_COLUMNS} FROM entries WHERE {column} = ?", value)
         return StoredEntry(*found) if found else None
+
+    def sealed(self, root: bytes) -> bool:
+        """Whether there is an entry over this records root."""
+        return self._one("SELECT 1 FROM entries WHERE root = ?", root) is not None
 
     def leaves(self, start: int, end: int) -> list[bytes]:
         """The leaf hashes of indices [start, end)."""
@@ -235,8 +217,7 @@ class LedgerStore:
         with _faults(self._path), self._transaction() as execute:
             if self.size() + len(rows) != frontier.size:
                 raise TreeMismatch(f"{len(rows)} entries do not lead from {self.size()} to {frontier.size}")
-            marks = ", ".join("?" * len(StoredEntry._fields))
-            self._connection.executemany(f"INSERT INTO entries ({_COLUMNS}) VALUES ({marks})", rows)
+            self._connection.executemany(_INSERT, rows)
             if note is not None:
                 execute("INSERT INTO checkpoints VALUES (?, ?)", (frontier.size, note))
             execute(
@@ -305,7 +286,10 @@ class LedgerStore:
             raise
 
     def _one(self, sql: str, *values: object) -> Any:
-        return next(self._rows(sql, *values), None)
+        try:
+            return self._connection.execute(sql, values).fetchone()
+        except sqlite3.Error as error:
+            raise StoreFault(str(error), self._path.name) from error
 
     def _rows(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
         with _faults(self._path):
@@ -342,13 +326,21 @@ class LedgerStore:
             if fresh:
                 execute("PRAGMA journal_mode = WAL")
                 self._create()
+            elif self._one("PRAGMA user_version")[0] == 1:
+                self._drop_former_indexes()
             self._check_identity()
             if fresh:
                 self._one("PRAGMA wal_checkpoint(TRUNCATE)")
             if not self.log_size() and self._digests.state() != self.state_digest():
                 # New, or the log was checkpointed by other hands (a connection not closed in order): digest anew.
                 self._digests.rebuild(self._path, self.state_digest())
-            self.settle()
+
+    def _drop_former_indexes(self) -> None:
+        """Version 1 had indexes for searching, which the audit trail has now."""
+        with self._transaction() as execute:
+            for column in ("study", "actor", "type", "time"):
+                execute(f"DROP INDEX entries_{column}")
+            execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _create(self) -> None:
         with self._transaction() as execute:

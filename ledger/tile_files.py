@@ -1,7 +1,8 @@
 """Tiles, entry bundles and the checkpoint as files below one directory, as C2SP tlog-tiles serves them.
 
 A full tile is written once and never again. Files are complete from the moment they have their name (written aside,
-fsync, rename, fsync of the directory). The checkpoint is written last, so that what it covers is always there.
+renamed), and the checkpoint is written last, so that who reads always finds what it covers. All of it can be made again
+from the database, so it is made durable by `sync` alone, and what a loss of power has torn before that, `repair` mends.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ledger.merkle import HASH_SIZE
 from ledger.page_digests import sync_directory
-from ledger.tiles import ENTRIES, WIDTH, Tile, bundle_bytes, subtree_root, tiles
+from ledger.tiles import ENTRIES, HEIGHT, WIDTH, Tile, bundle_bytes, parse_path, subtree_root, tiles
 
 CHECKPOINT = "checkpoint"
 _ASIDE = ".tmp"
@@ -27,6 +29,7 @@ class TileFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._unsynced: set[Path] = set()
 
     def read(self, tile: Tile) -> bytes:
         """A tile's bytes; of a partial hash tile also from a wider or the full one. Raises FileNotFoundError."""
@@ -43,12 +46,30 @@ class TileFiles:
         """Write what a tree of `size` leaves has and one of `since` had not, then the checkpoint."""
         self._write_tiles(size, since, leaves, envelopes)
         self._write(self._directory / CHECKPOINT, note.encode())
-        sync_directory(self._directory)
 
-    def repair(self, size: int, leaves: RangeReader, envelopes: RangeReader) -> None:
-        """Write the tiles of a tree of `size` leaves that a crash kept from being written; clear what it left aside."""
+    def sync(self) -> None:
+        """Make durable what was published; directories after the files in them, the checkpoint last."""
+        files = [path for path in self._unsynced if not path.is_dir()]
+        for path in sorted(files, key=lambda path: path.name == CHECKPOINT):
+            with suppress(FileNotFoundError), path.open("rb") as file:  # a partial tile may be gone again
+                os.fsync(file.fileno())
+        for directory in sorted(self._unsynced.difference(files), reverse=True):
+            sync_directory(directory)
+        self._unsynced.clear()
+
+    def repair(self, size: int, synced: int, leaves: RangeReader, envelopes: RangeReader) -> None:
+        """Write the tiles of a tree of `size` leaves that a crash kept from being written; clear what it left aside.
+
+        Files beyond `synced` leaves may have been torn: those that do not hold what they should are written anew.
+        """
         for left in self._directory.rglob(f"*{_ASIDE}"):
             left.unlink()
+        if synced < size:
+            for path, file in list(self.files()):
+                tile = parse_path(path)
+                ends = tile.number * WIDTH + tile.width << max(tile.level, 0) * HEIGHT if tile else 0
+                if tile and synced < ends <= size and file.read_bytes() != self._content(tile, leaves, envelopes):
+                    file.unlink()
         self._write_tiles(size, 0, leaves, envelopes)
 
     def checkpoint(self) -> str | None:
@@ -65,16 +86,13 @@ class TileFiles:
                 yield path.relative_to(self._directory).as_posix(), path
 
     def _write_tiles(self, size: int, since: int, leaves: RangeReader, envelopes: RangeReader) -> None:
-        touched: set[Path] = set()
         for tile in tiles(size, since):
             path = self._directory / tile.path()
             if not path.exists():
-                touched |= self._write(path, self._content(tile, leaves, envelopes))
+                self._write(path, self._content(tile, leaves, envelopes))
             if tile.width == WIDTH:
                 # The partial ones may go once the full one is there (tlog-tiles, Partial Tiles).
                 shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
-        for directory in sorted(touched, reverse=True):
-            sync_directory(directory)
 
     def _content(self, tile: Tile, leaves: RangeReader, envelopes: RangeReader) -> bytes:
         first = tile.number * WIDTH
@@ -92,18 +110,14 @@ class TileFiles:
         content = path.read_bytes() if tile.width > 1 and path.exists() else b""
         return content if len(content) == (tile.width - 1) * HASH_SIZE else b""
 
-    def _write(self, path: Path, content: bytes) -> set[Path]:
-        """Write a file whole; the directories whose entries have changed by it."""
-        touched = {path.parent}
-        missing = path.parent
-        while not missing.exists():
-            missing = missing.parent
-            touched.add(missing)
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file whole."""
+        directory = path.parent
+        while not directory.exists():
+            directory = directory.parent
+            self._unsynced.add(directory)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(path.name + _ASIDE)
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        aside.write_bytes(content)
         aside.replace(path)
-        return touched
+        self._unsynced |= {path, path.parent}

@@ -7,6 +7,7 @@ committed transactions away in silence. This reader tells such a log from one th
 from __future__ import annotations
 
 import struct
+from array import array
 from typing import NamedTuple
 
 HEADER_SIZE = 32  # bytes; its salts differ for each generation of the log
@@ -18,13 +19,15 @@ _FORMAT = 3007000
 class WriteAheadLog(NamedTuple):
     """What a log holds: each page's committed versions, the newest last, and the first frame that does not hold.
 
-    `fault` is empty when the log ends in order or in a tail that a killed process leaves. `certain` tells a fault that
-    only damage explains from one that a loss of power during the last commit could have left too.
+    `commits` counts the transactions in it. `fault` is empty when the log ends in order or in a tail that a killed
+    process leaves. `certain` tells a fault that only damage explains from one that a loss of power during the last
+    commit could have left too.
     """
 
-    pages: dict[int, list[bytes]]
+    pages: dict[int, list[memoryview]]
     fault: str = ""
     certain: bool = False
+    commits: int = 0
 
 
 def read(data: bytes) -> WriteAheadLog:
@@ -36,27 +39,73 @@ def read(data: bytes) -> WriteAheadLog:
     magic, version, size, _sequence = struct.unpack_from(">4I", data)
     words = ">" if magic & 1 else "<"
     sums = _checksum(words, data[:24], (0, 0))
-    if magic & ~1 != _MAGIC or version != _FORMAT or sums != struct.unpack_from(">2I", data, 24):
+    known = magic & ~1 == _MAGIC and version == _FORMAT and size and size % 8 == 0
+    if not known or sums != struct.unpack_from(">2I", data, 24):
         return WriteAheadLog({}, "the header does not match its checksum", len(data) > HEADER_SIZE)
-    salts = data[16:24]
-    committed: dict[int, list[bytes]] = {}
-    pending: dict[int, bytes] = {}
-    at = HEADER_SIZE
-    while at + _FRAME + size <= len(data):
-        header = data[at : at + _FRAME]
-        page = data[at + _FRAME : at + _FRAME + size]
-        if header[8:16] == salts:
-            sums = _checksum(words, page, _checksum(words, header[:8], sums))
-        if header[8:16] != salts or sums != struct.unpack_from(">2I", header, 16):
-            return WriteAheadLog(committed, *_fault(data, at, size, salts))
-        number, commit = struct.unpack_from(">2I", header)
-        pending[number] = page
+    salts, stride = data[16:24], _FRAME + size
+    count = (len(data) - HEADER_SIZE) // stride
+    frames = memoryview(data)[HEADER_SIZE : HEADER_SIZE + count * stride]
+    own = next((at for at in range(count) if frames[at * stride + 8 : at * stride + 16] != salts), count)
+    holding = _holding(frames[: own * stride], stride, words, sums)
+    committed: dict[int, list[memoryview]] = {}
+    pending: dict[int, memoryview] = {}
+    commits = 0
+    for at in range(0, holding * stride, stride):
+        number, commit = struct.unpack_from(">2I", frames, at)
+        pending[number] = frames[at + _FRAME : at + stride]
         if commit:
             for changed, content in pending.items():
                 committed.setdefault(changed, []).append(content)
             pending = {}
-        at += _FRAME + size
-    return WriteAheadLog(committed)
+            commits += 1
+    fault = _fault(data, HEADER_SIZE + holding * stride, size, salts) if holding < count else ("", False)
+    return WriteAheadLog(committed, *fault, commits)
+
+
+def _holding(frames: memoryview, stride: int, words: str, sums: tuple[int, int]) -> int:
+    """How many frames match their checksums, from the first on; `sums` are those that the header ends with.
+
+    A frame's checksum goes on from that of the frame before, which is stored, so all frames can be computed at once:
+    a word of each in a lane of 64 bits of one long integer, which Python adds faster than word by word.
+    """
+    if words == ">":
+        swapped = array("I", frames)
+        swapped.byteswap()
+        values = memoryview(swapped).cast("B").cast("Q")
+    else:
+        values = frames.cast("Q")
+    step = stride // 8
+    stored = struct.unpack(f">{len(frames) // stride * 2}I", frames.cast("Q")[2::step].tobytes())
+    before = sums + stored
+    for start in range(0, len(frames) // stride, _LANES):
+        lanes = min(_LANES, len(frames) // stride - start)
+        found = _all_sums(values[start * step : (start + lanes) * step], step, before[start * 2 : (start + lanes) * 2])
+        wrong = [at for at in range(start, start + lanes) if found[at - start] != stored[at * 2 : at * 2 + 2]]
+        if wrong:
+            return wrong[0]
+    return len(frames) // stride
+
+
+_LANES = 4096
+
+
+def _all_sums(values: memoryview, step: int, before: tuple[int, ...]) -> list[tuple[int, int]]:
+    """The checksum of each frame of `step` 8-byte values, given the one that it goes on from."""
+    lanes = len(values) // step
+    mask = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * lanes, "little")
+    first, second = (int.from_bytes(struct.pack(f"<{lanes}Q", *before[half::2]), "little") for half in (0, 1))
+    # The header's first 8 bytes, then the page; the 16 bytes between hold the salts and the checksum itself.
+    for turn, place in enumerate((0, *range(_FRAME // 8, step)), 1):
+        pair = int.from_bytes(values[place::step].tobytes(), "little")
+        left = pair & mask
+        first += left + second
+        second += ((pair ^ left) >> 32) + first
+        # Sums grow less than threefold in a step, and a lane has 32 bits to spare.
+        if turn % 16 == 0:
+            first &= mask
+            second &= mask
+    ends = (struct.unpack(f"<{lanes}Q", (half & mask).to_bytes(8 * lanes, "little")) for half in (first, second))
+    return list(zip(*ends, strict=True))
 
 
 def _fault(data: bytes, at: int, size: int, salts: bytes) -> tuple[str, bool]:

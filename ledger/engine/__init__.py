@@ -43,6 +43,9 @@ class Engine(Protocol):
     def holds(self, records_root: bytes) -> bool:
         """Whether an entry over these records was taken before."""
 
+    def publish(self) -> None:
+        """Let those who read files see what was appended."""
+
     def settle(self) -> bool:
         """Put in order what can wait until there is nothing else to do; False when something is left for later."""
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ledger import checkpoint, entry, keys
 from ledger.engine import Position, Sealed
-from ledger.errors import ChainBroken, TreeMismatch
+from ledger.errors import ChainBroken, LedgerError, TreeMismatch
 from ledger.source import Cursor
 from ledger.store import LedgerStore, row
 from ledger.tile_files import TileFiles
+from ledger.tiles import WIDTH
 
 DATABASE = "ledger.db"
-_LOG_LIMIT = 16 * 1024 * 1024  # bytes of write-ahead log after which it is settled even when busy
+_LOG_LIMIT = 32 * 1024 * 1024  # bytes of write-ahead log after which it is settled even when busy
+_UNPUBLISHED = 4 * WIDTH  # entries after which the files are written even when busy
 
 
 class SoloEngine:
@@ -22,6 +25,10 @@ class SoloEngine:
     `signer` signs the checkpoints, whose key is named `origin`; `ledger_id` is derived from both when not given; `node`
     is the id of this node when its first key was another. Opening repairs what a crash between the commit and the
     files has left: a kill -9 at any point leaves a ledger that goes on where it was. One thread at a time.
+
+    What is appended is durable in the database alone, with one synchronisation; tiles and the checkpoint file follow it
+    (`publish`) and are durable before the write-ahead log is emptied (`settle`). So files that a loss of power may have
+    torn are always of entries that are still in the log, and those are checked when it is opened.
 
     Raises TreeMismatch when the newest checkpoint is not of the tree, or of another origin or key.
     """
@@ -42,8 +49,11 @@ class SoloEngine:
         self._store = LedgerStore(home / DATABASE)
         try:
             with self._store.writing():
-                self._recover()
+                self._published = self._recover()
+                self._settle()
         except BaseException:
+            with suppress(LedgerError, OSError):
+                self._store.settle()
             self._store.close()
             raise
 
@@ -54,14 +64,14 @@ class SoloEngine:
 
     def position(self) -> Position:
         """Where this node's chain stands."""
-        last = self._store.entries(limit=1, descending=True)
-        cursor = self._store.state().cursor
-        if not last:
+        last, cursor = self._store.tip(), self._store.state().cursor
+        if last is None:
             return Position(self._ledger, self._node, 0, entry.GENESIS, cursor)
-        return Position(self._ledger, self._node, last[0].sequence + 1, entry.envelope_hash(last[0].envelope), cursor)
+        sequence, envelope = last
+        return Position(self._ledger, self._node, sequence + 1, entry.envelope_hash(envelope), cursor)
 
     def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
-        """(1) rows from envelopes; (2) grow the tree, sign its checkpoint; (3) commit; (4) publish the files."""
+        """(1) rows from envelopes; (2) grow the tree, sign its checkpoint; (3) commit; (4) publish when many wait."""
         with self._store.writing():
             position = self.position()
             frontier = self._store.state().frontier
@@ -73,19 +83,24 @@ class SoloEngine:
                 frontier.append(item.leaf)
             note = checkpoint.make(self._origin, frontier.size, frontier.root(), self._signer) if rows else None
             self._store.commit(rows, frontier, cursor, note)  # (3)
-            if note is not None:  # (4)
-                self._files.publish(frontier.size, since, note, self._store.leaves, self._store.envelopes)
+            if frontier.size - self._published >= _UNPUBLISHED:  # (4)
+                self._publish()
             if self._store.log_size() > _LOG_LIMIT:
-                self._store.settle()
+                self._settle()
 
     def holds(self, records_root: bytes) -> bool:
         """Whether an entry over these records was taken before."""
-        return self._store.find(root=records_root) is not None
+        return self._store.sealed(records_root)
+
+    def publish(self) -> None:
+        """Write the tiles that are new, and the newest checkpoint."""
+        with self._store.writing():
+            self._publish()
 
     def settle(self) -> bool:
-        """Move the write-ahead log into the database; False when a reader holds it up."""
+        """Publish, durably, and move the write-ahead log into the database; False when a reader holds it up."""
         with self._store.writing():
-            return self._store.settle()
+            return self._settle()
 
     def close(self) -> None:
         """Settle and close the database."""
@@ -94,8 +109,25 @@ class SoloEngine:
         finally:
             self._store.close()
 
-    def _recover(self) -> None:
-        """The checkpoint must be of this tree; files that are not there yet are written from the database."""
+    def _publish(self) -> None:
+        size = self._store.size()
+        if size > self._published:
+            note = self._store.checkpoint(size)
+            if note is None:
+                raise TreeMismatch("the tree has no checkpoint", "checkpoint")
+            self._files.publish(size, self._published, note, self._store.leaves, self._store.envelopes)
+            self._published = size
+
+    def _settle(self) -> bool:
+        self._publish()
+        self._files.sync()
+        return self._store.settle()
+
+    def _recover(self) -> int:
+        """The checkpoint must be of this tree; files that are not as they should be are written from the database.
+
+        The size of the tree, all of which is published then.
+        """
         frontier = self._store.state().frontier
         note = self._store.checkpoint()
         if note is None:
@@ -104,6 +136,14 @@ class SoloEngine:
         head = checkpoint.verify(note, self._origin, self._signer.public_key())
         if (head.size, head.root) != (frontier.size, frontier.root()):
             raise TreeMismatch("the newest checkpoint is not of the tree", "checkpoint")
-        self._files.repair(frontier.size, self._store.leaves, self._store.envelopes)
+        self._files.repair(frontier.size, self._synced(), self._store.leaves, self._store.envelopes)
         if self._files.checkpoint() != note:
             self._files.publish(frontier.size, frontier.size, note, self._store.leaves, self._store.envelopes)
+        return frontier.size
+
+    def _synced(self) -> int:
+        """Up to which size the files were durable: that of the last transaction before those found in the log."""
+        if not self._store.left:
+            return self._store.size()
+        former = self._store.last_checkpoints(self._store.left + 1)
+        return former[-1][0] if len(former) > self._store.left else 0

@@ -21,6 +21,7 @@ from ledger.sealer import Sealer
 from ledger.source import ClosedBatch, RecordLeaf
 from ledger.store import LedgerStore
 from ledger.tile_files import TileFiles
+from ledger.tiles import Tile
 from tests.benchmarks.ledger_page import Figure
 
 T = TypeVar("T")
@@ -190,8 +191,14 @@ def proof_costs(log: Log, rounds: int) -> list[ProofCost]:
 
 
 def _proof_cost(home: Path, store: LedgerStore, size: int, rounds: int) -> ProofCost:
-    files, public = TileFiles(home), KEY.public_key()
-    read = tiles.node_reader(size, files.read)
+    files, public, whole = TileFiles(home), KEY.public_key(), store.size()
+
+    def read_tile(tile: Tile) -> bytes:
+        """The tile as the smaller log had it: the start of the one that is there now."""
+        there = (whole >> (tile.level * tiles.HEIGHT)) - tile.number * tiles.WIDTH
+        return files.read(tile._replace(width=min(tiles.WIDTH, there)))[: tile.width * merkle.HASH_SIZE]
+
+    read = tiles.node_reader(size, read_tile)
     frontier = [read(level, index) for level, index in _peaks(size)]
     note = checkpoint.make(ORIGIN, size, merkle.Frontier(size, frontier).root(), KEY)
     made, plain, checked, raw, longest = [], [], [], [], 0
@@ -204,7 +211,7 @@ def _proof_cost(home: Path, store: LedgerStore, size: int, rounds: int) -> Proof
         assert found is not None
         took_more, text = _timed(lambda: proof.make(index, found.envelope, note, read))  # noqa: B023
         made.append(took + took_more)
-        plain.append(_timed(lambda: _read_tiles(files, index, size))[0])  # noqa: B023
+        plain.append(_timed(lambda: _read_path(read_tile, index, size))[0])  # noqa: B023
         checked.append(_timed(lambda: proof.verify(text, ORIGIN, public))[0])  # noqa: B023
         raw.append(_timed(lambda: (public.verify(signature, message), public.verify(signature, message)))[0])
         longest = max(longest, len(text))
@@ -217,15 +224,13 @@ def _peaks(size: int) -> list[tuple[int, int]]:
     return [(level, (size >> level) - 1) for level in levels]
 
 
-def _read_tiles(files: TileFiles, index: int, size: int) -> None:
+def _read_path(read_tile: Callable[[Tile], bytes], index: int, size: int) -> None:
     """The files that hold an entry's path: one tile a level."""
     level = 0
-    while size:
+    while index < size:
         number = index // tiles.WIDTH
-        files.read(tiles.Tile(level, number, min(tiles.WIDTH, size - number * tiles.WIDTH)))
-        index, size, level = index // tiles.WIDTH, size // tiles.WIDTH, level + 1
-        if index >= size:
-            return
+        read_tile(Tile(level, number, min(tiles.WIDTH, size - number * tiles.WIDTH)))
+        index, size, level = number, size // tiles.WIDTH, level + 1
 
 
 def proofs(whole: ProofCost) -> list[Figure]:

@@ -189,7 +189,7 @@ def tamper(home: Path, *statements: str) -> None:
         ("UPDATE checkpoints SET note = replace(note, 'node', 'nodf') WHERE size = 5", "checkpoint 5"),
         ("UPDATE checkpoints SET note = (SELECT note FROM checkpoints WHERE size = 10) WHERE size = 5", "checkpoint 5"),
         ("DELETE FROM checkpoints WHERE size = 12", "checkpoint"),
-        ("DROP INDEX entries_type", DATABASE),
+        ("DROP INDEX entries_leaf", DATABASE),
         ("CREATE TABLE extra (x)", DATABASE),
     ],
 )

@@ -103,6 +103,6 @@ def test_a_full_tile_is_never_written_again(tmp_path: Path) -> None:
     files.publish(256, 0, "note", lambda a, b: leaves[a:b], lambda a, b: envelopes[a:b])
     full = tmp_path / "tile/0/000"
     before = full.stat()
-    files.repair(300, lambda a, b: leaves[a:b], lambda a, b: envelopes[a:b])
+    files.repair(300, 300, lambda a, b: leaves[a:b], lambda a, b: envelopes[a:b])
     after = full.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
