@@ -17,6 +17,7 @@
     │   └── Gone                     known, and deleted
     ├── AccessError
     │   ├── Unauthenticated
+    │   │   └── CredentialEnded      a credential that was known once; the answer does not tell
     │   └── Forbidden
     ├── CapacityError            try again later
     │   ├── StorageFull
@@ -162,6 +163,22 @@ class Unauthenticated(AccessError):
     slug = "unauthenticated"
     advice = "Send a valid token (Authorization: Bearer ...) or open a login link."
     answer = Answer(0x0124, 0x0124, 401)
+
+
+class CredentialEnded(Unauthenticated):
+    """A credential that is known and no longer holds, answered in the words of one that is not known.
+
+    Parameters
+    ----------
+    how
+        "revoked" or "expired".
+    credential, holder
+        The credential's public id and its holder's name, for the record of the failure alone.
+    """
+
+    def __init__(self, detail: str, how: str, credential: str, holder: str) -> None:
+        super().__init__(detail)
+        self.how, self.credential, self.holder = how, credential, holder
 
 
 class Forbidden(AccessError):

@@ -74,7 +74,7 @@ def authenticate(node: Node, method: str, headers: Mapping[str, str], origin: Or
                 _require_same_origin(headers, origin)
             return actor
     except (Unauthenticated, Forbidden) as error:
-        node.access.refused(None, origin.address, error.detail)
+        node.access.unrecognised(error, origin.address)
         raise
     return anonymous(node.settings.access.anonymous_role, method, headers, origin)
 

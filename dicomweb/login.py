@@ -34,7 +34,7 @@ def login(door: Door, request: Request) -> Response:
     try:
         secret = door.node.sessions.redeem(token)
     except Unauthenticated as error:
-        door.node.access.refused(None, origin.address, error.detail)
+        door.node.access.unrecognised(error, origin.address)
         return login_needed("refused")
     except CairnError as error:
         return refusal(error, headers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bridge.dicom.matching import Query
+from bridge.errors import AccessError
 from bridge.model import (
     Action,
     Actor,
@@ -74,14 +75,17 @@ class Access(Protocol):
     def view(self, actor: Actor, study: str, purpose: str, reason: str | None = None) -> Viewing:
         """A viewing whose opening record is durable. Raises AccessNotRecordable."""
 
-    def query(self, actor: Actor, what: str) -> None:
-        """Record a query within one second."""
+    def query(self, actor: Actor, level: str, keys: Sequence[str], found: int) -> None:
+        """Record, within one second, a search by the names of its keys. Raises AccessNotRecordable."""
 
     def audited(self, actor: Actor, what: str) -> None:
         """Record, within one second, that the ledger was read. Raises AccessNotRecordable."""
 
     def refused(self, actor: Actor | None, address: str, why: str) -> None:
-        """Record a failed login or a refused request."""
+        """Record a refused request."""
+
+    def unrecognised(self, error: AccessError, address: str) -> None:
+        """Record a failed login."""
 
 
 class BulkValue(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.responses import Response
 
 from bridge.dicom.attributes import Level, find, key
-from bridge.dicom.matching import ALL, Every, Match, Query, arrange, match_for
+from bridge.dicom.matching import ALL, Every, Match, Query, arrange, keywords, match_for
 from bridge.errors import QueryInvalid
 from dicomweb import media_types
 from dicomweb.exchange import Exchange
@@ -111,6 +111,12 @@ def query_of(level: Level, path: Mapping[str, str], parameters: Sequence[tuple[s
     return Query(level, path.get("study"), path.get("series"), arrange(matches), include, limit, asked.offset)
 
 
+def key_names(query: Query) -> Sequence[str]:
+    """What a query matches on, by keyword and in order: for the record, which holds no values."""
+    path = [name for name, uid in (("StudyInstanceUID", query.study), ("SeriesInstanceUID", query.series)) if uid]
+    return sorted({*path, *(name for match in query.keys for name in keywords(match))})
+
+
 def search(level: Level) -> Callable[[Exchange], Response]:
     """The handler of the search resources of one level."""
 
@@ -118,8 +124,8 @@ def search(level: Level) -> Callable[[Exchange], Response]:
         offers = [Offer(DICOM_JSON, wildcard=True), Offer(JSON)]
         offer = media_types.choose(exchange.accept, exchange.accept_parameters, offers)
         query = query_of(level, exchange.path, exchange.parameters, exchange.node.settings.web.query_limit)
-        exchange.node.access.query(exchange.actor, level.value)
         page = exchange.node.search(query)
+        exchange.node.access.query(exchange.actor, level.value, key_names(query), len(page.matches))
         headers = {"cache-control": "private, no-store"}
         if page.remaining > 0:
             # The wording is that of PS3.18 8.3.4.4.1; clients page by it.

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bridge.access import policy, secrets
-from bridge.errors import NotFound, Unauthenticated
+from bridge.errors import CredentialEnded, NotFound, Unauthenticated
 from bridge.index.credentials import TokenRow
 from bridge.index.index import SqlIndex
 from bridge.model import Action, Actor, ActorKind, Role
 
 Clock = Callable[[], int]
+_NOT_VALID: Final = "the credential is not valid"
 
 
 def now_us() -> int:
@@ -69,14 +70,18 @@ class Tokens:
     def identify(self, credential: str, address: str) -> Actor:
         """As `bridge.ports.Authoriser.identify`: the actor of a token's or session's secret.
 
-        Raises Unauthenticated, in the same words whether it is unknown, revoked or expired.
+        Raises Unauthenticated, in the same words whether it is unknown, revoked or expired; of the latter two it is a
+        CredentialEnded, which says so to the record of the failure.
         """
         secret_hash = secrets.digest(credential, secrets.TOKEN, secrets.SESSION)
         row = self._credentials.find(secret_hash) if secret_hash is not None else None
-        if row is None or (row.expires is not None and row.expires <= self._clock()):
-            raise Unauthenticated("the credential is not valid")
+        if row is None:
+            raise Unauthenticated(_NOT_VALID)
+        id = row.id if isinstance(row, TokenRow) else "session"
         if isinstance(row, TokenRow) and row.revoked is not None:
-            raise Unauthenticated("the credential is not valid")
+            raise CredentialEnded(_NOT_VALID, "revoked", id, row.name)
+        if row.expires is not None and row.expires <= self._clock():
+            raise CredentialEnded(_NOT_VALID, "expired", id, row.name)
         role = Role(row.role)
         kind = ActorKind.DEVICE if role is Role.DEVICE else ActorKind.USER
         return Actor(kind, row.name, role, address, "http")

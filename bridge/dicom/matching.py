@@ -119,6 +119,15 @@ class InItem:
 Match: TypeAlias = Universal | Empty | AnyOf | Wildcard | Numbers | Name | Span | DateTimeSpan | InItem
 
 
+def keywords(match: Match) -> frozenset[str]:
+    """The keywords of the attributes that a match looks at; for an item, those within it."""
+    if isinstance(match, DateTimeSpan):
+        return frozenset({match.date.keyword, match.time.keyword})
+    if isinstance(match, InItem):
+        return frozenset().union(*(keywords(within) for within in match.matches))
+    return frozenset({match.attribute.keyword})
+
+
 class Every(Enum):
     """The value of `includefield=all`."""
 

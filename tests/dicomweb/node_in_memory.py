@@ -104,8 +104,10 @@ class FakeNode:
         self.recorded.append(("view", actor.name, study, purpose, reason))
         return f"viewing {study}"
 
-    def query(self, actor: Actor, what: str) -> None:
-        self.recorded.append(("query", actor.name, what))
+    def query(self, actor: Actor, level: str, keys: Sequence[str], found: int) -> None:
+        if isinstance(self.fault, errors.AccessNotRecordable):
+            raise self.fault
+        self.recorded.append(("query", actor.name, level, *keys, found))
 
     def audited(self, actor: Actor, what: str) -> None:
         if isinstance(self.fault, errors.AccessNotRecordable):
@@ -114,6 +116,9 @@ class FakeNode:
 
     def refused(self, actor: Actor | None, address: str, why: str) -> None:
         self.recorded.append(("refused", actor.name if actor else None, address))
+
+    def unrecognised(self, error: errors.AccessError, address: str) -> None:
+        self.recorded.append(("refused", None, address))
 
     def search(self, query: Query) -> SearchPage:
         if self.fault is not None:

@@ -63,7 +63,27 @@ def test_10_6_1_all_six_resources_answer_with_absolute_urls(
     assert "Müller" in response.text and "warning" not in response.headers
     query = node.queries[-1]
     assert (query.level, query.study, query.series) == (level, study, series)
-    assert node.recorded == [("query", "admin", level.value)]
+    (recorded,) = node.recorded
+    assert recorded[:3] == ("query", "admin", level.value) and recorded[-1] == 1
+
+
+def test_a_search_is_recorded_by_the_names_of_its_keys_and_never_their_values(node: FakeNode, client: Client) -> None:
+    node.page = SearchPage((ROW, ROW), 0)
+    client.get("/dicom-web/studies/1.2.3/series?PatientName=Doe*&00100020=P1&includefield=StudyDate&limit=2")
+    client.get("/dicom-web/studies?ModalitiesInStudy=CT&StudyDate=20260101-20260102&StudyTime=10-11")
+    client.get("/dicom-web/series?RequestAttributesSequence.ScheduledProcedureStepID=7")
+    assert node.recorded == [
+        ("query", "admin", "series", "PatientID", "PatientName", "StudyInstanceUID", 2),
+        ("query", "admin", "study", "ModalitiesInStudy", "StudyDate", "StudyTime", 2),
+        ("query", "admin", "series", "ScheduledProcedureStepID", 2),
+    ]
+
+
+def test_a_search_that_cannot_be_recorded_is_not_answered(node: FakeNode, client: Client) -> None:
+    node.page = SearchPage((ROW,), 0)
+    node.fault = errors.AccessNotRecordable("the disk is full")
+    response = client.get("/dicom-web/studies")
+    assert response.status_code == 503 and "Müller" not in response.text
 
 
 def test_8_3_4_4_1_no_match_is_204_and_more_is_a_warning(node: FakeNode, client: Client) -> None:
