@@ -335,5 +335,14 @@ def _findings(result: Mapping[str, Any]) -> str:
     return "\n".join(f"{f['place']}: {f['what']}" for f in result["findings"])
 
 
+@ledger.command()
+@as_json
+@click.pass_context
+def reindex(ctx: click.Context, as_json: bool) -> None:
+    """Make the index that searches the ledger (audit.db) again from the ledger; it can be searched meanwhile."""
+    result = perform(_settings(ctx), "ledger-reindex", {})
+    _print(result, as_json, lambda r: f"{r['events']} events")
+
+
 if __name__ == "__main__":
     main()

@@ -91,6 +91,10 @@ def _backup(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     return backup(node.settings.home, Path(arguments["to"]), report, content=not arguments.get("without_content"))
 
 
+def _ledger_reindex(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    return {"events": node.audit.rebuild(report)}
+
+
 CREATING = frozenset({"token-create", "login-link", "import"})
 """What may be the first thing ever done at a CAIRN_HOME; the others need a node to be there."""
 COMMANDS: dict[str, Command] = {
@@ -105,5 +109,6 @@ COMMANDS: dict[str, Command] = {
     "ledger-entries": ledger_commands.entries,
     "ledger-key": ledger_commands.key,
     "ledger-prove": ledger_commands.prove,
+    "ledger-reindex": _ledger_reindex,
     "ledger-verify": ledger_commands.verify,
 }
