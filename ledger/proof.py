@@ -67,6 +67,11 @@ def make(index: int, envelope: bytes, note: str, read: merkle.NodeReader, of: Re
     Raises ProofInvalid when the checkpoint does not cover the index, CodecError when the note is none.
     """
     size = checkpoint.parse(checkpoint.split_note(note)[0]).size
+    return encode(envelope, index, merkle.inclusion_proof(index, size, read), note, of)
+
+
+def encode(envelope: bytes, index: int, path: Sequence[bytes], note: str, of: RecordPath | None = None) -> str:
+    """The text of a proof from its parts; raises CodecError when they are larger than a proof may be."""
     extra: dict[str, object] = {"e": envelope}
     if of is not None:
         said = {"i": of.position, "l": of.leaf, "n": of.count, "p": of.path}
@@ -75,7 +80,7 @@ def make(index: int, envelope: bytes, note: str, read: merkle.NodeReader, of: Re
         FIRST_LINE,
         f"extra {base64.b64encode(codec.encode(extra, _MAX_EXTRA)).decode()}",
         f"index {index}",
-        *(base64.b64encode(item).decode() for item in merkle.inclusion_proof(index, size, read)),
+        *(base64.b64encode(item).decode() for item in path),
     ]
     return "\n".join(lines) + "\n\n" + note
 
