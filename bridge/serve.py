@@ -13,19 +13,23 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge import commands, control
 from bridge.access import devices
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.errors import CairnError
-from bridge.ledger_reading import ledger_home, renew_lost_epoch
+from bridge.ledger_reading import ledger_home, origin_of, renew_lost_epoch
 from bridge.node import Node
 from bridge.runlock import RunLock
 from bridge.services.access import SYSTEM
 from bridge.status_board import StatusBoard
 from bridge.supervisor import Child, Supervisor, listen
+from ledger.export.atna import Source
+
+if TYPE_CHECKING:
+    from bridge.audit_forwarding.forwarder import Forwarder
 
 log = logging.getLogger(__name__)
 WEB, LEDGER = "web-0", "ledger-0"
@@ -156,13 +160,32 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
     _note(node, "app.start")
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when drained: not to end before the node
         signal.signal(number, lambda *_: None)
+    forward = _forwarder(settings, keystore, node)
     commander = control.ControlServer(settings.home / "run" / "cairn.sock", partial(commands.perform, node))
     threading.Thread(target=_when_started, args=(server, accepting, board), daemon=True).start()
     server.run(sockets=[listener])
     board.beat(WEB, False)
     commander.close()
     _note(node, "app.stop")
+    if forward is not None:
+        forward.stop()
     node.close()
+
+
+def _forwarder(settings: Settings, keystore: Keystore, node: Node) -> Forwarder | None:
+    """The thread that tells the audit repository of every event, started; None when no repository is configured."""
+    audit = settings.audit
+    if audit.repository_host is None:
+        return None
+    from bridge.audit_forwarding.forwarder import Forwarder
+    from bridge.audit_forwarding.position import PositionFile
+    from bridge.audit_forwarding.syslog_tls import Repository
+
+    repository = Repository(audit.repository_host, audit.repository_port, audit.ca_file, audit.certificate, audit.key)
+    source = Source(socket.gethostname(), settings.dimse.ae_title, origin_of(settings, keystore))
+    forward = Forwarder(node.audit, repository, PositionFile(audit.spool or settings.home / "audit-spool"), source)
+    forward.start()
+    return forward
 
 
 def _note(node: Node, kind: str) -> None:
