@@ -11,6 +11,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import contains
 from typing import Any
 
 from ledger import codec, keys, merkle
@@ -267,39 +268,48 @@ def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
     return b"".join((_SIGNATURE1, b"\x4d", protected, b"\x40", codec.head(2, len(payload)), payload))
 
 
+_SIZED = {
+    "node": 16,
+    "previous": 32,
+    "ledger": 8,
+    "records_root": 32,
+    "actor tag": 16,
+    "study": 16,
+    "commitment": 32,
+    "address tag": 16,
+}
+_SIZES = tuple(_SIZED.values())
+_NUMBERS = ("sequence", "time", "version", "outcome", "actor kind")
 _COUNTS = range(2**63)
+_ALLOWED = (_COUNTS, _COUNTS, (VERSION,), (0, 4, 8, 12), (0, 1, 2, 3))
 
 
 def _check(entry: Entry) -> None:
     """Raise CodecError unless every field has its type, length and range."""
-    who = entry.who
-    for name, value, size in (
-        ("node", entry.node, 16),
-        ("previous", entry.previous, 32),
-        ("ledger", entry.ledger, 8),
-        ("records_root", entry.records_root, 32),
-        ("actor tag", who.tag, 16),
-        ("study", entry.study, 16),
-        ("commitment", entry.commitment, 32),
-        ("address tag", who.address, 16),
-    ):
-        optional = name in _OPTIONAL and value is None
-        if not optional and (type(value) is not bytes or len(value) != size):
-            raise CodecError(f"{name} is {size} bytes")
-    for name, number, allowed in (
-        ("sequence", entry.sequence, _COUNTS),
-        ("time", entry.time_us, _COUNTS),
-        ("version", entry.version, (VERSION,)),
-        ("outcome", entry.outcome, (0, 4, 8, 12)),
-        ("actor kind", who.kind, (0, 1, 2, 3)),
-    ):
-        if type(number) is not int or number not in allowed:
-            raise CodecError(f"{name} is out of its range")
+    who, study, commitment = entry.who, entry.study, entry.commitment
+    sized = (
+        *(entry.node, entry.previous, entry.ledger, entry.records_root, who.tag),
+        GENESIS[:16] if study is None else study,
+        GENESIS if commitment is None else commitment,
+        GENESIS[:16] if who.address is None else who.address,
+    )
+    if set(map(type, sized)) != {bytes} or tuple(map(len, sized)) != _SIZES:
+        wrong = [
+            f"{name} is {_SIZED[name]} bytes"
+            for name, value in zip(_SIZED, sized, strict=True)
+            if not (type(value) is bytes and len(value) == _SIZED[name])
+        ]
+        raise CodecError(wrong[0])
+    numbers = (entry.sequence, entry.time_us, entry.version, entry.outcome, who.kind)
+    if set(map(type, numbers)) != {int} or not all(map(contains, _ALLOWED, numbers)):
+        wrong = [
+            name
+            for name, number, allowed in zip(_NUMBERS, numbers, _ALLOWED, strict=True)
+            if not (type(number) is int and number in allowed)
+        ]
+        raise CodecError(f"{wrong[0]} is out of its range")
     for name, text in (("purpose", entry.purpose), ("role", who.role)):
         if type(text) is not str or len(text) > MAX_TEXT:
             raise CodecError(f"{name} is at most {MAX_TEXT} characters")
     if type(entry.type) is not str or entry.type not in ENTRY_TYPES:
         raise CodecError("an entry of unknown type")
-
-
-_OPTIONAL = ("study", "commitment", "address tag")

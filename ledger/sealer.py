@@ -1,8 +1,8 @@
 """The sealer: closed batches become signed entries, in order, each exactly once.
 
 1. where the node's chain and the cursor stand            engine.position
-2. closed batches behind the cursor, at most 256          source.closed_batches
-3. leave out what was sealed under a former epoch         engine.holds
+2. closed batches behind the cursor, at most 1,024        source.closed_batches
+3. leave out what was sealed under a former epoch         engine.held
 4. make and sign an entry for each, chained to the last
 5. append them and move the cursor, in one transaction    engine.append
 """
@@ -19,7 +19,7 @@ from ledger.entry import Entry, Who
 from ledger.errors import ChainBroken
 from ledger.source import ClosedBatch, Cursor, RecordSource
 
-BATCHES = 256  # entries in one transaction
+BATCHES = 1024  # entries in one transaction
 POLL = 0.2  # seconds between looks at the source
 REST = 2.0  # seconds without a batch after which the engine settles
 
@@ -45,7 +45,8 @@ class Sealer:
         if [batch.id for batch in batches] != sorted({batch.id for batch in batches}) or batches[0].id <= after:
             raise ChainBroken("the source's batches are not in ascending order behind the cursor", f"batch {after}")
         # (3) A batch without records has nothing to prove and gets no entry.
-        fresh = [batch for batch in batches if batch.records and not self._engine.holds(batch.records_root)]
+        held = self._engine.held([batch.records_root for batch in batches])
+        fresh = [batch for batch in batches if batch.records and batch.records_root not in held]
         sealed = self._seal(fresh, position, epoch)  # (4)
         self._engine.append(sealed, Cursor(epoch, batches[-1].id))  # (5)
         return len(sealed)

@@ -25,6 +25,7 @@ from ledger.source import Cursor
 
 APPLICATION_ID = 0x4361524C  # "CaRL", in the header of the file
 SCHEMA_VERSION = 2
+_CACHE_KIB = 32 * 1024  # of the writer: what is new goes to pages all over the two indexes
 _BUSY_MS = 10_000  # how long a lock of SQLite's own is waited for
 
 SCHEMA = (
@@ -189,9 +190,10 @@ class LedgerStore:
         found = self._one(f"SELECT {_COLUMNS} FROM entries WHERE {column} = ?", value)
         return StoredEntry(*found) if found else None
 
-    def sealed(self, root: bytes) -> bool:
-        """Whether there is an entry over this records root."""
-        return self._one("SELECT 1 FROM entries WHERE root = ?", root) is not None
+    def sealed(self, roots: Sequence[bytes]) -> set[bytes]:
+        """Those of the records roots that there is an entry over; at most some thousands."""
+        marks = ", ".join("?" * len(roots))
+        return {root for (root,) in self._rows(f"SELECT root FROM entries WHERE root IN ({marks})", *roots)}
 
     def leaves(self, start: int, end: int) -> list[bytes]:
         """The leaf hashes of indices [start, end)."""
@@ -320,6 +322,7 @@ class LedgerStore:
             execute(f"PRAGMA page_size = {PAGE_SIZE}")
             execute("PRAGMA synchronous = FULL")
             execute("PRAGMA secure_delete = ON")
+            execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             execute("PRAGMA wal_autocheckpoint = 0")
             execute("PRAGMA journal_size_limit = 0")  # no frames of a former generation behind those of this one
             fresh = not self._one("SELECT count(*) FROM sqlite_schema")[0]

@@ -105,10 +105,12 @@ class TileFiles:
         return known + b"".join(subtree_root(self.read(Tile(tile.level - 1, below, WIDTH))) for below in fresh)
 
     def _narrower(self, tile: Tile) -> bytes:
-        """The partial tile one hash narrower, when it is there: its hashes need not be computed again."""
-        path = self._directory / tile._replace(width=tile.width - 1).path()
-        content = path.read_bytes() if tile.width > 1 and path.exists() else b""
-        return content if len(content) == (tile.width - 1) * HASH_SIZE else b""
+        """The widest narrower partial tile that is there: its hashes need not be computed again."""
+        directory = self._directory / f"{tile._replace(width=WIDTH).path()}.p"
+        there = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
+        width = max((width for width in there if width < tile.width), default=0)
+        content = (directory / str(width)).read_bytes() if width else b""
+        return content if len(content) == width * HASH_SIZE else b""
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write a file whole."""

@@ -40,8 +40,8 @@ class Engine(Protocol):
         Raises ChainBroken when the run does not continue the node's chain.
         """
 
-    def holds(self, records_root: bytes) -> bool:
-        """Whether an entry over these records was taken before."""
+    def held(self, records_roots: Sequence[bytes]) -> set[bytes]:
+        """Those of the roots over whose records an entry was taken before."""
 
     def publish(self) -> None:
         """Let those who read files see what was appended."""

@@ -88,9 +88,9 @@ class SoloEngine:
             if self._store.log_size() > _LOG_LIMIT:
                 self._settle()
 
-    def holds(self, records_root: bytes) -> bool:
-        """Whether an entry over these records was taken before."""
-        return self._store.sealed(records_root)
+    def held(self, records_roots: Sequence[bytes]) -> set[bytes]:
+        """Those of the roots over whose records an entry was taken before."""
+        return self._store.sealed(records_roots)
 
     def publish(self) -> None:
         """Write the tiles that are new, and the newest checkpoint."""
