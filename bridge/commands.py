@@ -72,7 +72,9 @@ def _login_link(node: Node, arguments: Mapping[str, Any], report: Report) -> obj
     name = arguments.get("name") or role.value
     secret = node.sessions.link(role, name)
     node.access.administered("admin.token", OPERATOR, {"did": "login link", "name": name, "role": role.value})
-    return {"url": f"http://{node.settings.web.host}:{node.settings.web.port}/login?token={secret}"}
+    # An auditor may not see the viewer, where a login leads otherwise.
+    onward = "&next=/console/" if role is Role.AUDITOR else ""
+    return {"url": f"http://{node.settings.web.host}:{node.settings.web.port}/login?token={secret}{onward}"}
 
 
 def _import(node: Node, arguments: Mapping[str, Any], report: Report) -> object:

@@ -267,7 +267,8 @@ class LedgerHealth:
 
     `size` counts entries, `last_sequence` is the newest one's number, `checkpoint` when the newest was written. Closed
     batches wait for their entry (`waiting_...`), open ones are not over yet. `stepped_back_us` is by how much the clock
-    of an entry was ever behind that of the entry before, among the newest.
+    of an entry was ever behind that of the entry before, among the newest. `forwarded` entries have gone to the audit
+    repository; None when there is none.
     """
 
     size: int
@@ -279,6 +280,7 @@ class LedgerHealth:
     open_batches: int
     open_since: int | None
     stepped_back_us: int
+    forwarded: int | None
 
 
 @dataclass(frozen=True, slots=True)

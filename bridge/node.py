@@ -97,7 +97,8 @@ class Node:
             RecordLeaves(self.index.database),
             opener(self.keys, keystore),
         )
-        self.overview = Overview(home, ledger_home(settings), self.index)
+        spool = (settings.audit.spool or home / "audit-spool") if settings.audit.repository_host else None
+        self.overview = Overview(home, ledger_home(settings), self.index, spool)
         self.audit = LedgerTrail(
             home / "audit.db",
             ledger_home(settings) / DATABASE,

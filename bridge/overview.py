@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from bridge.audit_forwarding.position import PositionFile
 from bridge.errors import StorageFault
 from bridge.index import overview
 from bridge.index.index import SqlIndex
@@ -34,10 +35,12 @@ class Overview:
         The node's directory, and the ledger's.
     index
         The node's index.
+    spool
+        Where it is kept how far the audit repository has been told; None without a repository.
     """
 
-    def __init__(self, home: Path, ledger: Path, index: SqlIndex) -> None:
-        self._home, self._ledger, self._index = home, ledger, index
+    def __init__(self, home: Path, ledger: Path, index: SqlIndex, spool: Path | None = None) -> None:
+        self._home, self._ledger, self._index, self._spool = home, ledger, index, spool
         self._lock = threading.Lock()
         self._counted: tuple[float, int, dict[str, int]] | None = None
 
@@ -55,6 +58,7 @@ class Overview:
             open_batches=waiting.open,
             open_since=waiting.open_since,
             stepped_back_us=back,
+            forwarded=PositionFile(self._spool).load().next if self._spool is not None else None,
         )
 
     def storage(self) -> StorageOverview:

@@ -38,15 +38,11 @@ def show(exchange: Exchange) -> Response:
         _head(event, note, node),
         tag(
             "div",
-            tag(
-                "div",
-                _decoded(event, envelope),
-                _records(details, id_ if id_ != event.id else None),
-                class_="column",
-            ),
-            tag("div", _verify(node, event), _tree(node, event), class_="column"),
+            tag("div", _decoded(event, envelope, details)),
+            tag("div", _verify(node, event), _tree(node, event)),
             class_="columns",
         ),
+        _records(details, id_ if id_ != event.id else None),
         _bytes(envelope),
     ]
     title = f"Entry {event.index:,}"
@@ -79,7 +75,7 @@ def _neighbours(node: Node, event: Event) -> tuple[Event | None, Event | None]:
     return (older[0] if older else None), (newer[-1] if newer else None)
 
 
-def _decoded(event: Event, envelope: bytes) -> Html:
+def _decoded(event: Event, envelope: bytes, details: Sequence[Detail]) -> Html:
     """What the envelope says, field by field, beside what this node knows it to mean."""
     try:
         said = ledger_entry.read(envelope)
@@ -89,8 +85,9 @@ def _decoded(event: Event, envelope: bytes) -> Html:
     who = event.actor
     rows: dict[str, Content] = {
         "Type": (event.type, tag("small", row.meaning)),
-        "Action": f"{said.action}; DICOM {EVENT_NAMES.get(row.event, 'event')} ({row.event})",
-        "Time": words.stamp(event.time_us),
+        "Action": f"{said.action} · {EVENT_NAMES.get(row.event, 'DICOM event')} ({row.event})",
+        "Entry made": words.stamp(event.time_us),
+        "Records made": _span(details),
         "Outcome": f"{event.outcome}, {words.outcome(event.outcome)}",
         "Purpose": words.purpose(event.purpose),
         "Reason": event.reason or None,
@@ -116,6 +113,15 @@ def _decoded(event: Event, envelope: bytes) -> Html:
     return page.panel("Fields", page.facts({name: value for name, value in rows.items() if value}), id_="fields")
 
 
+def _span(details: Sequence[Detail]) -> Content:
+    """When the records were made: an entry follows when their session or transfer is over."""
+    times = [detail.time_us for detail in details if detail.time_us is not None]
+    if not times:
+        return None
+    first, last = min(times), max(times)
+    return words.stamp(first) if last - first < 1_000_000 else (words.stamp(first), " to ", words.clock(last))
+
+
 def _study(event: Event, said: Entry) -> Content:
     if said.study is None:
         return None
@@ -138,8 +144,8 @@ def _records(details: Sequence[Detail], marked: bytes | None) -> Html:
             tag(
                 "tr",
                 tag("th", f"{detail.position + 1:,}", scope="row"),
-                tag("td", when),
-                tag("td", said, tag("small", "leaf ", _code(detail.leaf))),
+                tag("td", when, class_="when"),
+                tag("td", said, tag("small", "leaf ", _code(detail.leaf)), class_="says"),
                 tag("td", proof),
                 class_="marked" if detail.leaf == marked else None,
             )
@@ -157,7 +163,8 @@ def _records(details: Sequence[Detail], marked: bytes | None) -> Html:
 def _body(value: object) -> Content:
     """A record's body as nested lists; items of access as "2 × frame 1.2.3"."""
     if isinstance(value, Mapping):
-        return tag("dl", [tag("div", tag("dt", str(key)), tag("dd", _body(item))) for key, item in value.items()])
+        rows = [tag("div", tag("dt", str(key)), tag("dd", _body(item))) for key, item in value.items() if item != ""]
+        return tag("dl", rows)
     if isinstance(value, bytes):
         return _code(value)
     if isinstance(value, list | tuple):

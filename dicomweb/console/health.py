@@ -31,9 +31,16 @@ def show(exchange: Exchange) -> Response:
         _verdict(health, now_us, node.ready()),
         page.tiles(_figures(node, health, now_us)),
         page.panel("Who vouches for it", *_vouchers(note), id_="vouchers"),
-        page.panel("Order", page.facts(_order(health)), id_="order"),
-        page.panel("Waiting", page.facts(_waiting(health, now_us)), id_="waiting"),
-        page.panel("Forwarding of audit messages", *_forwarding(node), id_="forwarding"),
+        tag(
+            "div",
+            page.panel("Order", page.facts(_order(health)), id_="order"),
+            tag(
+                "div",
+                page.panel("Waiting", page.facts(_waiting(health, now_us)), id_="waiting"),
+                page.panel("Forwarding of audit messages", *_forwarding(node, health), id_="forwarding"),
+            ),
+            class_="columns",
+        ),
         _signed(node, note),
     ]
     document = page.page("Ledger", body, section="/console/health", who=exchange.actor.name)
@@ -135,11 +142,13 @@ def _vouchers(note: str | None) -> list[Html]:
     return said
 
 
-def _forwarding(node: Node) -> list[Html]:
-    host = getattr(getattr(node.settings, "audit", None), "repository_host", None)
-    if not host:
+def _forwarding(node: Node, health: LedgerHealth) -> list[Html]:
+    """How far the audit repository has what happened."""
+    if health.forwarded is None:
         return [tag("p", "No audit repository is configured; see ", tag("code", "[audit]"), " in the settings.")]
-    return [tag("p", "Audit messages go to ", tag("code", str(host)), " by syslog over TLS.")]
+    left = max(0, health.size - health.forwarded)
+    state = "all have been sent" if not left else f"{words.count(left, 'entry', 'entries')} still to be sent"
+    return [tag("p", f"Audit messages go to the repository by syslog over TLS: {state}.")]
 
 
 def _signed(node: Node, note: str | None) -> Html:

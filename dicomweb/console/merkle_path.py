@@ -78,7 +78,7 @@ def draw(path: MerklePath) -> Html:
     A sibling stands on the side where it is in the tree.
     """
     middle = _WIDTH / 2
-    boxes = [_box(middle, _TOP, path.root, "root" if path.holds else "root broken")]
+    boxes = [_box(middle, _TOP, path.root, "root" if path.holds else "root broken", "root ")]
     edges = []
     above = middle
     for level, step in enumerate(reversed(path.steps), 1):
@@ -89,7 +89,8 @@ def draw(path: MerklePath) -> Html:
             curve = f"M{above:g} {start} C{above:g} {start + bend} {x:g} {y - bend} {x:g} {y}"
             edges.append(tag("path", d=curve, class_=kind))
         boxes.append(_box(_WIDTH - own, y, step.sibling, "sibling"))
-        boxes.append(_box(own, y, step.node, "leaf" if level == len(path.steps) else "node"))
+        last = level == len(path.steps)
+        boxes.append(_box(own, y, step.node, "leaf" if last else "node", "entry " if last else ""))
         above = own
     name = (
         f"The way of entry {path.index} up a tree of {path.size}: {len(path.steps)} hashes from the proof lead to "
@@ -100,8 +101,8 @@ def draw(path: MerklePath) -> Html:
     return tag("svg", picture, viewBox=f"0 0 {_WIDTH} {height}", class_="merkle", role="img", aria_label=name)
 
 
-def _box(x: float, y: float, hash_: bytes, kind: str) -> Html:
+def _box(x: float, y: float, hash_: bytes, kind: str, name: str = "") -> Html:
     """A hash in its frame, its middle at x."""
     frame = tag("rect", x=x - _BOX_WIDTH / 2, y=y, width=_BOX_WIDTH, height=_BOX_HEIGHT, rx=6)
-    digits = tag("text", hash_.hex()[:16], x=x, y=y + _BOX_HEIGHT / 2 + 5, text_anchor="middle")
+    digits = tag("text", name, hash_.hex()[: 16 - len(name)], "…", x=x, y=y + _BOX_HEIGHT / 2 + 5, text_anchor="middle")
     return tag("g", tag("title", hash_.hex()), frame, digits, class_=f"hash {kind}")

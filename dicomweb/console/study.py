@@ -35,14 +35,14 @@ def show(exchange: Exchange) -> Response:
         tag("nav", tag("p", link("/console/", "Timeline"), " / Study"), aria_label="Place"),
         tag("h1", title),
         tag("p", tag("code", uid), class_="meta"),
-        page.facts(_facts(note, of, told, complete=older is None)),
+        tag("div", page.facts(_facts(note, of, told, complete=older is None)), class_="panel"),
         _drawn(told) if told else None,
         older,
         table(told, {uid: note} if note else {}, newest_first=False) if told else _untold(),
     ]
     if of is not None and of.id:
         report = path("console", "patients", of.id, "report")
-        body.append(tag("p", link(report, "Access report of this patient", class_="button"), class_="actions"))
+        body.append(tag("p", link(report, "Access report of this patient", class_="button"), class_="actions after"))
     return page.answer(
         exchange, page.page(f"Story of a study: {title}", body, section="/console/", who=exchange.actor.name)
     )
