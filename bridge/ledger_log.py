@@ -1,8 +1,8 @@
 """The log of this node's ledger, read beside the process that writes it: the port `bridge.ports.LedgerLog`.
 
 Committed entries come from the ledger's database, opened read-only; hashes of the tree from the published tiles, and
-from the database where a tile is not there yet. Nothing is computed over the whole tree: a proof reads two tiles for
-each level that it crosses.
+from the database where a tile is not there yet. Nothing is computed over the whole tree: a proof reads a few tiles, and
+is checked before it is given.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bridge.errors import NotFound, StorageFault
-from bridge.index.record_leaves import RecordLeaves
+from bridge.index.record_leaves import RecordLeaves, RecordPlace
 from bridge.model import SealedRecord
 from ledger import checkpoint, merkle, proof, tiles
 from ledger.engine.solo import DATABASE
-from ledger.errors import LedgerError, RecordUnreadable
+from ledger.errors import LedgerError, ProofInvalid, RecordUnreadable
 from ledger.store import LedgerStore, StoredEntry
 from ledger.tile_files import TileFiles
 from ledger.tiles import ENTRIES, HEIGHT, WIDTH, Tile
@@ -29,6 +29,12 @@ ID_SIZE = 32  # bytes of an entry's or a record's leaf hash
 _KEPT_TILES = 256  # of 8 KiB each
 #: (study or None, sealed record) -> the record's bytes, None when its key is gone
 Opener = Callable[[str | None, SealedRecord], bytes | None]
+#: Record's leaf hash -> indices of entries that may be over it, and up to which index (-1: none) entries are known so
+Places = Callable[[bytes], tuple[Sequence[int], int]]
+
+
+def _nowhere(leaf: bytes) -> tuple[Sequence[int], int]:
+    return (), -1
 
 
 class LedgerFiles:
@@ -44,15 +50,23 @@ class LedgerFiles:
         Finds a record's batch by the record's leaf hash.
     open_record
         Opens a sealed record for the proof; a record whose key is gone is proved by its leaf hash alone.
+    places
+        Where a record may be, from an index over leaf hashes; what that does not know is searched for in `leaves`.
     """
 
     def __init__(
-        self, home: Path, origin: str, public_key: Ed25519PublicKey, leaves: RecordLeaves, open_record: Opener
+        self,
+        home: Path,
+        origin: str,
+        public_key: Ed25519PublicKey,
+        leaves: RecordLeaves,
+        open_record: Opener,
+        places: Places = _nowhere,
     ) -> None:
         self._database = home / DATABASE
         self._files = TileFiles(home)
         self._key = checkpoint.vkey(origin, public_key)
-        self._leaves, self._open_record = leaves, open_record
+        self._leaves, self._open_record, self._places = leaves, open_record, places
         self._idle: deque[LedgerStore] = deque()
         self._tiles: OrderedDict[Tile, list[bytes]] = OrderedDict()
         self._lock = threading.Lock()
@@ -103,7 +117,7 @@ class LedgerFiles:
             note = store.checkpoint()
             if note is None:
                 raise NotFound("the log has no checkpoint yet")
-            return proof.make(stored.idx, stored.envelope, note, self._reader(store), of)
+            return proof.encode(stored.envelope, stored.idx, self._path(store, stored, note), note, of)
 
     def consistency(self, first: int, second: int) -> Sequence[bytes]:
         """The consistency proof between two sizes of the tree (RFC 9162 section 2.1.4). Raises NotFound beyond it."""
@@ -120,7 +134,7 @@ class LedgerFiles:
 
     def _record(self, store: LedgerStore, leaf: bytes) -> tuple[StoredEntry, proof.RecordPath]:
         """The entry over a record's batch, and the record's path in it."""
-        place = self._leaves.find(leaf)
+        place = self._place(store, leaf)
         if place is None:
             raise NotFound("no entry and no record has this id")
         stored = store.find(root=place.records_root) if place.records_root is not None else None
@@ -129,8 +143,34 @@ class LedgerFiles:
         opened = self._open_record(place.study, place.record)
         return stored, proof.record_path(self._leaves.of_batch(place.batch), place.position, opened)
 
-    def _reader(self, store: LedgerStore) -> merkle.NodeReader:
-        """Perfect subtrees' roots, from the tiles as wide as the tree has them now."""
+    def _place(self, store: LedgerStore, leaf: bytes) -> RecordPlace | None:
+        try:
+            indices, known = self._places(leaf)
+        except StorageFault:  # it only saves the search below
+            indices, known = _nowhere(leaf)
+        for index in indices:
+            stored = store.entry(index)
+            place = stored and self._leaves.find_under(stored.batch, stored.root, leaf)
+            if place:
+                return place
+        last = store.entry(known) if known >= 0 else None
+        return self._leaves.find(leaf, last.batch if last is not None and last.epoch == self._leaves.epoch else 0)
+
+    def _path(self, store: LedgerStore, stored: StoredEntry, note: str) -> list[bytes]:
+        """The entry's inclusion path, checked: files may be torn until the ledger's process has started again."""
+        head = checkpoint.parse(checkpoint.split_note(note)[0])
+        path = merkle.inclusion_proof(stored.idx, head.size, self._reader(store))
+        try:
+            merkle.verify_inclusion(stored.leaf, stored.idx, head.size, path, head.root)
+        except ProofInvalid:
+            with self._lock:
+                self._tiles.clear()
+            path = merkle.inclusion_proof(stored.idx, head.size, self._reader(store, files=False))
+            merkle.verify_inclusion(stored.leaf, stored.idx, head.size, path, head.root)
+        return path
+
+    def _reader(self, store: LedgerStore, files: bool = True) -> merkle.NodeReader:
+        """Perfect subtrees' roots, from the tiles as wide as the tree has them now; without `files`, from the rows."""
         size = store.size()
 
         def read(level: int, index: int) -> bytes:
@@ -138,36 +178,37 @@ class LedgerFiles:
             first = index << inner
             number, at = divmod(first, WIDTH)
             width = min(WIDTH, (size >> (above * HEIGHT)) - number * WIDTH)
-            return self._pyramid(store, Tile(above, number, width))[_row(inner) + (at >> inner)]
+            return self._pyramid(store, Tile(above, number, width), files)[_row(inner) + (at >> inner)]
 
         return read
 
-    def _pyramid(self, store: LedgerStore, tile: Tile) -> list[bytes]:
+    def _pyramid(self, store: LedgerStore, tile: Tile, files: bool) -> list[bytes]:
         """Every perfect subtree within a tile: its hashes, then the row above, and so on; the last used are kept."""
         with self._lock:
             known = self._tiles.get(tile)
             if known is not None:
                 self._tiles.move_to_end(tile)
                 return known
-        known = _pyramid(self._content(store, tile), tile.width)
+        known = _pyramid(self._content(store, tile, files), tile.width)
         with self._lock:
             self._tiles[tile] = known
             while len(self._tiles) > _KEPT_TILES:
                 self._tiles.popitem(last=False)
         return known
 
-    def _content(self, store: LedgerStore, tile: Tile) -> bytes:
+    def _content(self, store: LedgerStore, tile: Tile, files: bool = True) -> bytes:
         """A tile's bytes from its file; from the database when it is not published yet, or gave way to a wider one."""
-        try:
-            return self._files.read(tile)
-        except FileNotFoundError:
-            first = tile.number * WIDTH
-            if tile.level == ENTRIES:
-                return tiles.bundle_bytes(store.envelopes(first, first + tile.width))
-            if tile.level == 0:
-                return b"".join(store.leaves(first, first + tile.width))
-            below = [Tile(tile.level - 1, number, WIDTH) for number in range(first, first + tile.width)]
-            return b"".join(tiles.subtree_root(self._content(store, each)) for each in below)
+        with suppress(FileNotFoundError):
+            content = self._files.read(tile) if files else b""
+            if content and (tile.level == ENTRIES or len(content) == tile.width * merkle.HASH_SIZE):
+                return content
+        first = tile.number * WIDTH
+        if tile.level == ENTRIES:
+            return tiles.bundle_bytes(store.envelopes(first, first + tile.width))
+        if tile.level == 0:
+            return b"".join(store.leaves(first, first + tile.width))
+        below = [Tile(tile.level - 1, number, WIDTH) for number in range(first, first + tile.width)]
+        return b"".join(tiles.subtree_root(self._content(store, each, files)) for each in below)
 
     @contextmanager
     def _reading(self) -> Iterator[LedgerStore | None]:

@@ -90,13 +90,6 @@ class Node:
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         self.retrieve = Retrieve(self.content, self.index, self.keys, self.index.mark_damaged)
-        self.log = LedgerFiles(
-            ledger_home(settings),
-            origin_of(settings, keystore),
-            public_key(keystore),
-            RecordLeaves(self.index.database),
-            opener(self.keys, keystore),
-        )
         spool = (settings.audit.spool or home / "audit-spool") if settings.audit.repository_host else None
         self.overview = Overview(home, ledger_home(settings), self.index, spool)
         self.audit = LedgerTrail(
@@ -105,6 +98,14 @@ class Node:
             AuditSource(self.index.database),
             self.keys,
             opener(self.keys, keystore),
+        )
+        self.log = LedgerFiles(
+            ledger_home(settings),
+            origin_of(settings, keystore),
+            public_key(keystore),
+            RecordLeaves(self.index.database),
+            opener(self.keys, keystore),
+            self.audit.places,
         )
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)

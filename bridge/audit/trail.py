@@ -13,6 +13,7 @@ from bridge.audit import counting, searching
 from bridge.audit.database import AuditDatabase
 from bridge.audit.following import Follower, Rewritten
 from bridge.audit.resolving import Opener, Resolver, Row, rows_by_leaf, rows_of
+from bridge.audit.schema import leaf_start
 from bridge.crypto.keyring import Keyring
 from bridge.errors import NotFound
 from bridge.index.audit_source import AuditSource
@@ -64,6 +65,16 @@ class LedgerTrail:
             if self._resolver.is_of(row, id):
                 return self._resolver.events([row])[0]
         raise NotFound("no entry or record has this id")
+
+    def places(self, leaf: bytes) -> tuple[list[int], int]:
+        """Where an entry or record with this leaf hash may be, by index in the log, as far as the trail has followed.
+
+        With it the last index that the trail has followed, -1 when none. Raises StorageFault.
+        """
+        with self._database.reading() as connection:
+            found = connection.execute("SELECT idx FROM leaf WHERE start = ?", (leaf_start(leaf),)).fetchall()
+            last = connection.execute("SELECT max(idx) FROM event").fetchone()[0]
+        return [index for (index,) in found], -1 if last is None else last
 
     def details(self, id: bytes) -> Sequence[Detail]:
         """As the port; none when the index holds the entry's batch no more."""

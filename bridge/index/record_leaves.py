@@ -11,23 +11,25 @@ from bridge.index.database import Database, sql
 from bridge.model import SealedRecord
 
 _b, _r = s.batch.c, s.record.c
-_FIND: Final = sql(
+_OF_BATCH: Final = s.batch.join(s.record, _r.batch == _b.id)
+_FOUND: Final = (
     select(_b.id, _b.study, _b.records_root, _r.position, _r.sealed)
-    .select_from(s.record.join(s.batch, _r.batch == _b.id))
+    .select_from(_OF_BATCH)
     .where(_r.leaf == bindparam("of_leaf"))
 )
+_FIND_CLOSED: Final = sql(_FOUND.where(_b.closed_seq > bindparam("after")))
+_FIND_OPEN: Final = sql(_FOUND.where(_b.closed_seq.is_(None)))
+_FIND_UNDER: Final = sql(_FOUND.where(_b.closed_seq == bindparam("number"), _b.records_root == bindparam("root")))
+_FIND_UNDER_ROOT: Final = sql(_FOUND.where(_b.records_root == bindparam("root")))
 _LEAVES: Final = sql(select(_r.leaf).where(_r.batch == bindparam("of_batch")).order_by(_r.position))
 _OF_ENTRY: Final = sql(
     select(_r.leaf)
-    .select_from(s.record.join(s.batch, _r.batch == _b.id))
+    .select_from(_OF_BATCH)
     .where(_b.closed_seq == bindparam("number"), _b.records_root == bindparam("root"))
     .order_by(_r.position)
 )
 _OF_ROOT: Final = sql(
-    select(_r.leaf)
-    .select_from(s.record.join(s.batch, _r.batch == _b.id))
-    .where(_b.records_root == bindparam("root"))
-    .order_by(_r.position)
+    select(_r.leaf).select_from(_OF_BATCH).where(_b.records_root == bindparam("root")).order_by(_r.position)
 )
 
 
@@ -51,9 +53,26 @@ class RecordLeaves:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, leaf: bytes) -> RecordPlace | None:
-        """The record with this 32-byte leaf hash; None when there is none. Raises StorageFault."""
-        for batch, study, root, position, sealed in self._database.rows(_FIND, {"of_leaf": leaf}):
+    @property
+    def epoch(self) -> bytes:
+        """The database's epoch, which the numbers of its batches belong to."""
+        return self._database.epoch
+
+    def find(self, leaf: bytes, after: int = 0) -> RecordPlace | None:
+        """The record with this 32-byte leaf hash, in an open batch or one closed after number `after`; None when none.
+
+        Looks at every record there: give `after` where most records are known by other means. Raises StorageFault.
+        """
+        closed = self._first(_FIND_CLOSED, leaf, {"after": after})
+        return closed or self._first(_FIND_OPEN, leaf, {})
+
+    def find_under(self, number: int, records_root: bytes, leaf: bytes) -> RecordPlace | None:
+        """The record with this leaf hash under an entry, given as for `of_entry`. Raises StorageFault."""
+        found = self._first(_FIND_UNDER, leaf, {"root": records_root, "number": number})
+        return found or self._first(_FIND_UNDER_ROOT, leaf, {"root": records_root})
+
+    def _first(self, statement: str, leaf: bytes, values: dict[str, object]) -> RecordPlace | None:
+        for batch, study, root, position, sealed in self._database.rows(statement, values | {"of_leaf": leaf}):
             return RecordPlace(batch, study, root, position, SealedRecord(leaf, sealed))
         return None
 

@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from bridge.errors import NotFound, StorageFault
+from bridge.index.record_leaves import RecordPlace
 from bridge.ledger_log import LedgerFiles, _pyramid
 from bridge.ledger_reading import ledger_home, record_source
 from bridge.node import Node
@@ -105,6 +106,47 @@ def test_proofs_and_tiles_come_from_the_database_while_files_are_missing(node: N
     node.log._tiles.clear()
     assert {path: node.log.file(path) for path in paths} == files
     assert (node.log.prove(leaf), node.log.consistency(1, 3)) == proofs
+
+
+def test_a_torn_tile_is_passed_over(node: Node) -> None:
+    leaf = records(node)[1][0].leaf
+    proved = node.log.prove(leaf)
+    path = ledger_home(node.settings) / "tile/0/000.p/3"
+    for torn in (bytes(96), path.read_bytes()[:40], b""):
+        path.write_bytes(torn)
+        node.log._tiles.clear()
+        assert node.log.prove(leaf) == proved
+
+
+def test_records_are_found_by_the_trail_as_far_as_it_follows_and_behind_it_in_the_index(node: Node) -> None:
+    assert node.audit.follow() == 3
+    store(node, part10(instance()))
+    assert seal(node) == 1
+    looked: list[int] = []
+    find = node.log._leaves.find
+
+    def counted(leaf: bytes, after: int = 0) -> RecordPlace | None:
+        looked.append(after)
+        return find(leaf, after)
+
+    node.log._leaves.find = counted  # type: ignore[method-assign]
+    for index, held in enumerate(records(node)):
+        for item in held:
+            assert verify(node, node.log.prove(item.leaf)).index == index
+    assert set(looked) == {3}
+    with pytest.raises(NotFound):
+        node.log.prove(bytes(32))
+    assert set(looked) == {3}
+
+
+def test_without_the_trail_records_are_found_in_the_index_alone(node: Node) -> None:
+    def damaged(leaf: bytes) -> tuple[list[int], int]:
+        raise StorageFault("audit.db is damaged")
+
+    node.log._places = damaged
+    for index, held in enumerate(records(node)):
+        for item in held:
+            assert verify(node, node.log.prove(item.leaf)).index == index
 
 
 def test_consistency_is_proved_between_any_two_sizes(node: Node) -> None:
