@@ -1,8 +1,8 @@
 """Facets and histograms: matching events counted by value and by time, from one state of audit.db.
 
-Most of it is not counted but added up: combinations know how many events they have, in all and in each hour, day and 32
-days. Only the hours at the two ends of a range of time, bins shorter than an hour, and the events of single studies are
-looked at one by one.
+Most of it is not counted but added up: combinations know how many events they have, in all and in spans of time. Only
+the hours at the two ends of a range of time, bins shorter than an hour, and the events of single studies are looked at
+one by one.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ def _counted(connection: sqlite3.Connection, stretch: Stretch, allowed: Conditio
 
 
 def _of_studies(connection: sqlite3.Connection, query: EventQuery, tags: Sequence[bytes], by: str) -> Counter[int]:
+    if not tags:
+        return Counter()
     asked = _studies_condition(query, tags)
     return Counter(
         dict(

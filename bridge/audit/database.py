@@ -34,6 +34,7 @@ class AuditDatabase:
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._file = 0, 0
+        self._made = 0  # a new file may get the number of one that was removed
         self._damaged = False
         self._closed = False
 
@@ -95,9 +96,10 @@ class AuditDatabase:
             with closing(self._connect()) as connection:
                 connection.execute("PRAGMA journal_mode=WAL").fetchall()
 
-    def is_there(self) -> bool:
-        """Whether there is a file, and nothing has told that it is damaged."""
-        return not self._damaged and self._identity() is not None
+    def file(self) -> object:
+        """What tells the file from any that was in its place before; None when it is missing or damaged."""
+        file = None if self._damaged else self._identity()
+        return file and (*file, self._made)
 
     def close(self) -> None:
         """Close the connections; those in use are closed when they are given back."""
@@ -157,6 +159,7 @@ class AuditDatabase:
         return found == list(_IDENTITY.values())
 
     def _create(self) -> None:
+        self._made += 1
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with closing(self._connect()) as connection:
             connection.execute("PRAGMA journal_mode=WAL").fetchall()

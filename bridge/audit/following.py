@@ -52,7 +52,7 @@ class Follower:
         self._path = ledger
         self._source = source
         self._ledger: LedgerStore | None = None
-        self._seen: tuple[AuditDatabase, int] | None = None
+        self._seen: tuple[object, int] | None = None  # the file, and how many entries are in it
 
     def size(self) -> int:
         """How many entries the ledger holds."""
@@ -60,11 +60,12 @@ class Follower:
 
     def step(self, database: AuditDatabase) -> int:
         """Take in the next entries, at most ENTRIES; how many. Raises Rewritten."""
-        if self._seen == (database, self.size()) and database.is_there():
+        file = database.file()
+        if file is not None and self._seen == (file, self.size()):
             return 0
         with database.writing() as connection:
             taken, size = self._step(connection)
-        self._seen = database, size
+        self._seen = database.file(), size
         return taken
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ How they are found follows what the query restricts, so that each page costs abo
 * studies: the index over study tags
 * none of the combined fields: downwards from the end of the range of indices
 * few combinations: the lists of each combination's events, merged from the top
-* many combinations: downwards through a bounded number of events first, since among so many one is soon found; then as
+* many combinations: if enough of all events are of them, downwards through a bounded number of events first; then as
   for few
 """
 
@@ -37,7 +37,7 @@ class Range(NamedTuple):
 def search(connection: sqlite3.Connection, query: EventQuery, tags: Sequence[bytes] | None) -> list[int]:
     """The indices of at most `query.limit` matching events, descending; `tags` restricts to these studies' events."""
     span = _range(connection, query)
-    if span is None or query.limit < 1:
+    if span is None or query.limit < 1 or tags == []:
         return []
     if tags is not None:
         return _of_studies(connection, query, tags, span)
@@ -45,15 +45,21 @@ def search(connection: sqlite3.Connection, query: EventQuery, tags: Sequence[byt
     if not allowed.text:
         return _downwards(connection, query, span, query.limit)
     sources = connection.execute(
-        f"SELECT combination.id, combination.last FROM {JOINED} WHERE {allowed.text} AND last >= ? AND first <= ?",
+        f"SELECT combination.id, last, events FROM {JOINED} WHERE {allowed.text} AND last >= ? AND first <= ?",
         (*allowed.values, span.low, span.high),
     ).fetchall()
-    if len(sources) > FEW:
+    if len(sources) > FEW and _are_dense(connection, sum(events for _, _, events in sources), query.limit):
         window = Range(max(span.low, span.high - WINDOW + 1), span.high)
         found = _downwards(connection, query, window, query.limit)
         if len(found) == query.limit or window == span:
             return found
-    return _merged(connection, query, sources, span)
+    return _merged(connection, query, [(combination, last) for combination, last, _ in sources], span)
+
+
+def _are_dense(connection: sqlite3.Connection, events: int, wanted: int) -> bool:
+    """Whether as many as are wanted lie in a window, were these events spread evenly over all."""
+    (last,) = connection.execute("SELECT max(idx) FROM event").fetchone()
+    return events * WINDOW >= wanted * int(last)
 
 
 def _range(connection: sqlite3.Connection, query: EventQuery) -> Range | None:

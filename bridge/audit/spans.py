@@ -1,4 +1,4 @@
-"""Spans of time: the bins of a histogram, and how a range is put together from hours, days and months counted before.
+"""Spans of time: the bins of a histogram, and how a range is put together from hours and days counted before.
 
 All times are microseconds since the epoch; a span of a length begins at a multiple of it. Pure; thread-safe.
 """
@@ -13,10 +13,7 @@ SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
-MONTH: Final = 32 * DAY
-"""A round number of days, not a calendar's month."""
-
-LEVELS: Final = (MONTH, DAY, HOUR)
+LEVELS: Final = (64 * DAY, 16 * DAY, 4 * DAY, DAY, HOUR)
 """The lengths that events are counted by, longest first; each is a multiple of the next."""
 
 _BELOW_A_DAY: Final = (

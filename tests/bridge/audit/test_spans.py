@@ -26,14 +26,19 @@ def test_a_stretch_consists_of_whole_spans(since, until):
 
 @given(moments, st.integers(0, 200 * DAY))
 def test_few_spans_are_read_for_any_range(since, length):
-    longest, *others = LEVELS
+    _, *others = LEVELS
     for stretch in cover(since, since + length):
         if stretch.length in others:
             following = LEVELS[LEVELS.index(stretch.length) - 1]
             assert (stretch.end - stretch.start) < 2 * following
         elif not stretch.length:
             assert stretch.end - stretch.start < 2 * HOUR
-    assert longest == 32 * DAY
+
+
+def test_the_days_of_a_long_histogram_are_counted_by_few_spans():
+    for power in range(12):
+        span = DAY << power
+        assert span // next(length for length in LEVELS if span % length == 0) <= max(2, span // LEVELS[0])
 
 
 @given(moments, st.integers(0, 10**15), st.integers(1, 200))
