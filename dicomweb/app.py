@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.dicom.attributes import Level
 from bridge.model import Action
-from dicomweb import health, ledger_api, login, problems, provenance, stow, viewer
+from dicomweb import fhir, health, ledger_api, login, problems, provenance, stow, viewer
 from dicomweb.capabilities import retrieve_capabilities
 from dicomweb.console import routes as console
 from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
@@ -144,6 +144,10 @@ def create_app(node: Node) -> Starlette:
     routes += [
         Route("/ohif", PlainEndpoint(door, _to_viewer)),
         Route(viewer.PREFIX + "{path:path}", PlainEndpoint(door, viewer.view)),
+        Route("/fhir/metadata", PlainEndpoint(door, fhir.metadata)),
+        Route("/fhir/AuditEvent", PlainEndpoint(door, fhir.search)),
+        Route("/fhir/AuditEvent/{id}", PlainEndpoint(door, fhir.read)),
+        *(Route(path, PlainEndpoint(door, fhir.elsewhere)) for path in (fhir.FHIR_ROOT, "/fhir/{path:path}")),
         Route("/login", PlainEndpoint(door, login.login)),
         Route("/livez", PlainEndpoint(door, health.livez)),
         Route("/readyz", PlainEndpoint(door, health.readyz)),

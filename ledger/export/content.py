@@ -58,7 +58,7 @@ def content(details: Iterable[Detail]) -> Content:
         sop = detail.body.get("instance")
         if isinstance(sop, str):
             received += 1
-            repeated += detail.body.get("again") is True
+            repeated += detail.body.get("outcome") == "again"
             sops[sop] = _text(detail.body.get("class"))
         else:
             _facts(found, detail.body)
@@ -73,15 +73,16 @@ def content(details: Iterable[Detail]) -> Content:
 
 
 def _items(found: Content, items: Iterable[object], sops: dict[str, str]) -> None:
-    """Counted items: [what, SOP Instance UID, frame, count] of a viewing, [what, count] of anything else."""
+    """Counted items: [what, SOP Instance UID, frame, count] of a viewing, words and a count of anything else."""
     for item in items:
         match item:
-            case [str() as what, str() as sop, str(), int() as count]:
+            case ["instance" | "frame" | "metadata" | "bulk" as what, str() as sop, str(), int() as count]:
                 found.served[what] += count
                 if sop:
                     sops.setdefault(sop, "")
-            case [str() as what, int() as count]:
-                found.asked[what] = found.asked.get(what, 0) + count
+            case [*words, int() as count] if words and all(isinstance(word, str) for word in words):
+                said = " ".join(str(word) for word in words)
+                found.asked[said] = found.asked.get(said, 0) + count
 
 
 def _facts(found: Content, body: Mapping[str, object]) -> None:

@@ -92,7 +92,7 @@ def audit_event(event: Event, details: Sequence[Detail], observer: Observer) -> 
     if named is not None:
         resource["meta"] = {"profile": [CANONICAL + named]}
     resource["type"], resource["subtype"] = _types(event, row.profile, pattern)
-    resource["action"] = row.action if row.profile is not None else row.message_action
+    resource["action"] = action_of(event.type)
     resource["recorded"] = date_time(event.time_us)
     resource["outcome"] = str(event.outcome)
     if event.outcome:
@@ -109,6 +109,12 @@ def audit_event(event: Event, details: Sequence[Detail], observer: Observer) -> 
     if not resource["subtype"]:
         del resource["subtype"]
     return resource
+
+
+def action_of(kind: str) -> str:
+    """AuditEvent.action of a type: its own where BALP has a profile, else that of the DICOM audit message."""
+    row = ENTRY_TYPES[kind]
+    return row.action if row.profile is not None else row.message_action
 
 
 def searchset(resources: Sequence[Json], links: Mapping[str, str], base: str) -> Json:
@@ -285,16 +291,16 @@ def _purpose(code: str) -> Json:
 
 
 def _identifier(system: str, value: str) -> Json:
-    return {"value": value} if not system else {"system": _uri(system), "value": value}
+    return {"value": value} if not system else {"system": identifier_system(system), "value": value}
 
 
-def _uri(system: str) -> str:
+def identifier_system(issuer: str) -> str:
     """An identifier's system as a URI (FHIR R4 2.24.0.5): an OID by its URN, a name of DICOM's as one of our own."""
-    if system.startswith(("urn:", "http:", "https:")):
-        return system
-    if system.replace(".", "").isdigit():
-        return f"urn:oid:{system}"
-    return f"urn:cairn:issuer:{base64.urlsafe_b64encode(system.encode('utf-8', 'replace')).decode().rstrip('=')}"
+    if not issuer or issuer.startswith(("urn:", "http:", "https:")):
+        return issuer
+    if issuer.replace(".", "").isdigit():
+        return f"urn:oid:{issuer}"
+    return f"urn:cairn:issuer:{base64.urlsafe_b64encode(issuer.encode('utf-8', 'replace')).decode().rstrip('=')}"
 
 
 def _concept(system: str, code: str, display: str) -> Json:
