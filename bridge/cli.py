@@ -344,5 +344,34 @@ def reindex(ctx: click.Context, as_json: bool) -> None:
     _print(result, as_json, lambda r: f"{r['events']} events")
 
 
+@ledger.command()
+@click.option("--since", help="Look at what came after: 2027-01-31, 2027-01-31T12:00:00Z, or a span back such as 12h.")
+@as_json
+@click.pass_context
+def alerts(ctx: click.Context, since: str | None, as_json: bool) -> None:
+    """What the rules of [alerts] find in the ledger (of the last 7 days), and break-glass accesses to be reviewed."""
+    result = perform(_settings(ctx), "ledger-alerts", {"since": since})
+    _print(result, as_json, _alerts)
+
+
+def _alerts(result: Mapping[str, Any]) -> str:
+    found = [f"{alert['time']}  {alert['rule']:24}  {alert['what']}" for alert in result["alerts"]]
+    waiting = [
+        f"{entry['time']}  to be reviewed            {entry['what']}  {entry['id']}" for entry in result["unreviewed"]
+    ]
+    return "\n".join([*found, *waiting]) or "no alerts"
+
+
+@ledger.command()
+@click.argument("entry")
+@click.option("--note", required=True, help="What the review found, in words.")
+@as_json
+@click.pass_context
+def review(ctx: click.Context, entry: str, note: str, as_json: bool) -> None:
+    """Record that ENTRY (its id), such as a break-glass access, was reviewed."""
+    result = perform(_settings(ctx), "ledger-review", {"entry": entry, "note": note})
+    _print(result, as_json, lambda r: f"reviewed: {r['what']}")
+
+
 if __name__ == "__main__":
     main()

@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import ledger_commands
+from bridge import alert_commands, ledger_commands
 from bridge.access import expiry
-from bridge.errors import ConfigError, RequestError
+from bridge.errors import CairnError, CapacityError, ConfigError, RequestError
 from bridge.index.credentials import TokenRow
-from bridge.model import Actor, ActorKind, Role
-from bridge.node import Node
+from bridge.model import OPERATOR, Role
+from bridge.node import COMMAND, Node
 from bridge.services.backup import backup
 from bridge.services.fsck import fsck
 from bridge.services.import_files import import_files
 from bridge.services.provenance import iso, now_us
 
+LONGEST_NAME, LONGEST_PATH = 64, 500
 Report = Callable[[str], None]
 Command = Callable[[Node, Mapping[str, Any], Report], object]
-OPERATOR = Actor(ActorKind.SYSTEM, "operator", Role.ADMIN, "", "command")
 
 
 def perform(node: Node, name: str, arguments: Mapping[str, Any], report: Report) -> object:
@@ -27,6 +27,8 @@ def perform(node: Node, name: str, arguments: Mapping[str, Any], report: Report)
     command = COMMANDS.get(name)
     if command is None:
         raise ConfigError(f"the running node knows no command {name}; is it of another version?")
+    if name in AUDITED and node.owner != COMMAND:
+        node.access.audited(OPERATOR, name)
     return command(node, arguments, report)
 
 
@@ -36,10 +38,12 @@ def _status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 def _token_create(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     role = Role(arguments["role"])
-    name = arguments.get("name") or role.value
+    name = _holder(arguments, role)
     expires = expiry.parse(arguments["expires"], now_us()) if arguments.get("expires") is not None else None
     token = node.tokens.create(role, name, expires)
-    node.access.administered("admin.token", OPERATOR, {"did": "created", "name": name, "role": role.value})
+    ends = {"expires": expires} if expires is not None else {}
+    body = {"did": "created", "name": name, "role": role.value, "id": token.id, **ends}
+    node.access.administered("admin.token", OPERATOR, body)
     return {"token": token.secret, "id": token.id, "name": name, "role": role.value}
 
 
@@ -69,12 +73,19 @@ def _token_revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> o
 
 def _login_link(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     role = Role(arguments["role"])
-    name = arguments.get("name") or role.value
+    name = _holder(arguments, role)
     secret = node.sessions.link(role, name)
     node.access.administered("admin.token", OPERATOR, {"did": "login link", "name": name, "role": role.value})
     # An auditor may not see the viewer, where a login leads otherwise.
     onward = "&next=/console/" if role is Role.AUDITOR else ""
     return {"url": f"http://{node.settings.web.host}:{node.settings.web.port}/login?token={secret}{onward}"}
+
+
+def _holder(arguments: Mapping[str, Any], role: Role) -> str:
+    name = str(arguments.get("name") or role.value)
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise RequestError(f"a name has at most {LONGEST_NAME} printable characters")
+    return name
 
 
 def _import(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -90,13 +101,27 @@ def _fsck(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 
 def _backup(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    return backup(node.settings.home, Path(arguments["to"]), report, content=not arguments.get("without_content"))
+    to, content = Path(arguments["to"]), not arguments.get("without_content")
+    said: dict[str, object] = {"to": str(to)[-LONGEST_PATH:], "content": content}
+    try:
+        node.access.administered("archive.export", OPERATOR, said)
+    except (
+        CapacityError
+    ) as error:  # as on a full disk, where a backup is needed most; who runs it can copy files anyway
+        report(f"the backup could not be recorded: {error.detail}")
+    try:
+        return backup(node.settings.home, to, report, content=content)
+    except CairnError as error:
+        node.access.administered("archive.export", OPERATOR, {**said, "failed": error.slug}, outcome=8)
+        raise
 
 
 def _ledger_reindex(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     return {"events": node.audit.rebuild(report)}
 
 
+AUDITED = frozenset({"ledger-entries", "ledger-prove", "ledger-alerts"})
+"""What reads the ledger and is recorded, where a node runs; the files of one that does not are read by other means."""
 CREATING = frozenset({"token-create", "login-link", "import"})
 """What may be the first thing ever done at a CAIRN_HOME; the others need a node to be there."""
 COMMANDS: dict[str, Command] = {
@@ -108,6 +133,8 @@ COMMANDS: dict[str, Command] = {
     "import": _import,
     "fsck": _fsck,
     "backup": _backup,
+    "ledger-alerts": alert_commands.alerts,
+    "ledger-review": alert_commands.review,
     "ledger-entries": ledger_commands.entries,
     "ledger-key": ledger_commands.key,
     "ledger-prove": ledger_commands.prove,

@@ -7,6 +7,8 @@ nearest known name. `cairn config show` prints the value and origin of each.
 from __future__ import annotations
 
 import difflib
+import hashlib
+import hmac
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -18,13 +20,17 @@ from bridge.errors import ConfigError
 from bridge.model import Role
 
 ENVIRONMENT_ONLY = frozenset({"CAIRN_HOME", "CAIRN_CRASH_AT", "CAIRN_CONFIG"})
+LONGEST_TOLD = 120
 SERVICES = ("store", "query", "retrieve", "commit")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-def setting(default: Any, text: str) -> Any:
-    """A dataclass field with its explanation, from which docs and `config show` are made."""
-    return field(default=default, metadata={"help": text})
+def setting(default: Any, text: str, *, secret: bool = False) -> Any:
+    """A dataclass field with its explanation, from which docs and `config show` are made.
+
+    What may hold a password is `secret`: records tell that it changed, not what it is.
+    """
+    return field(default=default, metadata={"help": text, "secret": secret})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    url: str | None = setting(None, "database of the index; default sqlite:///CAIRN_HOME/index.db")
+    url: str | None = setting(None, "database of the index; default sqlite:///CAIRN_HOME/index.db", secret=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +177,26 @@ def value_of(settings: Settings, name: str) -> object:
     """The value of a dotted name."""
     section, key = name.split(".")
     return getattr(getattr(settings, section), key)
+
+
+def recordable(settings: Settings, key: bytes) -> dict[str, str]:
+    """Every setting that is not its default, by name, as the ledger's records tell it.
+
+    Secrets and long values are told by an HMAC-SHA256 under `key`, so that a change of them is seen.
+    """
+    told: dict[str, str] = {}
+    for section in fields(Settings):
+        if not is_dataclass(section.default) or isinstance(section.default, type):
+            continue
+        for each in fields(section.default):
+            value = getattr(getattr(settings, section.name), each.name)
+            if value == getattr(section.default, each.name):
+                continue
+            text = "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            tag = hmac.digest(key, text.encode(), hashlib.sha256)[:8].hex()
+            shown = "" if each.metadata["secret"] else text[:LONGEST_TOLD]
+            told[f"{section.name}.{each.name}"] = text if shown == text else f"{shown}... (tag {tag})"
+    return told
 
 
 def _sources(

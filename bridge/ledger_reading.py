@@ -78,6 +78,18 @@ def record_source(settings: Settings, keys: Keyring, keystore: Keystore) -> SqlR
     return SqlRecordSource(index_path(settings), actor_tags(keystore), opener(keys, keystore))
 
 
+def ledger_is_empty(settings: Settings) -> bool:
+    """Whether the ledger has no entry; one that cannot be read has some. To be asked while nothing writes it."""
+    path = ledger_home(settings) / DATABASE
+    if not path.exists():
+        return True
+    try:
+        with closing(LedgerStore(path, readonly=True)) as store:
+            return store.size() == 0
+    except LedgerError:
+        return False
+
+
 def renew_lost_epoch(settings: Settings) -> bool:
     """Whether the index holds less than the ledger has sealed of it, as after a rollback; it then gets a new epoch.
 

@@ -52,6 +52,10 @@ class Actor:
     how: str
 
 
+OPERATOR = Actor(ActorKind.SYSTEM, "operator", Role.ADMIN, "", "command")
+"""Whoever runs commands on the node's machine."""
+
+
 class InstanceKey(NamedTuple):
     """Study (0020,000D), Series (0020,000E) and SOP Instance UID (0008,0018)."""
 

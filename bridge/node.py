@@ -10,12 +10,13 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from bridge import crash
 from bridge.access.sessions import Sessions
 from bridge.access.tokens import Tokens
+from bridge.alerts import Alerts
 from bridge.allocator import keep_freed_memory
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
@@ -30,18 +31,21 @@ from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import LedgerFiles
 from bridge.ledger_reading import ledger_home, opener, origin_of, public_key
-from bridge.model import SearchPage
+from bridge.model import Actor, SearchPage
 from bridge.overview import Overview
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
 from bridge.services.provenance import Provenance
 from bridge.services.retrieve import Retrieve
 from bridge.services.store import Store
+from ledger.alerts import Alert
 from ledger.engine.solo import DATABASE
+from ledger.event import Event
 
 log = logging.getLogger(__name__)
 PULSE_S = 0.25
 FOLLOWING_S = 0.5
+WATCHING_S = 1.0
 COMMAND = "command"
 """The owner's name of a command that holds the stores itself."""
 
@@ -107,6 +111,7 @@ class Node:
             opener(self.keys, keystore),
             self.audit.places,
         )
+        self.watch = Alerts(self.audit, self.access, self.index.database, opener(self.keys, keystore), settings.alerts)
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
@@ -119,7 +124,7 @@ class Node:
             ("access", PULSE_S, self._record_access),
         ]
         if follows:
-            works.append(("audit", FOLLOWING_S, self.audit.follow))
+            works += [("audit", FOLLOWING_S, self.audit.follow), ("alerts", WATCHING_S, self.watch.step)]
         self._clocks = [
             threading.Thread(target=self._every, args=(seconds, work), name=name, daemon=True)
             for name, seconds, work in works
@@ -130,6 +135,14 @@ class Node:
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""
         return self.index.search(query)
+
+    def alerts(self) -> Sequence[Alert]:
+        """The newest alerts that the rules raised, at most 1,000, newest first. Raises StorageFault."""
+        return self.watch.recorded()
+
+    def review(self, actor: Actor, entry: bytes, note: str) -> Event:
+        """Record that an entry was reviewed; its event. Raises NotFound, RequestError, and as a store does."""
+        return self.watch.review(actor, entry, note)
 
     def close(self) -> None:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from bridge import start_stop
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.errors import ConfigError
+from bridge.ledger_reading import ledger_is_empty
 from bridge.node import COMMAND, Node
 from bridge.runlock import RunLock
 from bridge.services import rebuild_index
+from bridge.services.access import SYSTEM
 
 
 @contextlib.contextmanager
@@ -25,6 +28,8 @@ def opened(settings: Settings, *, create: bool) -> Iterator[Node]:
     with RunLock(settings.home):
         node = Node(settings, _keystore(settings), COMMAND)
         try:
+            if create and ledger_is_empty(settings):
+                start_stop.record_keys(node, SYSTEM)
             yield node
         finally:
             node.close()

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bridge import commands, control
+from bridge import commands, control, start_stop
 from bridge.access import devices
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
-from bridge.errors import CairnError
-from bridge.ledger_reading import ledger_home, origin_of, renew_lost_epoch
+from bridge.errors import AccessError
+from bridge.ledger_reading import ledger_home, ledger_is_empty, origin_of, renew_lost_epoch
+from bridge.model import Actor
 from bridge.node import Node
 from bridge.runlock import RunLock
-from bridge.services.access import SYSTEM
 from bridge.status_board import StatusBoard
 from bridge.supervisor import Child, Supervisor, listen
 from ledger.export.atna import Source
@@ -44,6 +44,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
     with RunLock(settings.home):
         first = not ledger_home(settings).exists()  # a command may have made keys and index before
         keystore = open_keystore(settings.home, settings.keys.passphrase_file)
+        keys_are_new = ledger_is_empty(settings)
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
         dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
@@ -52,7 +53,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         board = StatusBoard((*doors, WEB, LEDGER))
         children = [
             *(Child(door, partial(_dimse, settings, keystore, dicom, board, door, doors)) for door in doors),
-            Child(WEB, partial(_web, settings, keystore, http, board)),
+            Child(WEB, partial(_web, settings, keystore, http, board, (*doors, WEB, LEDGER), keys_are_new)),
             Child(LEDGER, partial(_ledger, settings, keystore, board)),
         ]
         # Imported before the fork, so that the doors share its pages. Where pydicom finds numpy, that would start
@@ -116,7 +117,7 @@ def _dimse(
     acceptor = Acceptor(
         AcceptorSettings(ae_title=settings.dimse.ae_title, associations=settings.dimse.max_associations),
         node.store,
-        partial(devices.authorise, settings.dimse.peers),
+        partial(_authorise, node, settings),
         listener=listener,
         loads=_Doors(board, name, doors),
     )
@@ -129,7 +130,23 @@ def _dimse(
     node.close()
 
 
-def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board: StatusBoard) -> None:
+def _authorise(node: Node, settings: Settings, calling: str, address: str) -> Actor:
+    """As `devices.authorise`; whoever is refused is recorded as a failed login."""
+    try:
+        return devices.authorise(settings.dimse.peers, calling, address)
+    except AccessError as error:
+        node.access.unrecognised(error, address, title=calling.strip(" "))
+        raise
+
+
+def _web(
+    settings: Settings,
+    keystore: Keystore,
+    listener: socket.socket,
+    board: StatusBoard,
+    processes: Sequence[str],
+    keys_are_new: bool,
+) -> None:
     import uvicorn
 
     module, _, factory = WEB_APP.partition(":")
@@ -157,7 +174,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
         )
     )
     node.ending = lambda: server.should_exit  # so that streams end instead of being waited for
-    _note(node, "app.start")
+    start_stop.started(node, processes, keys_are_new=keys_are_new)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when drained: not to end before the node
         signal.signal(number, lambda *_: None)
     forward = _forwarder(settings, keystore, node)
@@ -166,7 +183,7 @@ def _web(settings: Settings, keystore: Keystore, listener: socket.socket, board:
     server.run(sockets=[listener])
     board.beat(WEB, False)
     commander.close()
-    _note(node, "app.stop")
+    start_stop.stopped(node)
     if forward is not None:
         forward.stop()
     node.close()
@@ -186,14 +203,6 @@ def _forwarder(settings: Settings, keystore: Keystore, node: Node) -> Forwarder 
     forward = Forwarder(node.audit, repository, PositionFile(audit.spool or settings.home / "audit-spool"), source)
     forward.start()
     return forward
-
-
-def _note(node: Node, kind: str) -> None:
-    """Record a start or stop of the node; a full disk does not keep it from serving."""
-    try:
-        node.access.administered(kind, SYSTEM, {"version": node.version, "node": node.keystore.node_id})
-    except CairnError as error:
-        log.error("a start or stop could not be recorded", extra={"slug": error.slug})
 
 
 def _when_started(server: Any, accepting: threading.Event, board: StatusBoard) -> None:

@@ -140,6 +140,13 @@ class Watch:
             *self._review(event),
         ]
 
+    def remember(self, event: Event) -> None:
+        """An event from before the watching began: reviews, consents and break-glass accesses matter however old."""
+        for _ in (*self._consent(event), *self._review(event)):
+            pass
+        if event.type == "admin.token":
+            self._credentials.update(dict.fromkeys(_revocations(self._details(event)), event))
+
     def overdue(self, now_us: int) -> Sequence[Alert]:
         """The alerts that time raises: break-glass accesses that still wait for a review."""
         hours = self._thresholds.review_hours

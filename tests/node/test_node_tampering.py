@@ -107,5 +107,5 @@ def test_a_flipped_byte_in_any_file_of_the_ledger_is_found(archive: RunningNode)
 
 def test_a_changed_entry_in_the_ledger_database_is_found(archive: RunningNode) -> None:
     database = archive.home / "ledger" / "ledger.db"
-    flip(database, database.read_bytes().index(b"study.store") + 3)
+    flip(database, database.read_bytes().index(b"study.import") + 3)
     assert archive.answer("ledger", "verify", code=3)["findings"]

@@ -112,8 +112,8 @@ def test_a_viewing_tells_how_many_instances_without_a_class_that_it_does_not_kno
 
 
 def test_instances_that_were_all_held_already_are_read_not_created() -> None:
-    again = [detail_of({"instance": "1.2.3", "class": "1.2", "again": True})]
-    new = [*again, detail_of({"instance": "1.2.4", "class": "1.2"}, 1)]
+    again = [detail_of({"instance": "1.2.3", "class": "1.2", "outcome": "again"})]
+    new = [*again, detail_of({"instance": "1.2.4", "class": "1.2", "outcome": "new"}, 1)]
     assert parsed(event_of("study.store"), again)[0].get("EventActionCode") == "R"
     assert parsed(event_of("study.store"), new)[0].get("EventActionCode") == "C"
 
