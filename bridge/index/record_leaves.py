@@ -17,7 +17,9 @@ _FOUND: Final = (
     .select_from(_OF_BATCH)
     .where(_r.leaf == bindparam("of_leaf"))
 )
-_FIND_CLOSED: Final = sql(_FOUND.where(_b.closed_seq > bindparam("after")))
+_FIND_ANYWHERE: Final = sql(_FOUND)
+# By batch and not by record: few are behind a number.
+_FIND_CLOSED: Final = sql(_FOUND.where(_r.batch.in_(select(_b.id).where(_b.closed_seq > bindparam("after")))))
 _FIND_OPEN: Final = sql(_FOUND.where(_b.closed_seq.is_(None)))
 _FIND_UNDER: Final = sql(_FOUND.where(_b.closed_seq == bindparam("number"), _b.records_root == bindparam("root")))
 _FIND_UNDER_ROOT: Final = sql(_FOUND.where(_b.records_root == bindparam("root")))
@@ -63,8 +65,9 @@ class RecordLeaves:
 
         Looks at every record there: give `after` where most records are known by other means. Raises StorageFault.
         """
-        closed = self._first(_FIND_CLOSED, leaf, {"after": after})
-        return closed or self._first(_FIND_OPEN, leaf, {})
+        if not after:
+            return self._first(_FIND_ANYWHERE, leaf, {})
+        return self._first(_FIND_CLOSED, leaf, {"after": after}) or self._first(_FIND_OPEN, leaf, {})
 
     def find_under(self, number: int, records_root: bytes, leaf: bytes) -> RecordPlace | None:
         """The record with this leaf hash under an entry, given as for `of_entry`. Raises StorageFault."""
