@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge.model import Action
 from dicomweb.exchange import Handler
-from dicomweb.ledger_api import entries, log, stream
+from dicomweb.ledger_api import entries, events_csv, log, stream
 from dicomweb.media_types import JSON, OCTET_STREAM
 from dicomweb.resource import Parameter, Resource, Transaction
 
@@ -26,6 +26,7 @@ RESOURCES = (
     Resource("/key", _get("key", log.key, log.TEXT, action=None)),
     Resource("/tile/{path:path}", _get("tile", log.tile, OCTET_STREAM)),
     Resource("/entries", _get("entries", entries.search, JSON, entries.PARAMETERS)),
+    Resource("/events.csv", _get("events", events_csv.events_csv, events_csv.MEDIA_TYPE, entries.PARAMETERS)),
     Resource("/entries/{id}", _get("entry", entries.retrieve, JSON)),
     Resource("/entries/{id}/proof", _get("proof", log.proof, log.TEXT)),
     Resource("/consistency", _get("consistency", log.consistency, JSON, log.SIZES)),
