@@ -9,24 +9,31 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 from ledger import entry, wal
 from ledger.engine.solo import DATABASE
-from ledger.entry import Entry
+from ledger.entry import Entry, leaf_hash
 from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.keys import PublicKey
+from ledger.merkle import HASH_SIZE
 from ledger.page_digests import PageDigests
+from ledger.run_reader import Bounds, RunReaders, SoundRows, bounds, column_faults, result
 from ledger.source import Cursor, RecordSource
-from ledger.store import SCHEMA, LedgerStore, StoredEntry, digests_path, lock, row, wal_path
+from ledger.store import SCHEMA, LedgerStore, StoredEntry, digests_path, lock, wal_path
 from ledger.tile_files import CHECKPOINT, TileFiles
-from ledger.verify import LogReader, LogReport, Trust, verify_log, verify_records, verify_tiles
+from ledger.verify import LogCheck, LogReader, LogReport, Trust, verify_records, verify_tiles
 
 #: Told how many entries are verified, of how many.
 Progress = Callable[[int, int], None]
+
+RUN = 2048  # entries that a process reads at a time
+_ALONE = 4 * RUN  # entries up to which starting processes would take longer than they save
 
 
 def audit(
@@ -37,29 +44,46 @@ def audit(
     progress: Progress | None = None,
     trust: Trust | None = None,
     now_us: int | None = None,
+    signatures: bool = True,
+    processes: int | None = None,
+    run: int = RUN,
 ) -> list[Finding]:
     """Every finding about the ledger below `home`; empty when all of it holds. Changes nothing.
 
-    `trust` is for a node whose ledger or node id do not follow from key and origin; `now_us` is the clock's
-    microseconds unless given. Writers wait while the files are read, not while they are checked. What `source` raises
-    goes through, but for RecordUnreadable.
+    Parameters
+    ----------
+    source
+        The records, which are checked against the entries when they are given. What it raises goes through, but for
+        RecordUnreadable.
+    trust
+        For a node whose ledger or node id do not follow from key and origin.
+    now_us
+        The clock's microseconds unless given.
+    signatures
+        False: hashes alone. Each envelope is hashed into the tree, and that is compared with its signed checkpoints,
+        but entries' own signatures, the columns and the records are left out.
+    processes, run
+        How many processes read runs of so many entries; unless given, as many as there are processors, and for a log
+        of a few runs none but this. What is found does not depend on it.
+
+    Writers wait while the files are read, not while they are checked.
     """
     known = trust or Trust.solo(public_key, origin)
     now = time.time_ns() // 1000 if now_us is None else now_us
     database = home / DATABASE
     if not database.is_file():
         return [Finding(DATABASE, "it is missing")]
-    log = _Log(home, known, progress)
+    log = _Log(home, known, progress, signatures)
     with ExitStack() as held:
         try:
             with _writers_waiting(database):
                 log.read_files()
                 store = held.enter_context(closing(LedgerStore(database, readonly=True)))
                 held.enter_context(store.snapshot())
-            log.check(store)
+            log.check(store, processes, run)
         except _UNREADABLE as error:
             return [*log.findings, Finding(DATABASE, f"it cannot be read: {error}")]
-        if source is not None:
+        if source is not None and signatures:
             current = log.current(source.epoch())
             log.findings += verify_records(source, log.cursor, log.report, log.verified(store), current, now)
     return log.findings
@@ -72,8 +96,8 @@ _UNREADABLE = (LedgerError, OSError, TypeError, ValueError)
 class _Log:
     """The checks of one ledger's files, and what they leave for the check of the records."""
 
-    def __init__(self, home: Path, trust: Trust, progress: Progress | None) -> None:
-        self._home, self._trust, self._progress = home, trust, progress
+    def __init__(self, home: Path, trust: Trust, progress: Progress | None, signatures: bool) -> None:
+        self._home, self._trust, self._progress, self._signatures = home, trust, progress, signatures
         self.findings: list[Finding] = []
         self.report = LogReport()
         self.cursor = Cursor(b"", 0)
@@ -82,11 +106,11 @@ class _Log:
         self._published: str | None = None
         self._commits = 0
         self._tiles: list[tuple[str, bytes]] = []
-        self._epochs: dict[bytes, list[int]] = {}
+        self._epochs: dict[bytes, list[range]] = {}
 
-    def current(self, epoch: bytes) -> list[int]:
+    def current(self, epoch: bytes) -> Iterator[int]:
         """The indices of the entries made under an epoch of the source."""
-        return self._epochs.get(epoch, [])
+        return chain.from_iterable(self._epochs.get(epoch, []))
 
     def verified(self, store: LedgerStore) -> Callable[[int], Entry | None]:
         """A reader of entries by index that gives None for those that did not verify."""
@@ -119,35 +143,94 @@ class _Log:
         except UnicodeDecodeError:
             self._published = ""
 
-    def check(self, store: LedgerStore) -> None:
+    def check(self, store: LedgerStore, processes: int | None, run: int) -> None:
         """Structure, rows, the recipe's steps 1 to 7."""
-        self.findings += [Finding(DATABASE, line) for line in store.integrity()]
-        if self._digested not in (None, store.state_digest()):
-            self.findings.append(Finding(DATABASE, "the page digests are of another state"))
-        if store.schema() != [statement for statement in SCHEMA if statement.startswith("CREATE")]:
-            self.findings.append(Finding(DATABASE, "its tables are not those of a ledger"))
         total = store.size()
-        # Closed before the database is, also when the recipe stops before their ends.
-        with closing(store.all_entries()) as entries, closing(store.checkpoints()) as checkpoints:
-            rows = _Rows(entries)
-            self.report = verify_log(
-                rows.envelopes(), checkpoints, self._trust, lambda *seen: self._visit(rows.last, total, *seen)
-            )
-        self.findings += self.report.findings
+        if processes is None:
+            processes = len(os.sched_getaffinity(0)) if total > _ALONE else 1
+        readers = None
+        if processes > 1:
+            readers = RunReaders(self._home / DATABASE, self._trust, self._signatures, run, processes)
+        with nullcontext() if readers is None else closing(readers):
+            asked = None if readers is None else readers.structure()
+            runs = bounds(total, run)
+            reading = repeat(None) if readers is None else readers.read(runs)
+            check = LogCheck(self._trust, self._signatures)
+            try:
+                self._read_log(store, check, zip(runs, reading, strict=False), total)
+            finally:
+                # First, for what is wrong with the structure explains the rest.
+                structure = None if asked is None else result(asked)
+                self.findings += self._structure(store, structure) + check.report.findings
+        self.report = check.report
         self._check_state(store)
         self._check_files(store)
 
-    def _visit(self, stored: StoredEntry, total: int, index: int, envelope: bytes, said: Entry | None) -> None:
+    def _structure(self, store: LedgerStore, lines: list[str] | None) -> list[Finding]:
+        lines = store.integrity() if lines is None else lines
+        findings = [Finding(DATABASE, line) for line in lines]
+        if self._digested not in (None, store.state_digest()):
+            findings.append(Finding(DATABASE, "the page digests are of another state"))
+        if store.schema() != [statement for statement in SCHEMA if statement.startswith("CREATE")]:
+            findings.append(Finding(DATABASE, "its tables are not those of a ledger"))
+        return findings
+
+    def _read_log(
+        self, store: LedgerStore, check: LogCheck, runs: Iterable[tuple[Bounds, SoundRows | None]], total: int
+    ) -> None:
+        """Steps 1 to 6: a run that a process found sound is taken over, any other is read here, entry by entry."""
+        waiting = deque(store.checkpoints(until=0))
+
+        def check_due() -> None:
+            while waiting and waiting[0][0] <= check.report.frontier.size:
+                check.checkpoint(*waiting.popleft())
+
+        check_due()
+        for of, found in runs:
+            if found is not None and not waiting and check.sound(found.run):
+                self._accept(found, check.report.frontier.size, total)
+                continue
+            waiting.extend(store.checkpoints(of[0] or 0, of[1]))
+            # Closed before the database is, also when this stops before its end.
+            with closing(store.all_entries(*of)) as rows:
+                for stored in rows:
+                    envelope = stored.envelope if type(stored.envelope) is bytes else b""
+                    said = check.entry(envelope)
+                    check_due()
+                    self._visit(check, stored, total, envelope, said)
+        if not waiting:
+            with closing(store.checkpoints(check.report.frontier.size)) as beyond:
+                waiting.extend(islice(beyond, 1))
+        check.end(waiting[0][0] if waiting else None)
+
+    def _accept(self, found: SoundRows, size: int, total: int) -> None:
+        at = size - len(found.run.leaves) // HASH_SIZE
+        if self._progress:
+            for done in range(at, size):
+                self._progress(done + 1, total)
+        for epoch, count in found.epochs:
+            self._made_under(epoch, at, count)
+            at += count
+
+    def _visit(self, check: LogCheck, stored: StoredEntry, total: int, envelope: bytes, said: Entry | None) -> None:
+        index = check.report.frontier.size - 1
         if said is None:
             self._unverified.add(index)
+            if stored.leaf != leaf_hash(envelope) and not self._signatures:
+                check.report.findings.append(Finding(f"entry {index}", _COLUMN.format("leaf")))
         else:
-            expected = row(index, envelope, said, Cursor(stored.epoch, stored.batch), stored.records)
-            for name, value, wanted in zip(StoredEntry._fields, stored, expected, strict=True):
-                if type(value) is not type(wanted) or value != wanted:
-                    self.findings.append(Finding(f"entry {index}", f"column {name} is not what its envelope says"))
-        self._epochs.setdefault(stored.epoch, []).append(index)
+            for name in column_faults(stored, index, envelope, said):
+                check.report.findings.append(Finding(f"entry {index}", _COLUMN.format(name)))
+        self._made_under(stored.epoch, index, 1)
         if self._progress:
             self._progress(index + 1, total)
+
+    def _made_under(self, epoch: bytes, index: int, count: int) -> None:
+        stretches = self._epochs.setdefault(epoch, [])
+        if stretches and stretches[-1].stop == index:
+            stretches[-1] = range(stretches[-1].start, index + count)
+        else:
+            stretches.append(range(index, index + count))
 
     def _check_state(self, store: LedgerStore) -> None:
         state = store.state()
@@ -169,17 +252,7 @@ class _Log:
         self.findings += verify_tiles(reader, known.get(self._published or "", size), self._tiles)
 
 
-class _Rows:
-    """Stored rows in order, remembering the one whose envelope was handed out last."""
-
-    def __init__(self, rows: Iterator[StoredEntry]) -> None:
-        self._rows = rows
-        self.last: StoredEntry
-
-    def envelopes(self) -> Iterator[bytes]:
-        for stored in self._rows:
-            self.last = stored
-            yield stored.envelope if type(stored.envelope) is bytes else b""
+_COLUMN = "column {} is not what its envelope says"
 
 
 def _writers_waiting(database: Path) -> AbstractContextManager[None]:

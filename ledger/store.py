@@ -149,9 +149,10 @@ class LedgerStore:
             found = self._one("SELECT note FROM checkpoints WHERE size = ?", size)
         return str(found[0]) if found else None
 
-    def checkpoints(self) -> Generator[tuple[int, str]]:
-        """Every checkpoint that was signed, by size."""
-        yield from self._rows("SELECT size, note FROM checkpoints ORDER BY size")
+    def checkpoints(self, after: int | None = None, until: int | None = None) -> Generator[tuple[int, str]]:
+        """Every checkpoint that was signed, by size; of sizes above `after`, up to `until`."""
+        where = _between("size > ?", after, "size <= ?", until)
+        yield from self._rows(f"SELECT size, note FROM checkpoints {where} ORDER BY size", *_given(after, until))
 
     def last_checkpoints(self, count: int) -> list[tuple[int, str]]:
         """The newest checkpoints with their sizes, newest first."""
@@ -175,9 +176,17 @@ class LedgerStore:
         found = self._one("SELECT seq, envelope FROM entries ORDER BY idx DESC LIMIT 1")
         return (found[0], found[1]) if found else None
 
-    def all_entries(self) -> Generator[StoredEntry]:
-        """Every entry in order, without holding them all."""
-        yield from map(StoredEntry._make, self._rows(f"SELECT {_COLUMNS} FROM entries ORDER BY idx"))
+    def all_entries(self, start: int | None = None, end: int | None = None) -> Generator[StoredEntry]:
+        """Every entry in order, without holding them all; of indices [start, end)."""
+        where = _between("idx >= ?", start, "idx < ?", end)
+        sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx"
+        yield from map(StoredEntry._make, self._rows(sql, *_given(start, end)))
+
+    def first_of(self, start: int | None, end: int | None, limit: int) -> list[StoredEntry]:
+        """The first entries of indices [start, end), in order, at most `limit`."""
+        where = _between("idx >= ?", start, "idx < ?", end)
+        sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx LIMIT ?"
+        return [StoredEntry._make(found) for found in self._rows(sql, *_given(start, end), limit)]
 
     def entry(self, index: int) -> StoredEntry | None:
         """The entry at an index of the log."""
@@ -351,6 +360,16 @@ class LedgerStore:
                 execute(statement)
             execute(f"PRAGMA application_id = {APPLICATION_ID}")
             execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _between(above: str, low: int | None, below: str, high: int | None) -> str:
+    """A WHERE of the bounds that are given."""
+    conditions = [text for text, bound in ((above, low), (below, high)) if bound is not None]
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _given(*bounds: int | None) -> list[int]:
+    return [bound for bound in bounds if bound is not None]
 
 
 @contextmanager

@@ -19,11 +19,12 @@ Of the records (`verify_records`), given their source:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ledger import checkpoint, entry, keys, merkle, record
+from ledger.checkpoint import Checkpoint
 from ledger.entry import Entry, Who
 from ledger.errors import CodecError, LedgerError, RecordUnreadable
 from ledger.finding import Finding
@@ -67,49 +68,170 @@ class LogReport:
 Visitor = Callable[[int, bytes, Entry | None], None]
 
 
+class Run(NamedTuple):
+    """A stretch of the log to be read by itself: the index of its first entry, the hash of the envelope before it, the
+    envelopes, and the stored (size, checkpoint) of the sizes that it leads through, ascending."""
+
+    first: int
+    previous: bytes
+    envelopes: Sequence[bytes]
+    checkpoints: Sequence[tuple[int, str]]
+
+
+class Sound(NamedTuple):
+    """A run in which nothing is wrong by itself: leaf hashes and records roots laid end to end, the tags of erased
+    studies, the tree heads of its checkpoints, and the hash of its last envelope."""
+
+    run: tuple[int, bytes]
+    leaves: bytes
+    roots: bytes
+    erased: frozenset[bytes]
+    heads: tuple[Checkpoint, ...]
+    last: bytes
+
+
+def read_run(run: Run, trust: Trust, signatures: bool = True, visit: Visitor | None = None) -> Sound | None:
+    """Steps 1 to 3, and of 5 the checkpoints' signatures, over a run; None when any of them finds anything.
+
+    Whoever gets None reads the run entry by entry, to say what it is. Without `signatures`, envelopes are hashed alone:
+    they are neither opened nor is there anything to say about their roots.
+    """
+    check = LogCheck(trust, signatures)
+    check.sequence, check.previous = run.first, run.previous
+    roots, leaves = [], []
+    for index, envelope in enumerate(run.envelopes, run.first):
+        said = check.opened(index, envelope)
+        leaves.append(entry.leaf_hash(envelope))
+        if said is not None:
+            roots.append(said.records_root)
+        if visit:
+            visit(index, envelope, said)
+    heads = [check.head(size, note) for size, note in run.checkpoints]
+    if check.report.findings:
+        return None
+    return Sound(
+        (run.first, run.previous),
+        b"".join(leaves),
+        b"".join(roots),
+        frozenset(check.report.erased),
+        tuple(head for head in heads if head is not None),
+        check.previous,
+    )
+
+
+class LogCheck:
+    """Steps 1 to 6 over a log, from its first entry on: `checkpoint` and `entry`, or `sound`, in order; then `end`.
+
+    Without `signatures`, envelopes are hashed alone: steps 1 to 4 are left out.
+    """
+
+    def __init__(self, trust: Trust, signatures: bool = True) -> None:
+        self.report = LogReport()
+        self.sequence, self.previous = 0, entry.GENESIS  # what the next entry must say
+        self._trust, self._signatures = trust, signatures
+        self._key = keys.verifier(trust.key)
+        self._kid = keys.key_id(self._key)
+        self._newest = -1
+
+    def opened(self, index: int, envelope: bytes) -> Entry | None:
+        """Steps 1 to 3 of the next entry; None when it does not verify, or is not to be."""
+        said: Entry | None = None
+        if self._signatures:
+            try:
+                said = entry.open(envelope, self._key, self._kid)  # (1)
+            except LedgerError as error:
+                self._found(f"entry {index}", error.detail)
+        if said is not None:
+            for what in _chain_faults(said, self._trust, self.sequence, self.previous):
+                self._found(f"entry {index}", what)
+            if said.type == "study.erase" and said.study is not None:
+                self.report.erased.add(said.study)
+        self.sequence = (said.sequence if said is not None else self.sequence) + 1
+        self.previous = entry.envelope_hash(envelope)
+        return said
+
+    def entry(self, envelope: bytes) -> Entry | None:
+        """The next entry; None when it does not verify, or is not to be."""
+        index = self.report.frontier.size
+        said = self.opened(index, envelope)
+        self._grow(entry.leaf_hash(envelope), said.records_root if said is not None else b"")
+        return said
+
+    def sound(self, run: Sound) -> bool:
+        """The next run; False, and nothing done, when it was not read as one that continues the log here."""
+        report, size = self.report, self.report.frontier.size
+        if run.run != (size, self.previous) or self.sequence != size:
+            return False
+        heads = iter(run.heads)
+        due = next(heads, None)
+        for at in range(0, len(run.leaves), merkle.HASH_SIZE):
+            self._grow(run.leaves[at : at + merkle.HASH_SIZE], run.roots[at : at + merkle.HASH_SIZE])
+            if due is not None and due.size == report.frontier.size:
+                self._newest = due.size
+                if due.root != report.frontier.root():
+                    self._found(f"checkpoint {due.size}", _OTHER_ROOT)
+                due = next(heads, None)
+        report.erased |= run.erased
+        self.sequence, self.previous = report.frontier.size, run.last
+        return True
+
+    def checkpoint(self, size: int, note: str) -> None:
+        """A stored checkpoint, given when the log has grown to its size (5)."""
+        self._newest = size
+        head = self.head(size, note)
+        if head is not None and head.size == size and head.root != self.report.frontier.root():
+            self._found(f"checkpoint {size}", _OTHER_ROOT)
+
+    def head(self, size: int, note: str) -> Checkpoint | None:
+        """The tree head of a stored checkpoint, signed and of this log; None when it is not."""
+        found, head = read_checkpoint(note, self._trust, size)
+        self.report.findings += found
+        return head
+
+    def end(self, beyond: int | None) -> LogReport:
+        """Step 6, and the whole report; `beyond` is the size of the first checkpoint that the log does not reach."""
+        size = self.report.frontier.size
+        if beyond is not None:
+            self._found(f"checkpoint {beyond}", f"the log holds only {size} entries")
+        elif self._newest != size:
+            self._found("checkpoint", f"none is of all {size} entries")
+        return self.report
+
+    def _grow(self, leaf: bytes, root: bytes) -> None:
+        index, nodes = self.report.frontier.size, self.report.nodes
+        if root:
+            other = self.report.roots.setdefault(root, index)  # (4)
+            if other != index:
+                self._found(f"entry {index}", f"it is over the same records as entry {other}")
+        # A tile's worth of leaves is complete with every 256th: only then is a node of its levels to be kept.
+        keep = None if ~index & (WIDTH - 1) else lambda *node: _keep_node(nodes, *node)
+        self.report.frontier.append(leaf, keep)  # (5)
+
+    def _found(self, place: str, what: str) -> None:
+        self.report.findings.append(Finding(place, what))
+
+
 def verify_log(
     envelopes: Iterable[bytes], checkpoints: Iterable[tuple[int, str]], trust: Trust, visit: Visitor | None = None
 ) -> LogReport:
     """Steps 1 to 6 over every envelope of a log in order and its stored (size, checkpoint), ascending."""
-    report = LogReport()
+    check = LogCheck(trust)
     waiting = iter(checkpoints)
-    newest = -1
     due = next(waiting, None)
-    key = keys.verifier(trust.key)
-    sequence, previous = 0, entry.GENESIS
 
-    def check_due() -> None:  # (5)
-        nonlocal due, newest
-        while due is not None and due[0] <= report.frontier.size:
-            newest = due[0]
-            report.findings += verify_checkpoint(due[1], trust, report.frontier, due[0])
+    def check_due() -> None:
+        nonlocal due
+        while due is not None and due[0] <= check.report.frontier.size:
+            check.checkpoint(*due)
             due = next(waiting, None)
 
     check_due()
     for index, envelope in enumerate(envelopes):
-        place = f"entry {index}"
-        said: Entry | None = None
-        try:
-            said = entry.open(envelope, key)  # (1)
-        except LedgerError as error:
-            report.findings.append(Finding(place, error.detail))
-        if said is not None:
-            report.findings += [Finding(place, what) for what in _chain_faults(said, trust, sequence, previous)]
-            other = report.roots.setdefault(said.records_root, index)  # (4)
-            if other != index:
-                report.findings.append(Finding(place, f"it is over the same records as entry {other}"))
-            if said.type == "study.erase" and said.study is not None:
-                report.erased.add(said.study)
-        sequence, previous = (said.sequence if said is not None else sequence) + 1, entry.envelope_hash(envelope)
-        report.frontier.append(entry.leaf_hash(envelope), lambda *node: _keep_node(report.nodes, *node))  # (5)
+        said = check.entry(envelope)
         check_due()
         if visit:
             visit(index, envelope, said)
-    if due is not None:
-        report.findings.append(Finding(f"checkpoint {due[0]}", f"the log holds only {report.frontier.size} entries"))
-    elif newest != report.frontier.size:  # (6)
-        report.findings.append(Finding("checkpoint", f"none is of all {report.frontier.size} entries"))
-    return report
+    return check.end(None if due is None else due[0])
 
 
 def _chain_faults(said: Entry, trust: Trust, sequence: int, previous: bytes) -> Iterator[str]:
@@ -128,21 +250,22 @@ def _keep_node(nodes: dict[tuple[int, int], bytes], level: int, index: int, valu
         nodes[level, index] = value
 
 
-def verify_checkpoint(note: str, trust: Trust, frontier: merkle.Frontier, size: int) -> list[Finding]:
-    """Whether a signed checkpoint is of this log at this size (step 5)."""
+_OTHER_ROOT = "its root is not that of the entries"
+
+
+def read_checkpoint(note: str, trust: Trust, size: int) -> tuple[list[Finding], Checkpoint | None]:
+    """Whether a stored checkpoint is signed, of this log, and of this size (step 5 without the tree), and its head."""
     place = f"checkpoint {size}"
     try:
         head = checkpoint.verify(note, trust.origin, trust.key)
     except LedgerError as error:
-        return [Finding(place, error.detail)]
+        return [Finding(place, error.detail)], None
     findings = []
     if head.size != size:
         findings.append(Finding(place, f"it is signed for {head.size} entries"))
-    elif head.root != frontier.root():
-        findings.append(Finding(place, "its root is not that of the entries"))
-    if note != checkpoint.Checkpoint(trust.origin, size, head.root).body() + note[note.rfind("\n\n") + 1 :]:
+    if note != Checkpoint(trust.origin, size, head.root).body() + note[note.rfind("\n\n") + 1 :]:
         findings.append(Finding(place, "its text has more than origin, size and root"))
-    return findings
+    return findings, head
 
 
 class LogReader(NamedTuple):

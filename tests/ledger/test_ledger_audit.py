@@ -8,13 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ledger_source import KEY, ORIGIN, START, Source, octets
 
-from ledger import checkpoint, entry, merkle, wal
+from ledger import checkpoint, entry, merkle, run_reader, wal
 from ledger.audit import audit
 from ledger.engine.solo import DATABASE, SoloEngine
 from ledger.errors import RecordUnreadable
@@ -201,6 +205,100 @@ def test_what_sql_changes_is_found_without_help_of_the_page_digests(home: Path, 
 def test_all_faults_are_collected(home: Path) -> None:
     tamper(home, "UPDATE entries SET time = 0 WHERE idx IN (2, 5, 9)")
     assert [finding.place for finding in find(home)] == ["entry 2", "entry 5", "entry 9"]
+
+
+class AtOnce(Executor):
+    """Does what it is given at once, in this process."""
+
+    def __init__(self, processes: int, context: object, start: Callable[..., None], arguments: tuple[object, ...]):
+        start(*arguments)
+
+    def submit(self, work: Callable[..., object], /, *arguments: object, **named: object) -> Future[object]:  # type: ignore[override]
+        future: Future[object] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+COLUMNS = st.sampled_from(["leaf", "envelope", "type", "study", "time", "root", "epoch", "batch", "seq"])
+PLACES, SIZES = st.integers(0, 11), st.sampled_from([0, 5, 10, 12])
+DAMAGE = st.one_of(
+    st.builds("UPDATE OR IGNORE entries SET {} = zeroblob({}) WHERE idx = {}".format, COLUMNS, PLACES, PLACES),
+    st.builds("UPDATE OR IGNORE entries SET idx = {} WHERE idx = {}".format, st.integers(-5, 20), PLACES),
+    st.builds("DELETE FROM entries WHERE idx = {}".format, PLACES),
+    st.builds("UPDATE checkpoints SET note = replace(note, 'a', 'b') WHERE size = {}".format, SIZES),
+    st.builds("UPDATE OR IGNORE checkpoints SET size = {} WHERE size = {}".format, st.integers(-2, 20), SIZES),
+    st.builds("DELETE FROM checkpoints WHERE size = {}".format, SIZES),
+)
+
+
+def find_in_runs(home: Path, processes: int, run: int, signatures: bool = True) -> tuple[list[Finding], list[int]]:
+    """The findings, and the progress that was told."""
+    seen: list[int] = []
+    findings = audit(
+        home,
+        PUBLIC,
+        ORIGIN,
+        filled(),
+        lambda done, total: seen.append(done),
+        now_us=START,
+        signatures=signatures,
+        processes=processes,
+        run=run,
+    )
+    return findings, seen
+
+
+@given(st.lists(DAMAGE, max_size=3), st.booleans())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_found_does_not_depend_on_who_reads_how_many_entries(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], signatures: bool
+) -> None:
+    monkeypatch.setattr(run_reader, "ProcessPoolExecutor", AtOnce)
+    with tempfile.TemporaryDirectory() as folder:
+        home = shutil.copytree(sealed, Path(folder) / "ledger")
+        tamper(home, *changes)
+        alone = find_in_runs(home, 1, 2048, signatures)
+        assert changes or alone == ([], list(range(1, 13)))
+        for run in (1, 3, 5, 64):
+            assert find_in_runs(home, 2, run, signatures) == alone
+            assert find_in_runs(home, 1, run, signatures) == alone
+
+
+def test_processes_of_their_own_find_the_same(home: Path) -> None:
+    assert find_in_runs(home, 2, 5) == ([], list(range(1, 13)))
+    tamper(home, "UPDATE entries SET time = 0 WHERE idx IN (2, 9)", "DELETE FROM checkpoints WHERE size = 12")
+    alone = find_in_runs(home, 1, 2048)
+    assert {finding.place for finding in alone[0]} == {"entry 2", "entry 9", "checkpoint"}
+    assert find_in_runs(home, 2, 5) == alone
+
+
+def test_processes_that_die_are_done_without(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_reader, "_read", dying)
+    assert find_in_runs(home, 2, 3) == ([], list(range(1, 13)))
+
+
+def dying(of: object) -> None:
+    """Ends its process, as the system does that is short of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("UPDATE entries SET leaf = zeroblob(32) WHERE idx = 3", "entry 3"),
+        ("UPDATE entries SET envelope = zeroblob(400) WHERE idx = 3", "checkpoint 5"),
+        ("DELETE FROM entries WHERE idx = 3", "checkpoint 12"),
+        ("UPDATE checkpoints SET note = replace(note, 'node', 'nodf') WHERE size = 5", "checkpoint 5"),
+        ("UPDATE state SET frontier = zeroblob(64)", "frontier"),
+    ],
+)
+def test_hashes_alone_find_every_change_of_the_log(home: Path, statement: str, place: str) -> None:
+    assert audit(home, PUBLIC, ORIGIN, signatures=False) == []
+    tamper(home, statement)
+    assert place in {finding.place for finding in audit(home, PUBLIC, ORIGIN, signatures=False)}
 
 
 def test_a_history_signed_anew_by_the_node_is_found_in_older_checkpoints(home: Path, tmp_path: Path) -> None:

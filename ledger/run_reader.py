@@ -1,0 +1,139 @@
+"""Runs of a ledger's entries read in processes of their own: checking Ed25519 signatures does not scale with threads.
+
+Each process opens the database read-only for itself and is sent nothing but bounds; what it sends back of a sound run
+is 64 bytes an entry. Of a run with any fault it sends nothing: whoever asked reads that again, entry by entry, and so
+says the same as if it had read alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ledger import entry, keys
+from ledger.entry import Entry
+from ledger.source import Cursor
+from ledger.store import LedgerStore, StoredEntry, row
+from ledger.verify import Run, Sound, Trust, read_run
+
+T = TypeVar("T")
+
+#: Bounds of a run, by entries' indices [start, end); None is unbounded.
+Bounds = tuple[int | None, int | None]
+
+
+class SoundRows(NamedTuple):
+    """A sound run whose columns say what its envelopes say, and the source epochs it was made under, with how many
+    entries each, in order."""
+
+    run: Sound
+    epochs: tuple[tuple[bytes, int], ...]
+
+
+def bounds(size: int, run: int) -> list[Bounds]:
+    """Runs of so many entries that cover every index, also those that a sound log has not."""
+    starts = range(run, size, run)
+    return list(zip((None, *starts), (*starts, None), strict=True))
+
+
+def read(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, run: int) -> SoundRows | None:
+    """A run of a store, checked as far as it can be by itself; None when anything is wrong with it."""
+    rows = store.first_of(*of, run + 1)
+    first = of[0] or 0
+    end = first + len(rows) if of[1] is None else of[1]
+    if len(rows) > run or [stored.idx for stored in rows] != list(range(first, end)):
+        return None
+    before = store.entry(first - 1) if first else None
+    if bool(first) != (before is not None):
+        return None
+    faults = []
+
+    def compare(index: int, envelope: bytes, said: Entry | None) -> None:
+        stored = rows[index - first]
+        if said is not None and column_faults(stored, index, envelope, said):
+            faults.append(index)
+
+    found = read_run(
+        Run(
+            first,
+            entry.GENESIS if before is None else entry.envelope_hash(before.envelope),
+            [stored.envelope for stored in rows],
+            list(store.checkpoints(first, end)),
+        ),
+        trust,
+        signatures,
+        compare,
+    )
+    if found is None or faults or b"".join(stored.leaf for stored in rows) != found.leaves:
+        return None
+    return SoundRows(found, tuple((epoch, len(list(of_it))) for epoch, of_it in groupby(item.epoch for item in rows)))
+
+
+def column_faults(stored: StoredEntry, index: int, envelope: bytes, said: Entry) -> list[str]:
+    """The columns of a row that do not say what its envelope says."""
+    expected = row(index, envelope, said, Cursor(stored.epoch, stored.batch), stored.records)
+    if stored == expected and list(map(type, stored)) == list(map(type, expected)):
+        return []
+    pairs = zip(StoredEntry._fields, stored, expected, strict=True)
+    return [name for name, value, wanted in pairs if type(value) is not type(wanted) or value != wanted]
+
+
+class RunReaders:
+    """Processes that read a ledger's database; each reads one run at a time, and few results wait to be taken."""
+
+    def __init__(self, database: Path, trust: Trust, signatures: bool, run: int, processes: int) -> None:
+        plain = trust._replace(key=keys.raw(trust.key))
+        self._waiting = processes * 2
+        # Spawned: the process that asks may have threads, which a fork would not copy.
+        self._pool = ProcessPoolExecutor(
+            processes, multiprocessing.get_context("spawn"), _open, (database, plain, signatures, run)
+        )
+
+    def structure(self) -> Future[list[str]]:
+        """`LedgerStore.integrity`, in one of the processes."""
+        return self._pool.submit(_structure)
+
+    def read(self, runs: Sequence[Bounds]) -> Iterator[SoundRows | None]:
+        """What `read` gives for each run, in order; None also when its process failed."""
+        ahead: deque[Future[SoundRows | None]] = deque()
+        rest = iter(runs)
+        for _ in runs:
+            while len(ahead) < self._waiting and (bounds := next(rest, None)) is not None:
+                ahead.append(self._pool.submit(_read, bounds))
+            yield result(ahead.popleft())
+
+    def close(self) -> None:
+        """End the processes; what was asked for and not taken is dropped."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def result(future: Future[T]) -> T | None:
+    """What a process answered; None when it failed, for whatever reason: who asked does the work itself."""
+    try:
+        return future.result()
+    except Exception:
+        return None
+
+
+# Of each process: what it was started with, and its own connection.
+_state: dict[str, Any] = {}
+
+
+def _open(database: Path, trust: Trust, signatures: bool, run: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked, which ends this one
+    _state.update(store=LedgerStore(database, readonly=True), trust=trust, signatures=signatures, run=run)
+
+
+def _read(of: Bounds) -> SoundRows | None:
+    return read(_state["store"], of, _state["trust"], _state["signatures"], _state["run"])
+
+
+def _structure() -> list[str]:
+    store: LedgerStore = _state["store"]
+    return store.integrity()
