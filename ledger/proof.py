@@ -156,8 +156,10 @@ def _split(text: str) -> tuple[dict[str, Any], int, list[bytes], str]:
 def _record_path(value: object) -> RecordPath:
     match value:
         case {"i": int() as position, "l": bytes() as leaf, "n": int() as count, "p": list() as path, **rest}:
+            null = rest.get("b", b"") is None  # what is withheld is left out, so that there is one encoding of it
             encoded = rest.pop("b", None)
-            if not rest and bool not in (type(position), type(count)) and (encoded is None or type(encoded) is bytes):
+            plain = not rest and not null and bool not in (type(position), type(count))
+            if plain and (encoded is None or type(encoded) is bytes):
                 hashes = tuple(item for item in path if type(item) is bytes and len(item) == merkle.HASH_SIZE)
                 if len(hashes) == len(path):
                     return RecordPath(position, count, leaf, hashes, encoded)
