@@ -21,6 +21,7 @@ from bridge.model import (
     StoredInstance,
 )
 from bridge.ports import AuditTrail, LedgerLog
+from ledger.alerts import Alert
 
 Viewing = Any  # the node's own token of a recorded access; handed back to it unread
 
@@ -188,6 +189,9 @@ class Node(Protocol):
     def log(self) -> LedgerLog: ...
     @property
     def overview(self) -> Overview: ...
+
+    def alerts(self) -> Sequence[Alert]:
+        """The newest alerts that the rules raised, newest first. Raises StorageFault."""
 
     def ready(self) -> Sequence[str]:
         """Reasons why the node is not ready; empty when it is."""

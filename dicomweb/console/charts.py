@@ -14,6 +14,7 @@ from dicomweb.console.html import Content, Html, tag
 from dicomweb.console.words import GROUPS, count, moment
 
 WIDTH: Final = 1000
+_LANE: Final = 28
 _SECOND: Final = 1_000_000
 _DAY: Final = 86_400 * _SECOND
 
@@ -86,20 +87,22 @@ def days(counts: Sequence[tuple[datetime, int]], unit: str) -> Html:
 
 
 def lanes(moments: Mapping[str, Sequence[int]], start: int, end: int) -> Html:
-    """A story: a lane for each kind of event (keys of GROUPS) with a dot for each moment between start and end."""
+    """A story: a lane for each kind of event (keys of GROUPS) with a dot for each moment between start and end.
+
+    Dots are lines of no length with round ends, which stay round however the picture is stretched.
+    """
     reach = max(end - start, 1)
-    left, right, tall = 110, WIDTH - 20, 34
+    left, right, middle = 8, WIDTH - 8, _LANE / 2
     rows = []
-    for place, (kind, times) in enumerate(moments.items()):
-        y = place * tall + tall / 2
-        label = tag("text", GROUPS[kind], x=0, y=y + 5, class_="lane-name")
-        line = tag("line", x1=left, y1=y, x2=right + 10, y2=y, class_="lane")
+    for kind, times in moments.items():
         seen = sorted({round(left + (time - start) / reach * (right - left), 1) for time in times})
-        dots = [tag("circle", cx=x, cy=y, r=7, class_=f"dot {kind}") for x in seen]
-        rows.append(tag("g", label, line, dots))
-    parts = ", ".join(f"{GROUPS[kind].lower()} {count(len(times), 'time')}" for kind, times in moments.items())
-    picture = drawing(f"From first to last: {parts}", len(moments) * tall, rows, class_="lanes")
-    return tag("div", picture, tag("div", axis(start, end, 4), class_="under-lanes"), class_="story")
+        line = tag("line", x1=0, y1=middle, x2=WIDTH, y2=middle, class_="lane")
+        dots = [tag("line", x1=x, y1=middle, x2=x, y2=middle, class_=f"dot {kind}") for x in seen]
+        name = f"{GROUPS[kind]}: {count(len(times), 'time')}"
+        rows.append(tag("div", tag("dt", GROUPS[kind]), tag("dd", drawing(name, _LANE, line, dots))))
+    return tag(
+        "div", tag("dl", rows, class_="lanes"), tag("div", axis(start, end), class_="under-lanes"), class_="story"
+    )
 
 
 def share(part: int, whole: int, name: str) -> Html:

@@ -13,8 +13,8 @@ from starlette.responses import RedirectResponse, Response
 
 from bridge.errors import CairnError, NotFound, Unauthenticated
 from bridge.model import Action
-from dicomweb import problems
-from dicomweb.console import alerts, entry, health, page, storage, study, timeline
+from dicomweb import access_report, problems
+from dicomweb.console import alerts, entry, export, health, page, storage, study, timeline
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.responses import digest_of, is_fresh, whole
 
@@ -29,11 +29,15 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ConsolePage:
-    """A page: its path, what its reading is called in the ledger, and what makes it."""
+    """A page: its path, what its reading is called in the ledger, and what makes it.
+
+    `private`: whether what the path names stays out of the record of its reading, which outlives the erasure of studies.
+    """
 
     path: str
     name: str
     handler: Callable[[Exchange], Response]
+    private: bool = False
 
     def __call__(self, door: Door, request: Request) -> Response:
         """Answer a request: authenticate, authorise, record, make the page; errors become pages. Blocking."""
@@ -41,7 +45,7 @@ class ConsolePage:
         visitor = _Visitor(request.scope["method"])
         try:
             exchange = door.open(request, Action.AUDIT)
-            subject = next(iter(exchange.path.values()), "")[:_MAX_SUBJECT]
+            subject = "" if self.private else next(iter(exchange.path.values()), "")[:_MAX_SUBJECT]
             exchange.node.access.audited(exchange.actor, f"{self.name} {subject}".rstrip())
             return self.handler(exchange)
         except CairnError as error:
@@ -100,8 +104,11 @@ _FILES: Final = {
 }
 PAGES: Final = (
     ConsolePage("/console/", "timeline", timeline.show),
+    ConsolePage(export.CSV, "export", export.show),
     ConsolePage("/console/entries/{id}", "entry", entry.show),
     ConsolePage("/console/studies/{study:uid}", "study", study.show),
+    ConsolePage("/console/patients/{patient:path}/report", "access report", access_report.show, private=True),
+    ConsolePage("/console/patients/{patient:path}/report.csv", "access report", access_report.show_csv, private=True),
     ConsolePage("/console/health", "health", health.show),
     ConsolePage("/console/storage", "storage", storage.show),
     ConsolePage("/console/alerts", "alerts", alerts.show),

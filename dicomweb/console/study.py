@@ -73,7 +73,7 @@ def _drawn(told: Sequence[Event]) -> Html:
     for event in told:
         lanes[words.group(event.type)].append(event.time_us)
     ordered = {kind: lanes[kind] for kind in words.GROUPS if kind in lanes}
-    return tag("div", charts.lanes(ordered, told[0].time_us, told[-1].time_us), class_="card")
+    return tag("div", charts.lanes(ordered, told[0].time_us, told[-1].time_us), class_="card drawn")
 
 
 def _untold() -> Html:

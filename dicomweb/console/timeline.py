@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Final
-from urllib.parse import urlencode
 
 from starlette.responses import RedirectResponse, Response
 
 from bridge.errors import RequestError
-from dicomweb.console import charts, lookup, page, words
+from dicomweb.console import charts, export, lookup, page, words
 from dicomweb.console.html import Content, Html, link, path, tag
 from dicomweb.console.selection import CHOICES, Selection, for_input, parse
 from dicomweb.exchange import Exchange
@@ -124,7 +123,7 @@ def _filters(node: Node, selection: Selection, typed: str) -> Html:
     site = next(iter(selection.of("node")), "")
     form = tag(
         "form",
-        _field("about", "Patient or study", "search", typed, placeholder="ID, name, accession or UID"),
+        _field("about", "Patient or study", "search", typed, placeholder="ID, name or UID"),
         tag(
             "div",
             _field("since", "From", "datetime-local", for_input(selection.since), step=1),
@@ -295,6 +294,7 @@ def _pages(selection: Selection, events: Sequence[Event], more: bool) -> Html:
 
 
 def exports(selection: Selection) -> Content:
-    """Links to the selection as CSV and as FHIR AuditEvents."""
-    as_csv = "/ledger/entries?" + urlencode([*replace(selection, before=None).parameters, ("format", "csv")])
-    return (link(as_csv, "CSV"), " · ", link("/fhir/AuditEvent", "FHIR AuditEvent"))
+    """Links to the selection as CSV and, where FHIR can ask for it, as AuditEvents."""
+    fhir = export.fhir_address(selection)
+    as_fhir = (" · ", link(fhir, "FHIR AuditEvent")) if fhir is not None else None
+    return (link(export.csv_address(selection), "CSV", download="cairn-entries.csv"), as_fhir)
