@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.dicom.attributes import Level
 from bridge.model import Action
-from dicomweb import fhir, health, ledger_api, login, problems, provenance, stow, viewer
+from dicomweb import fhir, health, ledger_api, login, problems, provenance, purpose_page, stow, viewer
 from dicomweb.capabilities import retrieve_capabilities
 from dicomweb.console import routes as console
 from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
@@ -149,6 +149,7 @@ def create_app(node: Node) -> Starlette:
         Route("/fhir/AuditEvent/{id}", PlainEndpoint(door, fhir.read)),
         *(Route(path, PlainEndpoint(door, fhir.elsewhere)) for path in (fhir.FHIR_ROOT, "/fhir/{path:path}")),
         Route("/login", PlainEndpoint(door, login.login)),
+        Route("/purpose", purpose_page.PurposePage(door)),
         Route("/livez", PlainEndpoint(door, health.livez)),
         Route("/readyz", PlainEndpoint(door, health.readyz)),
         Route("/", PlainEndpoint(door, _to_viewer)),

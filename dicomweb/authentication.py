@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 from starlette.requests import cookie_parser
 
-from bridge.errors import Forbidden, RequestError, Unauthenticated
+from bridge.errors import Forbidden, Unauthenticated
 from bridge.model import Actor, ActorKind, Role
 from dicomweb.node import Node
 from dicomweb.origin import Origin
 
 SESSION_COOKIE = "cairn_session"
-EMERGENCY = "ETREAT"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_MAX_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +101,6 @@ def _require_same_origin(headers: Mapping[str, str], origin: Origin) -> None:
     elif headers.get("origin") == origin.url:
         return
     raise Forbidden("A request that changes something must come from this server's own pages, or carry a token")
-
-
-def purpose_of(headers: Mapping[str, str]) -> tuple[str, str | None]:
-    """Purpose of use and reason: headers Cairn-Purpose (HL7 code, default TREAT) and Cairn-Reason.
-
-    Raises RequestError for a malformed code, and for ETREAT (break-glass) without a reason.
-    """
-    purpose = headers.get("cairn-purpose", "TREAT").strip()
-    reason = headers.get("cairn-reason", "").strip() or None
-    if not (1 <= len(purpose) <= 16 and purpose.isascii() and purpose.isalpha() and purpose.isupper()):
-        raise RequestError("Cairn-Purpose is not an HL7 purpose of use code")
-    if purpose == EMERGENCY and reason is None:
-        raise RequestError("Cairn-Purpose ETREAT (emergency access) needs a Cairn-Reason")
-    if reason is not None and len(reason) > _MAX_REASON:
-        raise RequestError(f"Cairn-Reason exceeds {_MAX_REASON} characters")
-    return purpose, reason
 
 
 def local_path(path: str | None) -> str:

@@ -19,9 +19,10 @@ from starlette.responses import Response
 from bridge.errors import AccessNotRecordable, CairnError, Forbidden, RequestError
 from bridge.model import Action, Actor
 from dicomweb import problems
-from dicomweb.authentication import authenticate, purpose_of
+from dicomweb.authentication import authenticate
 from dicomweb.node import Node, Viewing
 from dicomweb.origin import Origin, origin_of
+from dicomweb.purpose import purpose_of
 
 DICOMWEB_ROOT = "/dicom-web"
 READ_THREADS = 8

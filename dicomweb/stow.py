@@ -20,11 +20,11 @@ from bridge.errors import (
 )
 from bridge.model import Action
 from dicomweb import problems
-from dicomweb.authentication import purpose_of
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.media_types import DICOM, MULTIPART_RELATED, MediaType, parse_media_type
 from dicomweb.multipart import MultipartParser, PartBegin, PartData
 from dicomweb.node import Incoming, Reception
+from dicomweb.purpose import purpose_of
 from dicomweb.store_report import Failed, Report, Stored
 
 PIECE = 1024 * 1024
