@@ -31,7 +31,7 @@ _TYPES: Final = {
 class ConsolePage:
     """A page: its path, what its reading is called in the ledger, and what makes it.
 
-    `private`: whether what the path names stays out of the record of its reading, which outlives the erasure of studies.
+    `private`: whether what the path names stays out of the record of its reading, which outlives erased studies.
     """
 
     path: str
