@@ -119,15 +119,17 @@ def action_of(kind: str) -> str:
 
 def searchset(resources: Sequence[Json], links: Mapping[str, str], base: str) -> Json:
     """A Bundle of matches (FHIR R4 3.1.1): `links` by relation, `base` the absolute URL of the FHIR root."""
-    return {
+    bundle: Json = {
         "resourceType": "Bundle",
         "type": "searchset",
         "link": [{"relation": relation, "url": url} for relation, url in links.items()],
-        "entry": [
+    }
+    if resources:  # JSON of FHIR has no empty arrays (R4 2.6.2)
+        bundle["entry"] = [
             {"fullUrl": f"{base}/AuditEvent/{one['id']}", "resource": one, "search": {"mode": "match"}}
             for one in resources
-        ],
-    }
+        ]
+    return bundle
 
 
 def _types(event: Event, family: Profile | None, pattern: _Pattern) -> tuple[Json, list[Json]]:
@@ -279,15 +281,8 @@ def _network(address: str, kind: str | None = None) -> Json:
 
 
 def _purpose(code: str) -> Json:
-    coding = (
-        _coding(ACT_REASON, clean(code), PURPOSES[code])
-        if code in PURPOSES
-        else {
-            "system": ACT_REASON,
-            "code": clean(code),
-        }
-    )
-    return {"coding": [coding]}
+    """A purpose of use; our words for it stand as text, since `display` is the terminology's own."""
+    return {"coding": [{"system": ACT_REASON, "code": clean(code)}], "text": PURPOSES.get(code, clean(code))}
 
 
 def _identifier(system: str, value: str) -> Json:

@@ -47,7 +47,7 @@ def bundle(client: Client, query: str = "") -> dict[str, Any]:
 
 
 def indices(client: Client, query: str = "") -> list[int]:
-    return [index_of(entry["resource"]) for entry in bundle(client, query)["entry"]]
+    return [index_of(entry["resource"]) for entry in bundle(client, query).get("entry", [])]
 
 
 def index_of(resource: dict[str, Any]) -> int:

@@ -149,6 +149,10 @@ def test_a_searchset_names_each_match_by_its_url() -> None:
     assert bundle["link"] == [{"relation": "self", "url": "http://node/fhir/AuditEvent?_count=1"}]
 
 
+def test_a_searchset_without_matches_has_no_empty_array() -> None:
+    assert "entry" not in searchset([], {"self": "http://node/fhir/AuditEvent"}, "http://node/fhir")
+
+
 def _without_network(one: dict[str, Any]) -> None:
     del one["agent"][0]["network"]
 
