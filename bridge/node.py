@@ -148,11 +148,11 @@ class Node:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""
         self.closed = True
         self._stopped.set()
-        self.audit.close()
+        self.audit.stop()
         for clock in self._clocks:
             clock.join()
         with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
-            for last_first in (self.keys.close, self.content.close, self.index.close, self.log.close):
+            for last_first in (self.keys.close, self.content.close, self.index.close, self.log.close, self.audit.close):
                 closing.callback(last_first)
             self.access.close_all()
             self.batches.close_all()

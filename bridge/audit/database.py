@@ -26,16 +26,18 @@ _JOURNALS: Final = ("-wal", "-shm")
 class AuditDatabase:
     """The database at `path`. Thread-safe; every method raises StorageFault, StorageFull.
 
-    A fault that tells of damage leaves the file to be made again by the next `writing`.
+    `instead_of` is the database whose place this one will take, and whose lock it shares. A fault that tells of damage
+    leaves the file to be made again by the next `writing`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, instead_of: Path | None = None) -> None:
         self._path = path
+        self._lock_path = f"{instead_of or path}.lock"
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._file = 0, 0
         self._made = 0  # a new file may get the number of one that was removed
-        self._damaged = False
+        self._damaged: tuple[int, int] | None = None  # which file it was
         self._closed = False
 
     @contextmanager
@@ -60,7 +62,7 @@ class AuditDatabase:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection within a write transaction, committed unless an exception passes."""
         with self._faults(), self._exclusive():
-            if self._damaged or not (self._identity() == self._file or self._sound()):
+            if self._is_damaged() or not (self._identity() == self._file or self._sound()):
                 self._remove()
                 self._create()
             connection, file = self._take()
@@ -98,7 +100,7 @@ class AuditDatabase:
 
     def file(self) -> object:
         """What tells the file from any that was in its place before; None when it is missing or damaged."""
-        file = None if self._damaged else self._identity()
+        file = None if self._is_damaged() else self._identity()
         return file and (*file, self._made)
 
     def close(self) -> None:
@@ -121,7 +123,7 @@ class AuditDatabase:
 
     def _give_back(self, connection: sqlite3.Connection, file: tuple[int, int]) -> None:
         with self._lock:
-            if file == self._file and not self._closed and not self._damaged:
+            if file == self._file and not self._closed and file != self._damaged:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -136,6 +138,9 @@ class AuditDatabase:
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino
+
+    def _is_damaged(self) -> bool:
+        return self._damaged is not None and self._damaged == self._identity()
 
     def _connect(self) -> sqlite3.Connection:
         address = f"{self._path.absolute().as_uri()}?mode=rw"
@@ -175,12 +180,12 @@ class AuditDatabase:
         for suffix in ("", *_JOURNALS):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         with self._lock:
-            self._damaged = False
+            self._damaged = None
             self._forget()
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -201,7 +206,7 @@ class AuditDatabase:
                 raise StorageFull("the audit trail cannot grow") from error
             # A broken constraint too: the file does not hold what was written, and would break it again and again.
             if name.startswith(_DAMAGED) or isinstance(error, sqlite3.IntegrityError):
-                self._damaged = True
+                self._damaged = self._identity()
             raise StorageFault(f"the audit trail failed ({name})") from error
         except OSError as error:
             raise StorageFault(f"the audit trail failed ({error.strerror})") from error

@@ -33,7 +33,7 @@ T = TypeVar("T")
 _KINDS: Final[tuple[ActorKind, ...]] = ("system", "user", "device", "peer")
 
 
-class Rewritten(Exception):
+class Rewritten(StorageFault):
     """The ledger does not hold what was taken in from it: it was restored from a backup, or is another one."""
 
 
@@ -83,7 +83,7 @@ class Follower:
             after, leaf = last
             held = self._read(lambda ledger: ledger.entry(after))
             if held is None or held.leaf != leaf:
-                raise Rewritten
+                raise Rewritten("the ledger does not hold what the audit trail has taken in")
         entries = self._read(lambda ledger: ledger.entries(after, ENTRIES)) or []  # (2)
         take_in(connection, self._known(entries))  # (3), (4)
         return len(entries), entries[-1].idx + 1 if entries else 0 if after is None else after + 1

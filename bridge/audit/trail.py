@@ -15,7 +15,7 @@ from bridge.audit.following import Follower, Rewritten
 from bridge.audit.resolving import Opener, Resolver, Row, rows_by_leaf, rows_of
 from bridge.audit.schema import leaf_start
 from bridge.crypto.keyring import Keyring
-from bridge.errors import NotFound
+from bridge.errors import NotFound, StorageFault
 from bridge.index.audit_source import AuditSource
 from ledger.event import Detail, Event, EventQuery
 
@@ -123,7 +123,7 @@ class LedgerTrail:
         fresh = self._path.with_name(self._path.name + ".new")
         with (
             self._following,
-            closing(AuditDatabase(fresh)) as database,
+            closing(AuditDatabase(fresh, self._path)) as database,
             closing(Follower(self._ledger, self._source)) as follower,
         ):
             database.renew()
@@ -132,13 +132,19 @@ class LedgerTrail:
                 total += taken
                 if total // _TOLD_EVERY != (total - taken) // _TOLD_EVERY:
                     report(f"{total} of {max(size, total)} entries read")
+            if self._ended.is_set():
+                raise StorageFault("the node ended before the audit trail was made again")
             database.settle()
             self._database.replace(fresh)
             return total
 
+    def stop(self) -> None:
+        """Let what follows or rebuilds end after its transaction; searches go on."""
+        self._ended.set()
+
     def close(self) -> None:
         """End what follows, and close the databases."""
-        self._ended.set()
+        self.stop()
         with self._following:
             self._follower.close()
         self._database.close()
