@@ -2,8 +2,7 @@
 
 The `extra` line holds canonical CBOR {"e": envelope} and, for a record, {"r": {"i": position in the batch, "l": leaf
 hash, "n": records in the batch, "p": inclusion path, and "b": record bytes unless they are withheld}}. It is verified
-with nothing but the log's verifier key or a trust policy. What does not hold is named by its step, the error's place:
-format, checkpoint, witnesses, inclusion, entry, batch, record.
+with nothing but the log's verifier key or a trust policy. What does not hold is named by its step, the error's place.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from ledger.errors import CodecError, LedgerError, ProofInvalid
 from ledger.policy import Cosigned, Policy
 from ledger.record import Record
 
+STEPS = ("format", "checkpoint", "witnesses", "inclusion", "entry", "batch", "record")
+"""What is checked, in order; the place of an error is one of these."""
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
 MAX_SIZE = 512 * 1024  # characters of a proof; its checkpoint may have many cosignatures
 _MAX_EXTRA = 64 * 1024  # bytes: an envelope, a record, a path
