@@ -21,20 +21,21 @@ from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
 from dicomweb.frames import retrieve_bulk_data, retrieve_frames
 from dicomweb.media_types import JSON
 from dicomweb.node import Node
+from dicomweb.openapi import retrieve_openapi
 from dicomweb.provenance import linked, retrieve_provenance
-from dicomweb.qido import search
+from dicomweb.qido import parameters, search
 from dicomweb.resource import Resource, Transaction
 from dicomweb.wado import retrieve_instances, retrieve_metadata
 
 log = logging.getLogger("dicomweb.access")
 
 
-def _get(name: str, handler: Handler, action: Action) -> dict[str, Transaction]:
-    return {"GET": Transaction(name, handler, action)}
-
-
 def _retrieve(name: str, handler: Handler) -> dict[str, Transaction]:
-    return _get(name, linked(handler), Action.RETRIEVE)
+    return {"GET": Transaction(name, linked(handler), Action.RETRIEVE)}
+
+
+def _search(level: Level) -> dict[str, Transaction]:
+    return {"GET": Transaction("search", search(level), Action.SEARCH, parameters(level))}
 
 
 _STUDY = "/studies/{study:uid}"
@@ -46,9 +47,7 @@ _METADATA = _retrieve("metadata", retrieve_metadata)
 _PROVENANCE = {
     "GET": Transaction("provenance", retrieve_provenance, Action.AUDIT, provenance.PARAMETERS, (JSON,)),
 }
-_STUDIES = _get("search", search(Level.STUDY), Action.SEARCH)
-_SERIES_SEARCH = _get("search", search(Level.SERIES), Action.SEARCH)
-_INSTANCE_SEARCH = _get("search", search(Level.INSTANCE), Action.SEARCH)
+_STUDIES, _SERIES_SEARCH, _INSTANCE_SEARCH = map(_search, (Level.STUDY, Level.SERIES, Level.INSTANCE))
 
 # The most frequent first: routes are tried in this order.
 RESOURCES = (
@@ -130,7 +129,12 @@ def create_app(node: Node) -> Starlette:
     described = [(r.path, {method: t.name for method, t in r.methods.items()}) for r in RESOURCES]
 
     def capabilities(exchange: Exchange) -> Response:
+        """What this server can do (PS3.18 8.9)."""
         return retrieve_capabilities(exchange, described)
+
+    def described_routes(exchange: Exchange) -> Response:
+        """Everything that this node offers over HTTP, as OpenAPI 3.1."""
+        return retrieve_openapi(exchange, routes)
 
     root = {"OPTIONS": Transaction("capabilities", capabilities, None)}
     routes += [Route(path, Endpoint(door, DICOMWEB_ROOT, root)) for path in (DICOMWEB_ROOT, DICOMWEB_ROOT + "/")]
@@ -150,6 +154,9 @@ def create_app(node: Node) -> Starlette:
         *(Route(path, PlainEndpoint(door, fhir.elsewhere)) for path in (fhir.FHIR_ROOT, "/fhir/{path:path}")),
         Route("/login", PlainEndpoint(door, login.login)),
         Route("/purpose", purpose_page.PurposePage(door)),
+        Route(
+            "/openapi.json", Endpoint(door, "/openapi.json", {"GET": Transaction("openapi", described_routes, None)})
+        ),
         Route("/livez", PlainEndpoint(door, health.livez)),
         Route("/readyz", PlainEndpoint(door, health.readyz)),
         Route("/", PlainEndpoint(door, _to_viewer)),
@@ -164,6 +171,7 @@ def create_app(node: Node) -> Starlette:
 
 
 def _to_viewer(door: Door, request: Request) -> Response:
+    """The viewer lies elsewhere."""
     return RedirectResponse(viewer.PREFIX, 307)
 
 

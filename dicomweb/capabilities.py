@@ -12,7 +12,7 @@ from dicomweb.exchange import DICOMWEB_ROOT, Exchange
 from dicomweb.media_types import JSON, Offer
 from dicomweb.responses import whole
 
-_GIVES = {
+GIVES = {
     "search": ["application/dicom+json"],
     "metadata": ["application/dicom+json"],
     "instances": ['multipart/related; type="application/dicom"', "application/dicom"],
@@ -21,7 +21,7 @@ _GIVES = {
     "store": ["application/dicom+json"],
     "provenance": ["application/json"],
 }
-_TAKES = {"store": ['multipart/related; type="application/dicom"', "application/dicom"]}
+TAKES = {"store": ['multipart/related; type="application/dicom"', "application/dicom"]}
 
 
 def document(version: str, resources: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, object]:
@@ -35,8 +35,8 @@ def document(version: str, resources: Iterable[tuple[str, Mapping[str, str]]]) -
                     {
                         "name": method,
                         "transaction": transaction,
-                        "produces": _GIVES[transaction],
-                        **({"consumes": _TAKES[transaction]} if transaction in _TAKES else {}),
+                        "produces": GIVES[transaction],
+                        **({"consumes": TAKES[transaction]} if transaction in TAKES else {}),
                     }
                     for method, transaction in methods.items()
                 ],

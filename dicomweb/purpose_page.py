@@ -42,6 +42,8 @@ four hours or until you choose another. Access in an emergency needs a reason, a
 class PurposePage:
     """`/purpose`: GET shows the choices, POST sets the cookie and goes on to `next`, a path of this server."""
 
+    methods = ("GET", "HEAD", "POST")
+
     def __init__(self, door: Door) -> None:
         self.door = door
 

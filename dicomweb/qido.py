@@ -8,16 +8,25 @@ from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
-from bridge.dicom.attributes import Level, find, key
+from bridge.dicom.attributes import LEVELS, TABLE, Level, find, key
 from bridge.dicom.matching import ALL, Every, Match, Query, arrange, keywords, match_for
 from bridge.errors import QueryInvalid
 from dicomweb import media_types
 from dicomweb.exchange import Exchange
 from dicomweb.media_types import DICOM_JSON, JSON, Offer
+from dicomweb.resource import Parameter
 from dicomweb.responses import whole
 
 RETRIEVE_URL = "00081190"
 _MAX_NUMBER = 10**9
+_COUNT, _TRUTH = {"type": "integer", "minimum": 0}, {"type": "boolean"}
+_HOW = (
+    Parameter("limit", "At most so many matches.", _COUNT),
+    Parameter("offset", "Leave out so many.", _COUNT),
+    Parameter("includefield", "Attributes to return besides, or `all`.", {"type": "string"}, repeated=True),
+    Parameter("fuzzymatching", "Match names word by word.", _TRUTH),
+    Parameter("multiplevaluematching", "Take commas for `or`.", _TRUTH),
+)
 
 
 @dataclass(slots=True)
@@ -117,10 +126,20 @@ def key_names(query: Query) -> Sequence[str]:
     return sorted({*path, *(name for match in query.keys for name in keywords(match))})
 
 
+def parameters(level: Level) -> tuple[Parameter, ...]:
+    """What a search at a level can be asked by: the keys of the level and of those above it, and how to answer."""
+    keys = [row for row in TABLE if row.matching is not None and LEVELS.index(row.level) <= LEVELS.index(level)]
+    return (
+        *(Parameter(row.keyword, f"Matching key {row.tag} ({row.vr}).", {"type": "string"}) for row in keys),
+        *_HOW,
+    )
+
+
 def search(level: Level) -> Callable[[Exchange], Response]:
     """The handler of the search resources of one level."""
 
     def handler(exchange: Exchange) -> Response:
+        """Search by matching keys (PS3.18 10.6)."""
         offers = [Offer(DICOM_JSON, wildcard=True), Offer(JSON)]
         offer = media_types.choose(exchange.accept, exchange.accept_parameters, offers)
         query = query_of(level, exchange.path, exchange.parameters, exchange.node.settings.web.query_limit)
