@@ -1,8 +1,9 @@
-"""Writes the pages that are made from the code: errors.md, configuration.md, cli.md, and the tables of dicomweb.md.
+"""Writes the pages that are made from the code: errors.md, configuration.md, cli.md, and tables of two more.
 
 `python docs/generate.py` writes them; `python docs/generate.py --check` only says which are not current, and fails.
-The truth lies in `bridge/errors.py`, `bridge/config.py`, `bridge/cli.py`, `bridge/dicom/attributes.py` and
-`dicomweb/app.py`; what is made from them is never edited by hand.
+The truth lies in `bridge/errors.py`, `bridge/config.py`, `bridge/cli.py`; for the tables of dicomweb.md in
+`bridge/dicom/attributes.py` and `dicomweb/app.py`, for those of audit.md in `ledger/types.py` and `ledger/alerts.py`.
+What is made from them is never edited by hand.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import click
 from bridge import config, errors
 from bridge.dicom import attributes
 from bridge.errors import CairnError
+from ledger.alerts import RULES
+from ledger.types import ENTRY_TYPES, EVENT_NAMES, TYPE_NAMES
 
 DOCS = Path(__file__).resolve().parent
 NOTE = "<!-- Made by `make docs` from {source}; change it there. -->\n"
@@ -101,6 +104,23 @@ def dicomweb_page() -> str:
     return _between(_between(text, "resources", resources), "keys", keys)
 
 
+def audit_page() -> str:
+    """The page as it is, with its tables of types and of rules made anew."""
+    types = ["| type | it states | of a study | message | type code | profile |", "|---|---|---|---|---|---|"]
+    for row in ENTRY_TYPES.values():
+        code = f"{row.type_code} {TYPE_NAMES[row.type_code]}" if row.type_code else ""
+        message = f"{row.event} {EVENT_NAMES[row.event]}, {row.message_action}"
+        of_study = "yes" if row.study else "no"
+        types.append(f"| `{row.name}` | {row.meaning} | {of_study} | {message} | {code} | {row.profile or ''} |")
+    rules = ["| rule | it means | severity | type code |", "|---|---|---|---|"]
+    rules += [
+        f"| `{rule.name}` | {rule.meaning} | {rule.severity} | {rule.type_code} {TYPE_NAMES[rule.type_code]} |"
+        for rule in RULES.values()
+    ]
+    text = (DOCS / "audit.md").read_text("utf-8")
+    return _between(_between(text, "types", types), "rules", rules)
+
+
 def _between(text: str, name: str, lines: list[str]) -> str:
     """`text` with what stands between the markers of `name` replaced."""
     before, begin, rest = text.partition(f"<!-- begin {name} -->\n")
@@ -115,6 +135,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "cli.md": cli_page,
     "dicomweb.md": dicomweb_page,
+    "audit.md": audit_page,
 }
 
 

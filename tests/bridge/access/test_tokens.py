@@ -10,7 +10,7 @@ import pytest
 
 from bridge.access.sessions import LINK_US, SESSION_US, Sessions
 from bridge.access.tokens import Tokens
-from bridge.errors import NotFound, Unauthenticated
+from bridge.errors import CredentialEnded, NotFound, Unauthenticated
 from bridge.index.index import SqlIndex
 from bridge.model import Role
 from tests.contract.authoriser import AuthoriserContract, Clock
@@ -125,3 +125,25 @@ def test_a_session_ends_when_its_bearer_logs_out(index: SqlIndex) -> None:
     sessions.end(session)
     with pytest.raises(Unauthenticated):
         tokens.identify(session, "")
+
+
+def test_a_credential_that_ended_says_how_to_the_record_and_not_in_the_answer(index: SqlIndex) -> None:
+    clock = Clock()
+    tokens, sessions = Tokens(index, clock), Sessions(index, clock)
+    revoked, expiring = tokens.create(Role.VIEWER, "leaver"), tokens.create(Role.VIEWER, "guest", clock.now + 5)
+    tokens.revoke(revoked.id)
+    session = sessions.redeem(sessions.link(Role.VIEWER, "browser"))
+    clock.now += SESSION_US
+    told = []
+    for secret in (revoked.secret, expiring.secret, session):
+        with pytest.raises(CredentialEnded) as ended:
+            tokens.identify(secret, "")
+        told.append((ended.value.how, ended.value.credential, ended.value.holder))
+        with pytest.raises(Unauthenticated) as unknown:
+            tokens.identify("cairn_" + "x" * 43, "")
+        assert (str(ended.value), ended.value.slug) == (str(unknown.value), unknown.value.slug)
+    assert told == [
+        ("revoked", revoked.id, "leaver"),
+        ("expired", expiring.id, "guest"),
+        ("expired", "session", "browser"),
+    ]
