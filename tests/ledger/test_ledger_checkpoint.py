@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -24,6 +26,36 @@ def test_the_well_known_note_opens() -> None:
     verifier = checkpoint.parse_vkey(PETER)
     assert checkpoint.vkey(verifier.name, verifier.key) == PETER
     assert checkpoint.open_note(SIGNED, verifier) == TEXT
+
+
+def test_the_example_of_the_note_specification_opens() -> None:
+    verifier = checkpoint.parse_vkey("example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k")
+    signature = "Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM="
+    note = f"This is an example message.\n\n— example.com/foo {signature}\n"
+    assert checkpoint.open_note(note, verifier) == "This is an example message.\n"
+    assert verifier.vkey().startswith("example.com/foo+530d903a+")
+
+
+def test_a_note_signed_here_is_the_one_that_gos_implementation_signs() -> None:
+    # The key of golang.org/x/mod/sumdb/note: PRIVATE+KEY+name+id+base64(0x01 || seed).
+    seed = base64.b64decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")[1:]
+    assert checkpoint.sign_note(TEXT, "PeterNeumann", Ed25519PrivateKey.from_private_bytes(seed)) == SIGNED
+
+
+def test_empty_lines_in_a_notes_text_belong_to_it() -> None:
+    note = checkpoint.sign_note("one\n\ntwo\n\nthree\n", ORIGIN, KEY)
+    assert checkpoint.open_note(note, checkpoint.Verifier(ORIGIN, KEY.public_key().public_bytes_raw())).count("\n") == 5
+
+
+def test_an_unknown_key_that_shares_name_or_id_with_the_known_one_is_ignored() -> None:
+    note = checkpoint.make(ORIGIN, 1, ROOT, KEY)
+    known = checkpoint.Verifier(ORIGIN, KEY.public_key().public_bytes_raw())
+    same_name = checkpoint.signature_line(known._replace(key=bytes(32)), bytes(64))
+    same_id = checkpoint.signature_line(known, bytes(64)).replace(ORIGIN, "other.example")
+    for line in (same_name, same_id):
+        assert checkpoint.verify(note + line, ORIGIN, KEY.public_key()).size == 1
+    with pytest.raises(SignatureInvalid):
+        checkpoint.verify(note + checkpoint.signature_line(known, bytes(64)), ORIGIN, KEY.public_key())
 
 
 def test_the_example_of_the_checkpoint_specification_parses() -> None:

@@ -38,6 +38,11 @@ def test_the_specifications_example_has_its_time_in_front_of_the_signature() -> 
     )
 
 
+def test_the_key_of_a_witness_in_use_is_read_and_its_id_is_right() -> None:
+    vkey = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2"
+    assert cosignature.parse_cosigner(vkey).vkey() == vkey
+
+
 def test_a_cosigned_checkpoint_still_verifies_and_says_when_it_was_cosigned() -> None:
     note = cosignature.sign(NOTE, NAME, WITNESS, TIME)
     witness = cosignature.cosigner(NAME, WITNESS.public_key())
