@@ -292,7 +292,7 @@ def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool)
 
 @ledger.command()
 @click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--key", "vkey", help="The log's verifier key, as `cairn ledger key` prints it on the node.")
+@click.option("--key", "vkey", help="The verifier key of the log, as `cairn ledger key` prints it on the node.")
 @click.option(
     "--policy",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
