@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from itertools import chain, islice, repeat
+from itertools import chain
 from pathlib import Path
 
 from ledger import entry, wal
@@ -21,9 +20,8 @@ from ledger.entry import Entry, leaf_hash
 from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.keys import PublicKey
-from ledger.merkle import HASH_SIZE
 from ledger.page_digests import PageDigests
-from ledger.run_reader import Bounds, RunReaders, SoundRows, bounds, column_faults, result
+from ledger.run_reader import Bounds, RunReaders, SoundRows, bounds, column_faults, read, result
 from ledger.source import Cursor, RecordSource
 from ledger.store import SCHEMA, LedgerStore, StoredEntry, digests_path, lock, wal_path
 from ledger.tile_files import CHECKPOINT, TileFiles
@@ -154,10 +152,11 @@ class _Log:
         with nullcontext() if readers is None else closing(readers):
             asked = None if readers is None else readers.structure()
             runs = bounds(total, run)
-            reading = repeat(None) if readers is None else readers.read(runs)
+            alone = (read(store, of, self._trust, self._signatures, run) for of in runs)
+            reading = alone if readers is None else readers.read(runs)
             check = LogCheck(self._trust, self._signatures)
             try:
-                self._read_log(store, check, zip(runs, reading, strict=False), total)
+                self._read_log(store, check, zip(runs, reading, strict=True), total)
             finally:
                 # First, for what is wrong with the structure explains the rest.
                 structure = None if asked is None else result(asked)
@@ -179,32 +178,25 @@ class _Log:
         self, store: LedgerStore, check: LogCheck, runs: Iterable[tuple[Bounds, SoundRows | None]], total: int
     ) -> None:
         """Steps 1 to 6: a run that a process found sound is taken over, any other is read here, entry by entry."""
-        waiting = deque(store.checkpoints(until=0))
-
-        def check_due() -> None:
-            while waiting and waiting[0][0] <= check.report.frontier.size:
-                check.checkpoint(*waiting.popleft())
-
-        check_due()
-        for of, found in runs:
-            if found is not None and not waiting and check.sound(found.run):
-                self._accept(found, check.report.frontier.size, total)
-                continue
-            waiting.extend(store.checkpoints(of[0] or 0, of[1]))
-            # Closed before the database is, also when this stops before its end.
-            with closing(store.all_entries(*of)) as rows:
-                for stored in rows:
-                    envelope = stored.envelope if type(stored.envelope) is bytes else b""
-                    said = check.entry(envelope)
-                    check_due()
-                    self._visit(check, stored, total, envelope, said)
-        if not waiting:
-            with closing(store.checkpoints(check.report.frontier.size)) as beyond:
-                waiting.extend(islice(beyond, 1))
-        check.end(waiting[0][0] if waiting else None)
+        # Closed before the database is, also when this stops before its end.
+        with closing(store.checkpoints()) as checkpoints:
+            due = _Due(checkpoints)
+            due.checked(check)
+            for of, found in runs:
+                if found is not None and check.sound(found.run):
+                    due.passed(check.report.frontier.size)
+                    self._accept(found, check.report.frontier.size, total)
+                    continue
+                with closing(store.all_entries(*of)) as rows:
+                    for stored in rows:
+                        envelope = stored.envelope if type(stored.envelope) is bytes else b""
+                        said = check.entry(envelope)
+                        due.checked(check)
+                        self._visit(check, stored, total, envelope, said)
+            check.end(due.size)
 
     def _accept(self, found: SoundRows, size: int, total: int) -> None:
-        at = size - len(found.run.leaves) // HASH_SIZE
+        at = size - found.run.size
         if self._progress:
             for done in range(at, size):
                 self._progress(done + 1, total)
@@ -248,8 +240,32 @@ class _Log:
         if self._published not in known:
             what = "it is missing" if self._published is None else "it is not the checkpoint that the log ends with"
             self.findings.append(Finding(CHECKPOINT, what))
-        reader = LogReader(size, store.leaves, store.envelopes, self.report.nodes)
+        reader = LogReader(size, store.leaves, store.envelopes, self.report.nodes, self.report.digests)
         self.findings += verify_tiles(reader, known.get(self._published or "", size), self._tiles)
+
+
+class _Due:
+    """Stored checkpoints in order, each to be taken when the log has grown to its size."""
+
+    def __init__(self, checkpoints: Iterator[tuple[int, str]]) -> None:
+        self._checkpoints = checkpoints
+        self._next = next(checkpoints, None)
+
+    @property
+    def size(self) -> int | None:
+        """The size of the next one; None when there is none left."""
+        return None if self._next is None else self._next[0]
+
+    def checked(self, check: LogCheck) -> None:
+        """Check those that the log has reached."""
+        while self._next is not None and self._next[0] <= check.report.frontier.size:
+            check.checkpoint(*self._next)
+            self._next = next(self._checkpoints, None)
+
+    def passed(self, size: int) -> None:
+        """Leave out those up to a size: they were checked with the run that led there."""
+        while self._next is not None and self._next[0] <= size:
+            self._next = next(self._checkpoints, None)
 
 
 _COLUMN = "column {} is not what its envelope says"

@@ -59,9 +59,19 @@ class Frontier:
 
     def append(self, leaf: bytes, visit: Callable[[int, int, bytes], None] | None = None) -> None:
         """Add one leaf hash; `visit(level, index, hash)` is told of the leaf and each perfect subtree it completes."""
+        self.join(0, leaf, visit)
+
+    def join(self, level: int, subtree: bytes, visit: Callable[[int, int, bytes], None] | None = None) -> None:
+        """Add a perfect subtree of 2**level leaves by its root; tells `visit` of it and of those it completes.
+
+        Raises TreeMismatch unless the size is a multiple of its leaves.
+        """
+        if self.size & (1 << level) - 1:
+            raise TreeMismatch(f"no subtree of level {level} begins at leaf {self.size}", "frontier")
+        index, current = self.size >> level, subtree
+        self.size += 1 << level
         if visit:
-            visit(0, self.size, leaf)
-        index, level, current = self.size, 0, leaf
+            visit(level, index, current)
         while index & 1:
             current = node_hash(self._hashes.pop(), current)
             index >>= 1
@@ -69,7 +79,6 @@ class Frontier:
             if visit:
                 visit(level, index, current)
         self._hashes.append(current)
-        self.size += 1
 
     def root(self) -> bytes:
         """The tree hash: RFC 9162 section 2.1.1."""

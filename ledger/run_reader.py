@@ -1,7 +1,7 @@
 """Runs of a ledger's entries read in processes of their own: checking Ed25519 signatures does not scale with threads.
 
 Each process opens the database read-only for itself and is sent nothing but bounds; what it sends back of a sound run
-is 64 bytes an entry. Of a run with any fault it sends nothing: whoever asked reads that again, entry by entry, and so
+is 32 bytes an entry. Of a run with any fault it sends nothing: whoever asked reads that again, entry by entry, and so
 says the same as if it had read alone.
 """
 
@@ -18,9 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from ledger import entry, keys
 from ledger.entry import Entry
+from ledger.errors import LedgerError
+from ledger.run import Run, read_run
 from ledger.source import Cursor
 from ledger.store import LedgerStore, StoredEntry, row
-from ledger.verify import Run, Sound, Trust, read_run
+from ledger.verify import Sound, Trust
 
 T = TypeVar("T")
 
@@ -37,13 +39,22 @@ class SoundRows(NamedTuple):
 
 
 def bounds(size: int, run: int) -> list[Bounds]:
-    """Runs of so many entries that cover every index, also those that a sound log has not."""
+    """Runs of so many entries, a power of two, that cover every index, also those that a sound log has not."""
+    if run.bit_count() != 1:
+        raise ValueError(f"a run of {run} entries is none of a power of two")
     starts = range(run, size, run)
     return list(zip((None, *starts), (*starts, None), strict=True))
 
 
 def read(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, run: int) -> SoundRows | None:
     """A run of a store, checked as far as it can be by itself; None when anything is wrong with it."""
+    try:
+        return _read_sound(store, of, trust, signatures, run)
+    except (LedgerError, TypeError, ValueError):  # what a damaged database makes of reading it
+        return None
+
+
+def _read_sound(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, run: int) -> SoundRows | None:
     rows = store.first_of(*of, run + 1)
     first = of[0] or 0
     end = first + len(rows) if of[1] is None else of[1]
@@ -55,22 +66,15 @@ def read(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, run: in
     faults = []
 
     def compare(index: int, envelope: bytes, said: Entry | None) -> None:
-        stored = rows[index - first]
-        if said is not None and column_faults(stored, index, envelope, said):
+        if said is not None and column_faults(rows[index - first], index, envelope, said):
             faults.append(index)
 
-    found = read_run(
-        Run(
-            first,
-            entry.GENESIS if before is None else entry.envelope_hash(before.envelope),
-            [stored.envelope for stored in rows],
-            list(store.checkpoints(first, end)),
-        ),
-        trust,
-        signatures,
-        compare,
-    )
-    if found is None or faults or b"".join(stored.leaf for stored in rows) != found.leaves:
+    envelopes = [stored.envelope for stored in rows]
+    previous = entry.GENESIS if before is None or not signatures else entry.envelope_hash(before.envelope)
+    found = read_run(Run(first, previous, envelopes, list(store.checkpoints(first, end))), trust, signatures, compare)
+    if found is None or faults:
+        return None
+    if not signatures and [stored.leaf for stored in rows] != list(map(entry.leaf_hash, envelopes)):
         return None
     return SoundRows(found, tuple((epoch, len(list(of_it))) for epoch, of_it in groupby(item.epoch for item in rows)))
 

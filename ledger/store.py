@@ -186,7 +186,7 @@ class LedgerStore:
         """The first entries of indices [start, end), in order, at most `limit`."""
         where = _between("idx >= ?", start, "idx < ?", end)
         sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx LIMIT ?"
-        return [StoredEntry._make(found) for found in self._rows(sql, *_given(start, end), limit)]
+        return list(map(StoredEntry._make, self._all(sql, *_given(start, end), limit)))
 
     def entry(self, index: int) -> StoredEntry | None:
         """The entry at an index of the log."""
@@ -207,12 +207,12 @@ class LedgerStore:
     def leaves(self, start: int, end: int) -> list[bytes]:
         """The leaf hashes of indices [start, end)."""
         sql = "SELECT leaf FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
-        return [leaf for (leaf,) in self._rows(sql, start, end)]
+        return [leaf for (leaf,) in self._all(sql, start, end)]
 
     def envelopes(self, start: int, end: int) -> list[bytes]:
         """The envelopes of indices [start, end)."""
         sql = "SELECT envelope FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
-        return [envelope for (envelope,) in self._rows(sql, start, end)]
+        return [envelope for (envelope,) in self._all(sql, start, end)]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -301,6 +301,10 @@ class LedgerStore:
             return self._connection.execute(sql, values).fetchone()
         except sqlite3.Error as error:
             raise StoreFault(str(error), self._path.name) from error
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        with _faults(self._path):
+            return self._connection.execute(sql, values).fetchall()
 
     def _rows(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
         with _faults(self._path):

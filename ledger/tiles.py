@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 from ledger.errors import CodecError
-from ledger.merkle import HASH_SIZE, NodeReader, node_hash
+from ledger.merkle import HASH_SIZE, NodeReader
 
 WIDTH = 256  # hashes in a full tile, entries in a full bundle
 HEIGHT = 8  # tree levels that one tile spans
@@ -125,5 +126,5 @@ def subtree_root(hashes: bytes) -> bytes:
     """The root over a power of two of hashes laid end to end: a full tile's is a hash of the tile above."""
     row = [hashes[at : at + HASH_SIZE] for at in range(0, len(hashes), HASH_SIZE)]
     while len(row) > 1:
-        row = [node_hash(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
+        row = [sha256(b"\x01" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)]
     return row[0]

@@ -19,8 +19,9 @@ Of the records (`verify_records`), given their source:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ledger import checkpoint, entry, keys, merkle, record
@@ -54,13 +55,15 @@ class LogReport:
     """What reading the whole log gave: its findings, its tree, and what later steps need.
 
     `nodes` are the hashes of perfect subtrees at the levels of tiles above 0, by (level, index); `roots` the index of
-    the entry over each records root; `erased` the tags of studies that have an erase entry.
+    the entry over each records root; `digests` the SHA-256 of full tiles, as far as they are known; `erased` the tags
+    of studies that have an erase entry.
     """
 
     findings: list[Finding] = field(default_factory=list)
     frontier: merkle.Frontier = field(default_factory=merkle.Frontier)
     nodes: dict[tuple[int, int], bytes] = field(default_factory=dict)
     roots: dict[bytes, int] = field(default_factory=dict)
+    digests: dict[Tile, bytes] = field(default_factory=dict)
     erased: set[bytes] = field(default_factory=set)
 
 
@@ -68,55 +71,26 @@ class LogReport:
 Visitor = Callable[[int, bytes, Entry | None], None]
 
 
-class Run(NamedTuple):
-    """A stretch of the log to be read by itself: the index of its first entry, the hash of the envelope before it, the
-    envelopes, and the stored (size, checkpoint) of the sizes that it leads through, ascending."""
+class Sound(NamedTuple):
+    """A run of entries in which nothing is wrong by itself (`ledger.run`), as it goes into the whole.
+
+    `first` and `previous` are the index and the hash of the former envelope that it was read with, `last` the hash of
+    its last envelope; `size` and `frontier` are of its own leaves alone; `heads` the tree heads of its checkpoints,
+    each with that frontier at its size; `nodes` the subtrees in it (level, index, hash) that are in tiles above level
+    0; `roots` the records roots; `erased` the tags of erased studies; `tiles` the SHA-256 of its full tiles and
+    bundles.
+    """
 
     first: int
     previous: bytes
-    envelopes: Sequence[bytes]
-    checkpoints: Sequence[tuple[int, str]]
-
-
-class Sound(NamedTuple):
-    """A run in which nothing is wrong by itself: leaf hashes and records roots laid end to end, the tags of erased
-    studies, the tree heads of its checkpoints, and the hash of its last envelope."""
-
-    run: tuple[int, bytes]
-    leaves: bytes
-    roots: bytes
-    erased: frozenset[bytes]
-    heads: tuple[Checkpoint, ...]
     last: bytes
-
-
-def read_run(run: Run, trust: Trust, signatures: bool = True, visit: Visitor | None = None) -> Sound | None:
-    """Steps 1 to 3, and of 5 the checkpoints' signatures, over a run; None when any of them finds anything.
-
-    Whoever gets None reads the run entry by entry, to say what it is. Without `signatures`, envelopes are hashed alone:
-    they are neither opened nor is there anything to say about their roots.
-    """
-    check = LogCheck(trust, signatures)
-    check.sequence, check.previous = run.first, run.previous
-    roots, leaves = [], []
-    for index, envelope in enumerate(run.envelopes, run.first):
-        said = check.opened(index, envelope)
-        leaves.append(entry.leaf_hash(envelope))
-        if said is not None:
-            roots.append(said.records_root)
-        if visit:
-            visit(index, envelope, said)
-    heads = [check.head(size, note) for size, note in run.checkpoints]
-    if check.report.findings:
-        return None
-    return Sound(
-        (run.first, run.previous),
-        b"".join(leaves),
-        b"".join(roots),
-        frozenset(check.report.erased),
-        tuple(head for head in heads if head is not None),
-        check.previous,
-    )
+    size: int
+    frontier: tuple[bytes, ...]
+    heads: tuple[tuple[Checkpoint, tuple[bytes, ...]], ...]
+    nodes: tuple[tuple[int, int, bytes], ...]
+    roots: tuple[bytes, ...]
+    erased: frozenset[bytes]
+    tiles: tuple[tuple[Tile, bytes], ...]
 
 
 class LogCheck:
@@ -135,12 +109,14 @@ class LogCheck:
 
     def opened(self, index: int, envelope: bytes) -> Entry | None:
         """Steps 1 to 3 of the next entry; None when it does not verify, or is not to be."""
+        if not self._signatures:
+            self.sequence += 1
+            return None
         said: Entry | None = None
-        if self._signatures:
-            try:
-                said = entry.open(envelope, self._key, self._kid)  # (1)
-            except LedgerError as error:
-                self._found(f"entry {index}", error.detail)
+        try:
+            said = entry.open(envelope, self._key, self._kid)  # (1)
+        except LedgerError as error:
+            self._found(f"entry {index}", error.detail)
         if said is not None:
             for what in _chain_faults(said, self._trust, self.sequence, self.previous):
                 self._found(f"entry {index}", what)
@@ -158,21 +134,24 @@ class LogCheck:
         return said
 
     def sound(self, run: Sound) -> bool:
-        """The next run; False, and nothing done, when it was not read as one that continues the log here."""
-        report, size = self.report, self.report.frontier.size
-        if run.run != (size, self.previous) or self.sequence != size:
+        """The next run; False, and nothing done, when it does not continue the log here or disagrees with it."""
+        report, tree = self.report, self.report.frontier
+        if (run.first, run.first, run.previous) != (tree.size, self.sequence, self.previous):
             return False
-        heads = iter(run.heads)
-        due = next(heads, None)
-        for at in range(0, len(run.leaves), merkle.HASH_SIZE):
-            self._grow(run.leaves[at : at + merkle.HASH_SIZE], run.roots[at : at + merkle.HASH_SIZE])
-            if due is not None and due.size == report.frontier.size:
-                self._newest = due.size
-                if due.root != report.frontier.root():
-                    self._found(f"checkpoint {due.size}", _OTHER_ROOT)
-                due = next(heads, None)
+        roots = dict(zip(run.roots, range(tree.size, tree.size + run.size), strict=False))
+        if len(roots) != len(run.roots) or not report.roots.keys().isdisjoint(roots):  # (4)
+            return False
+        for head, within in run.heads:  # (5)
+            if head.root != _joined(tree.copy(), head.size - tree.size, within).root():
+                return False
+        _joined(tree, run.size, run.frontier, self._keep)
+        report.nodes.update({(level, index): hash for level, index, hash in run.nodes})
+        report.roots.update(roots)
+        report.digests.update(run.tiles)
         report.erased |= run.erased
-        self.sequence, self.previous = report.frontier.size, run.last
+        if run.heads:
+            self._newest = run.heads[-1][0].size
+        self.sequence, self.previous = tree.size, run.last
         return True
 
     def checkpoint(self, size: int, note: str) -> None:
@@ -198,14 +177,16 @@ class LogCheck:
         return self.report
 
     def _grow(self, leaf: bytes, root: bytes) -> None:
-        index, nodes = self.report.frontier.size, self.report.nodes
+        index = self.report.frontier.size
         if root:
             other = self.report.roots.setdefault(root, index)  # (4)
             if other != index:
                 self._found(f"entry {index}", f"it is over the same records as entry {other}")
-        # A tile's worth of leaves is complete with every 256th: only then is a node of its levels to be kept.
-        keep = None if ~index & (WIDTH - 1) else lambda *node: _keep_node(nodes, *node)
-        self.report.frontier.append(leaf, keep)  # (5)
+        self.report.frontier.append(leaf, self._keep)  # (5)
+
+    def _keep(self, level: int, index: int, value: bytes) -> None:
+        if level and level % HEIGHT == 0:
+            self.report.nodes[level, index] = value
 
     def _found(self, place: str, what: str) -> None:
         self.report.findings.append(Finding(place, what))
@@ -245,9 +226,14 @@ def _chain_faults(said: Entry, trust: Trust, sequence: int, previous: bytes) -> 
         yield "it does not name the entry before it"
 
 
-def _keep_node(nodes: dict[tuple[int, int], bytes], level: int, index: int, value: bytes) -> None:
-    if level and level % HEIGHT == 0:
-        nodes[level, index] = value
+def _joined(
+    tree: merkle.Frontier, size: int, hashes: tuple[bytes, ...], visit: Callable[[int, int, bytes], None] | None = None
+) -> merkle.Frontier:
+    """A tree with another joined to its right, of that size and frontier."""
+    levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
+    for level, subtree in zip(levels, hashes, strict=True):
+        tree.join(level, subtree, visit)
+    return tree
 
 
 _OTHER_ROOT = "its root is not that of the entries"
@@ -275,6 +261,11 @@ class LogReader(NamedTuple):
     leaves: Callable[[int, int], list[bytes]]
     envelopes: Callable[[int, int], list[bytes]]
     nodes: Mapping[tuple[int, int], bytes]
+    digests: Mapping[Tile, bytes] = MappingProxyType({})
+
+    def digest(self, tile: Tile) -> bytes:
+        """SHA-256 of what a tile must hold."""
+        return self.digests.get(tile) or hashlib.sha256(self.content(tile)).digest()
 
     def content(self, tile: Tile) -> bytes:
         """What a tile must hold."""
@@ -299,7 +290,7 @@ def verify_tiles(log: LogReader, published: int, files: Iterable[tuple[str, byte
         hashes = log.size >> (max(tile.level, 0) * HEIGHT) if tile else 0
         if tile is None or tile.number * WIDTH + tile.width > hashes:
             findings.append(Finding(path, "it is no file of this log"))
-        elif digest != hashlib.sha256(log.content(tile)).digest():
+        elif digest != log.digest(tile):
             findings.append(Finding(path, "it does not hold what the log says"))
     # A partial tile may give way to the wider full one.
     findings += [Finding(path, "it is missing") for path in sorted(missing) if not _replaced(path, log.size)]

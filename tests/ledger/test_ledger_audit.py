@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_source import KEY, ORIGIN, START, Source, octets
 
+import ledger.audit
 from ledger import checkpoint, entry, merkle, run_reader, wal
 from ledger.audit import audit
 from ledger.engine.solo import DATABASE, SoloEngine
@@ -260,24 +261,26 @@ def test_what_is_found_does_not_depend_on_who_reads_how_many_entries(
     with tempfile.TemporaryDirectory() as folder:
         home = shutil.copytree(sealed, Path(folder) / "ledger")
         tamper(home, *changes)
-        alone = find_in_runs(home, 1, 2048, signatures)
+        with monkeypatch.context() as patched:
+            patched.setattr(ledger.audit, "read", lambda *run: None)  # entry by entry
+            alone = find_in_runs(home, 1, 2048, signatures)
         assert changes or alone == ([], list(range(1, 13)))
-        for run in (1, 3, 5, 64):
+        for run in (1, 2, 4, 8, 64):
             assert find_in_runs(home, 2, run, signatures) == alone
             assert find_in_runs(home, 1, run, signatures) == alone
 
 
 def test_processes_of_their_own_find_the_same(home: Path) -> None:
-    assert find_in_runs(home, 2, 5) == ([], list(range(1, 13)))
+    assert find_in_runs(home, 2, 4) == ([], list(range(1, 13)))
     tamper(home, "UPDATE entries SET time = 0 WHERE idx IN (2, 9)", "DELETE FROM checkpoints WHERE size = 12")
     alone = find_in_runs(home, 1, 2048)
     assert {finding.place for finding in alone[0]} == {"entry 2", "entry 9", "checkpoint"}
-    assert find_in_runs(home, 2, 5) == alone
+    assert find_in_runs(home, 2, 4) == alone
 
 
 def test_processes_that_die_are_done_without(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_reader, "_read", dying)
-    assert find_in_runs(home, 2, 3) == ([], list(range(1, 13)))
+    assert find_in_runs(home, 2, 4) == ([], list(range(1, 13)))
 
 
 def dying(of: object) -> None:
