@@ -51,7 +51,8 @@ class MemoryLog:
 
     def prove(self, id: bytes) -> str:
         note, read = self.checkpoint(), merkle.node_reader(self.leaves)
-        assert note is not None
+        if note is None:
+            raise NotFound("the log is empty")
         if id in self.records:
             index, encoded = self.records[id]
             leaves = [record.leaf_hash(one) for one in encoded]
@@ -62,8 +63,8 @@ class MemoryLog:
         return proof.make(index, self.envelopes[index], note, read)
 
     def consistency(self, first: int, second: int) -> Sequence[bytes]:
-        if second > len(self.envelopes):
-            raise NotFound("the log never had this size")
+        if not 0 <= first <= second <= len(self.envelopes):
+            raise NotFound("the log never had these sizes, in this order")
         return merkle.consistency_proof(first, second, merkle.node_reader(self.leaves))
 
     def _index(self, id: bytes) -> int:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from pydicom.uid import generate_uid
 
 from bridge.errors import NotFound, StorageFault
 from bridge.index.record_leaves import RecordPlace
@@ -17,9 +18,10 @@ from bridge.node import Node
 from ledger import checkpoint, entry, merkle, proof, record, tiles
 from ledger.proof import Proved
 from ledger.source import RecordLeaf
-from tests.bridge.services.conftest import instance, part10
+from tests.bridge.services.conftest import SENDER, instance, part10
 from tests.bridge.services.test_ledger_reading import seal
 from tests.bridge.services.test_store import store
+from tests.contract.ledger_log import LedgerLogContract
 
 
 def records(node: Node) -> list[list[RecordLeaf]]:
@@ -43,17 +45,24 @@ def node(open_node: Callable[[], Node]) -> Node:
     return made
 
 
-def test_before_the_first_entry_there_is_a_key_and_nothing_to_prove(open_node: Callable[[], Node]) -> None:
-    fresh = open_node()
-    assert fresh.log.key().startswith("cairn/")
-    assert fresh.log.checkpoint() is None
-    for ask in (fresh.log.prove, fresh.log.envelope):
-        with pytest.raises(NotFound):
-            ask(bytes(32))
-    with pytest.raises(NotFound):
-        fresh.log.file("tile/0/000.p/1")
-    with pytest.raises(NotFound):
-        fresh.log.consistency(0, 1)
+class TestLedgerFiles(LedgerLogContract):
+    @pytest.fixture
+    def empty(self, open_node: Callable[[], Node]) -> LedgerFiles:
+        return open_node().log
+
+    @pytest.fixture
+    def sealed(self, open_node: Callable[[], Node]) -> tuple[LedgerFiles, list[list[bytes]]]:
+        made = open_node()
+        for _ in range(2):
+            store(made, part10(instance()))
+        study = generate_uid()
+        with made.store.reception(SENDER) as reception:
+            for _ in range(3):
+                incoming = reception.begin(None)
+                incoming.write(part10(instance(study=study)))
+                incoming.commit()
+        assert seal(made) == 3
+        return made.log, [[item.leaf for item in held] for held in records(made)]
 
 
 def test_every_entry_and_every_record_is_proved(node: Node) -> None:
@@ -74,18 +83,6 @@ def test_a_record_whose_key_is_gone_is_proved_by_its_leaf_hash_alone(node: Node)
     assert uid is not None and node.keys.delete(uid)
     proved = verify(node, node.log.prove(study[0].leaf))
     assert (proved.record_leaf, proved.record) == (study[0].leaf, None)
-
-
-def test_what_is_not_there_is_not_found(node: Node) -> None:
-    for wrong in (bytes(32), b"", b"short"):
-        with pytest.raises(NotFound):
-            node.log.prove(wrong)
-    for path in ("tile/0/000", "tile/0/000.p/4", "tile/7/000.p/1", "../index.db", "checkpoint", "tile/0/001.p/1"):
-        with pytest.raises(NotFound):
-            node.log.file(path)
-    for sizes in ((2, 1), (-1, 2), (0, 4)):
-        with pytest.raises(NotFound):
-            node.log.consistency(*sizes)
 
 
 def test_a_record_that_waits_for_its_entry_is_not_found_yet(node: Node) -> None:
@@ -147,18 +144,6 @@ def test_without_the_trail_records_are_found_in_the_index_alone(node: Node) -> N
     for index, held in enumerate(records(node)):
         for item in held:
             assert verify(node, node.log.prove(item.leaf)).index == index
-
-
-def test_consistency_is_proved_between_any_two_sizes(node: Node) -> None:
-    note = node.log.checkpoint()
-    assert note is not None
-    head = checkpoint.parse(checkpoint.split_note(note)[0])
-    leaves = [entry.leaf_hash(item) for item in tiles.split_bundle(node.log.file("tile/entries/000.p/3"))]
-    assert merkle.root(leaves) == head.root
-    for second in range(4):
-        for first in range(second + 1):
-            found = node.log.consistency(first, second)
-            merkle.verify_consistency(first, second, merkle.root(leaves[:first]), merkle.root(leaves[:second]), found)
 
 
 def test_a_damaged_database_is_a_storage_fault(node: Node) -> None:
