@@ -303,10 +303,17 @@ def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An older checkpoint or proof, which the log must continue.",
 )
+@click.option("--hashes", is_flag=True, help="Of this node: the tree and files alone, without signatures and records.")
 @as_json
 @click.pass_context
 def verify(
-    ctx: click.Context, file: Path | None, vkey: str | None, policy: Path | None, since: Path | None, as_json: bool
+    ctx: click.Context,
+    file: Path | None,
+    vkey: str | None,
+    policy: Path | None,
+    since: Path | None,
+    hashes: bool,
+    as_json: bool,
 ) -> None:
     """Check this node's ledger, or a FILE without any node. Exit 3 when anything does not hold.
 
@@ -316,9 +323,11 @@ def verify(
     if file is None:
         if vkey or policy:
             raise click.UsageError("--key and --policy are for a FILE; this node's ledger is checked with its own key")
-        arguments = {"since": since.read_text("utf-8", "replace") if since else None}
+        arguments = {"since": since.read_text("utf-8", "replace") if since else None, "hashes": hashes}
         result = perform(_settings(ctx), "ledger-verify", arguments)
         _print(result, as_json, lambda r: _findings(r) or f"verified: {r['entries']} entries")
+    elif hashes:
+        raise click.UsageError("--hashes is for this node's ledger")
     else:
         from bridge import ledger_offline
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from bridge.errors import LedgerInvalid, NotFound
@@ -62,16 +63,27 @@ def prove(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 
 def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """Every finding about this node's ledger and the records behind it, also against an older checkpoint (`since`)."""
+    """Every finding about this node's ledger and the records behind it, also against an older checkpoint (`since`).
 
-    def progress(done: int, of: int) -> None:
+    With `hashes`, of the tree and files alone.
+    """
+
+    def progress(what: str, done: int, of: int) -> None:
         if done % TOLD_EVERY == 0 and done:
-            report(f"{done} of {of} entries verified")
+            report(f"{done:,} of {of:,} {what} verified")
 
     home = ledger_home(node.settings)
     origin = origin_of(node.settings, node.keystore)
     with closing(record_source(node.settings, node.keys, node.keystore)) as source:
-        findings = ledger_audit.audit(home, public_key(node.keystore), origin, source, progress)
+        findings = ledger_audit.audit(
+            home,
+            public_key(node.keystore),
+            origin,
+            source,
+            partial(progress, "entries"),
+            progress_of_records=partial(progress, "entries' records"),
+            signatures=not arguments.get("hashes"),
+        )
     if arguments.get("since") is not None:
         findings += _since(node, arguments["since"])
     return {

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 from ledger import entry, wal
@@ -45,6 +45,7 @@ def audit(
     signatures: bool = True,
     processes: int | None = None,
     run: int = RUN,
+    progress_of_records: Progress | None = None,
 ) -> list[Finding]:
     """Every finding about the ledger below `home`; empty when all of it holds. Changes nothing.
 
@@ -53,6 +54,8 @@ def audit(
     source
         The records, which are checked against the entries when they are given. What it raises goes through, but for
         RecordUnreadable.
+    progress, progress_of_records
+        Told how many entries, and the records of how many entries, are checked, of how many.
     trust
         For a node whose ledger or node id do not follow from key and origin.
     now_us
@@ -83,7 +86,8 @@ def audit(
             return [*log.findings, Finding(DATABASE, f"it cannot be read: {error}")]
         if source is not None and signatures:
             current = log.current(source.epoch())
-            log.findings += verify_records(source, log.cursor, log.report, log.verified(store), current, now)
+            verified = log.verified(store, progress_of_records)
+            log.findings += verify_records(source, log.cursor, log.report, verified, current, now)
     return log.findings
 
 
@@ -110,10 +114,13 @@ class _Log:
         """The indices of the entries made under an epoch of the source."""
         return chain.from_iterable(self._epochs.get(epoch, []))
 
-    def verified(self, store: LedgerStore) -> Callable[[int], Entry | None]:
-        """A reader of entries by index that gives None for those that did not verify."""
+    def verified(self, store: LedgerStore, progress: Progress | None) -> Callable[[int], Entry | None]:
+        """A reader of entries by index that gives None for those that did not verify, and tells how many were read."""
+        done, total = count(1), len(self.report.roots)
 
         def read(index: int) -> Entry | None:
+            if progress:
+                progress(next(done), total)
             stored = None if index in self._unverified else store.entry(index)
             return entry.read(stored.envelope) if stored else None
 
@@ -200,9 +207,9 @@ class _Log:
         if self._progress:
             for done in range(at, size):
                 self._progress(done + 1, total)
-        for epoch, count in found.epochs:
-            self._made_under(epoch, at, count)
-            at += count
+        for epoch, made in found.epochs:
+            self._made_under(epoch, at, made)
+            at += made
 
     def _visit(self, check: LogCheck, stored: StoredEntry, total: int, envelope: bytes, said: Entry | None) -> None:
         index = check.report.frontier.size - 1

@@ -73,6 +73,9 @@ def test_an_untouched_ledger_has_no_findings(home: Path) -> None:
     seen: list[tuple[int, int]] = []
     assert audit(home, PUBLIC, ORIGIN, filled(), lambda done, total: seen.append((done, total))) == []
     assert seen == [(number, 12) for number in range(1, 13)]
+    of_records: list[tuple[int, int]] = []
+    audit(home, PUBLIC, ORIGIN, filled(), progress_of_records=lambda done, total: of_records.append((done, total)))
+    assert of_records == seen
 
 
 def test_a_flip_anywhere_in_the_database_is_found_and_its_page_named(home: Path) -> None:
