@@ -102,7 +102,7 @@ def _fsck(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 def _backup(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     to, content = Path(arguments["to"]), not arguments.get("without_content")
-    said: dict[str, object] = {"to": str(to)[-LONGEST_PATH:], "content": content}
+    said: dict[str, object] = {"path": str(to)[-LONGEST_PATH:], "content": content}
     try:
         node.access.administered("archive.export", OPERATOR, said)
     except (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ledger.alerts import RULES
 from ledger.event import OUTCOMES, Event, Participant
 from ledger.types import EMERGENCY, ENTRY_TYPES, PURPOSES
 
@@ -47,8 +48,13 @@ def actor(participant: Participant) -> str:
     return f"{name} ({described})" if described else name
 
 
-def type_code(event: Event) -> int | None:
-    """DICOM EventTypeCode (PS3.16 CID 401): the type's own; of a break-glass access, Emergency Override Started."""
+def type_code(event: Event, rule: str | None = None) -> int | None:
+    """DICOM EventTypeCode (PS3.16 CID 401): the type's own; of a break-glass access, Emergency Override Started.
+
+    Of an alert it is that of its `rule`, which its record names.
+    """
+    if event.type == "security.alert" and rule is not None and rule in RULES:
+        return RULES[rule].type_code
     if event.type == "study.access" and event.purpose == EMERGENCY:
         return EMERGENCY_OVERRIDE_STARTED
     return ENTRY_TYPES[event.type].type_code

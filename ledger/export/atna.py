@@ -125,7 +125,7 @@ def audit_message(event: Event, details: Sequence[Detail], source: Source) -> by
         EventOutcomeIndicator=str(event.outcome),
     )
     _coded(identification, "EventID", row.event, EVENT_NAMES[row.event])
-    code = type_code(event)
+    code = type_code(event, told.facts.get("rule"))
     if code is not None:
         _coded(identification, "EventTypeCode", code, TYPE_NAMES[code])
     if event.outcome:

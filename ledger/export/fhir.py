@@ -91,7 +91,9 @@ def audit_event(event: Event, details: Sequence[Detail], observer: Observer) -> 
     resource: Json = {"resourceType": "AuditEvent", "id": event.id.hex()}
     if named is not None:
         resource["meta"] = {"profile": [CANONICAL + named]}
-    resource["type"], resource["subtype"] = _types(event, row.profile, pattern)
+    resource["type"], resource["subtype"] = _types(
+        event, row.profile, pattern, type_code(event, told.facts.get("rule"))
+    )
     resource["action"] = action_of(event.type)
     resource["recorded"] = date_time(event.time_us)
     resource["outcome"] = str(event.outcome)
@@ -132,10 +134,9 @@ def searchset(resources: Sequence[Json], links: Mapping[str, str], base: str) ->
     return bundle
 
 
-def _types(event: Event, family: Profile | None, pattern: _Pattern) -> tuple[Json, list[Json]]:
+def _types(event: Event, family: Profile | None, pattern: _Pattern, code: int | None) -> tuple[Json, list[Json]]:
     """type and subtype: RESTful operations as BALP has them, with DICOM's code beside; all else by DICOM's codes."""
     dicom = _coding(DCM, str(ENTRY_TYPES[event.type].event), EVENT_NAMES[ENTRY_TYPES[event.type].event])
-    code = type_code(event)
     special = [_coding(DCM, str(code), TYPE_NAMES[code])] if code is not None else []
     if family is None:
         return dicom, special

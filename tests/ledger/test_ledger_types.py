@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from pydicom.sr._concepts_dict import concepts  # type: ignore[attr-defined]
 
+from ledger.alerts import RULES
 from ledger.event import Event, Participant, Patient
 from ledger.sentence import actor, profile, sentence, type_code
 from ledger.types import EMERGENCY, ENTRY_TYPES, EVENT_NAMES, PURPOSES, TYPE_NAMES
@@ -78,6 +79,13 @@ def test_a_break_glass_access_is_an_emergency_override() -> None:
     assert type_code(VIEWED) is None
     assert type_code(replace(VIEWED, purpose=EMERGENCY)) == 110127
     assert type_code(replace(VIEWED, type="app.start")) == 110120
+
+
+def test_an_alert_has_the_type_of_its_rule() -> None:
+    alert = replace(VIEWED, type="security.alert")
+    assert (type_code(alert), type_code(alert, "sequence-gap"), type_code(alert, "?")) == (110132, 110133, 110132)
+    for rule in RULES.values():
+        assert 403 in _DCM[str(rule.type_code)][1] and rule.type_code in TYPE_NAMES
 
 
 def test_a_profile_is_of_a_success_and_of_the_patient_when_known() -> None:

@@ -103,7 +103,7 @@ def test_every_kind_of_fact_is_recorded_where_it_happens(
         assert len(of("app.stop")) == 1 and of("config.change") == []
         assert of("audit.view")[0]["items"] == [["ledger-entries", 1]]
         (copied,) = of("archive.export")
-        assert copied["to"] == str(tmp_path / "backup") and copied["content"] is True
+        assert copied["path"] == str(tmp_path / "backup") and copied["content"] is True
 
 
 def test_alerts_are_raised_once_listed_reviewed_and_told_over_starts(fresh_node: RunningNode) -> None:

@@ -197,3 +197,22 @@ def test_queries_and_refusals_are_recorded_within_a_flush(node: Node) -> None:
         [["unknown", "unknown token", 1]],
         [["role", "role", 1]],
     ]
+
+
+def test_a_session_costs_one_commit_at_its_first_request_and_none_at_the_next(
+    node: Node, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended: list[int] = []
+    append = node.index.append
+
+    def counted(batch: Batch, records: Any) -> Future[int]:
+        appended.append(len(records))
+        return append(batch, records)
+
+    monkeypatch.setattr(node.index, "append", counted)
+    for number in range(1000):
+        node.access.view(VIEWER, study, "TREAT").saw("frame", "1.2.3", str(number))
+        if number == 0:
+            assert appended == [1]
+    node.access.flush()
+    assert appended[0] == 1 and len(appended) < 20  # the process's clock flushes too
