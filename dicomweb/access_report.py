@@ -53,16 +53,19 @@ _STYLE: Final = """
 body{font:15px/1.45 system-ui,sans-serif;color:#111;background:#fff;max-width:64rem;margin:2rem auto;padding:0 1.5rem}
 h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;break-after:avoid}
 p{margin:.4rem 0}.actions a{margin-right:1.2rem}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:1rem 0}dt{color:#555}dd{margin:0}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:1rem 0}dt{color:#555}
+dd{margin:0;overflow-wrap:anywhere}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.86rem}
 caption{text-align:left;color:#555;padding-bottom:.3rem}thead{display:table-header-group}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-bottom:1px solid #ccc}
 th{border-bottom:2px solid #111;white-space:nowrap}tr{break-inside:avoid}
 td small{display:block;color:#555}.emergency td:first-child{border-left:4px solid #b00020;padding-left:.5rem}
-.emergency b{color:#b00020}code,pre{font:.78rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
+.emergency .why{color:#b00020}.hash{display:block;width:16ch}.uid{overflow-wrap:anywhere}
+code,pre{font:.78rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;border:1px solid #ccc;padding:.6rem}li{margin:.3rem 0}
 .warn{border:2px solid #b00020;padding:.5rem .8rem}
-@media print{body{font-size:9.5pt;margin:0;padding:0;max-width:none}.actions{display:none}.wide{overflow:visible}}
+@media print{body{font-size:9.5pt;margin:0;padding:0;max-width:none}.actions{display:none}.wide{overflow:visible}
+table{font-size:8pt}code,pre{font-size:7pt}}
 """
 
 
@@ -278,16 +281,16 @@ def _line(report: Report, row: Row) -> Html:
         *([f"Outcome: {outcome(event.outcome)}."] if event.outcome else []),
     ]
     began = row.began_us
-    why: list[Content] = [tag("b", purpose(event.purpose)) if emergency else purpose(event.purpose)]
+    why: list[Content] = [tag("b", purpose(event.purpose), class_="why") if emergency else purpose(event.purpose)]
     if event.reason:
         why.append(tag("small", event.reason))
     return tag(
         "tr",
         tag("td", _when(began if began is not None else event.time_us), tag("small", _until(row)) if began else None),
         tag("td", tag("b", event.actor.name or "unknown"), tag("small", actor_words(event.actor))),
-        tag("td", study, tag("small", event.study or ""), [tag("small", words) for words in told]),
+        tag("td", study, tag("small", event.study or "", class_="uid"), [tag("small", words) for words in told]),
         tag("td", why),
-        tag("td", tag("code", event.id.hex()[:16]), tag("small", f"entry {event.index:,}")),
+        tag("td", tag("small", f"{event.index:,}"), tag("code", event.id.hex(), class_="hash")),
         class_="emergency" if emergency else None,
     )
 
@@ -297,7 +300,7 @@ def _served(row: Row) -> str:
     if row.frames:
         parts.append(count(row.frames, "frame"))
     if row.headers:
-        parts.append(count(row.headers, "time", "times") + " headers")
+        parts.append("headers " + count(row.headers, "time"))
     return "Served: " + ", ".join(parts) + "."
 
 
@@ -333,8 +336,8 @@ def _checking(node: Node) -> Html:
         tag("h2", "How to check it"),
         tag(
             "p",
-            "Each line is an entry of an append-only, signed log; its column Entry has the first digits of the entry's "
-            "hash. Where the archive runs, ",
+            "Each line is an entry of an append-only, signed log; its column Entry has the entry's number and hash. "
+            "Where the archive runs, ",
             tag("code", "cairn ledger prove HASH --out FILE"),
             " writes the proof of one entry, and ",
             tag("code", "cairn ledger verify FILE --key KEY"),
