@@ -115,6 +115,8 @@ def share(part: int, whole: int, name: str) -> Html:
 
 def _form(reach: int) -> Callable[[datetime], str]:
     """How moments are written on an axis that spans so many microseconds."""
+    if reach < 8 * _SECOND:
+        return lambda when: f"{when:%H:%M:%S}.{when.microsecond // 100_000}"
     if reach < 10 * 60 * _SECOND:
         return lambda when: f"{when:%H:%M:%S}"
     if reach < 2 * _DAY:
@@ -128,4 +130,6 @@ def _between(start: int, end: int) -> str:
     first, last = moment(start), moment(end)
     if end - start >= _DAY:
         return f"from {first.day} {first:%B %Y} to {last.day} {last:%B %Y}"
+    if end - start < _SECOND:
+        return f"{first.day} {first:%B %Y, %H:%M:%S}.{first.microsecond // 1000:03d}"
     return f"{first.day} {first:%B %Y, %H:%M:%S} to {last:%H:%M:%S}"

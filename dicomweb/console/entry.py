@@ -154,7 +154,13 @@ def _records(details: Sequence[Detail], marked: bytes | None) -> Html:
     hidden = len(details) - len(rows)
     return page.panel(
         f"Records ({len(details):,})",
-        tag("div", tag("table", tag("thead", head), tag("tbody", rows), class_="records"), class_="wide"),
+        tag(
+            "table",
+            tag("caption", "Records of the entry, in order"),
+            tag("thead", head),
+            tag("tbody", rows),
+            class_="records",
+        ),
         tag("p", f"{words.count(hidden, 'more record')} not shown.") if hidden else None,
         id_="records",
     )
@@ -204,7 +210,15 @@ def _verify(node: Node, event: Event) -> Html:
         ),
         tag(
             "p",
-            tag("button", "Verify in this browser", id="verify", type="button", data_proof=proof, hidden=True),
+            tag(
+                "button",
+                "Verify in this browser",
+                id="verify",
+                type="button",
+                data_proof=proof,
+                data_entry=event.id.hex(),
+                hidden=True,
+            ),
             tag("a", "Download proof", href=proof, download=f"{event.id.hex()[:16]}.tlog-proof", class_="button"),
             class_="actions",
         ),

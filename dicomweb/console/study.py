@@ -35,7 +35,7 @@ def show(exchange: Exchange) -> Response:
         tag("nav", tag("p", link("/console/", "Timeline"), " / Study"), aria_label="Place"),
         tag("h1", title),
         tag("p", tag("code", uid), class_="meta"),
-        tag("div", page.facts(_facts(note, of, told, complete=older is None)), class_="panel"),
+        tag("div", page.facts(_facts(note, of, told, complete=older is None)), class_="panel halves"),
         _drawn(told) if told else None,
         older,
         table(told, {uid: note} if note else {}, newest_first=False) if told else _untold(),

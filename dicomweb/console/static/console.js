@@ -1,9 +1,20 @@
 // What the pages cannot do without script: verify a proof in this browser, and say a time in the reader's own zone.
+
+// The steps of verify.js, in their order.
+const STEPS = new Map([
+  ['browser', 'This browser knows Ed25519'],
+  ['key', 'The key is one'],
+  ['format', 'The proof has its strict form'],
+  ['checkpoint', 'The checkpoint is signed with the key'],
+  ['inclusion', 'The entry is in the signed tree'],
+  ['entry', 'The entry itself is signed, and strict'],
+]);
+
+document.documentElement.classList.add('scripted');
+
 for (const time of document.querySelectorAll('time[datetime]')) {
   time.title = new Date(time.dateTime).toLocaleString(undefined, { dateStyle: 'full', timeStyle: 'long' });
 }
-
-document.documentElement.classList.add('scripted');
 
 // On a narrow screen the filters come before what people look for, so they begin folded.
 const filters = document.querySelector('.filters');
@@ -12,39 +23,58 @@ if (filters && matchMedia('(max-width: 46rem)').matches) filters.open = false;
 const button = document.getElementById('verify');
 if (button) {
   button.hidden = false;
-  button.addEventListener('click', () => judge(button));
+  button.addEventListener('click', judge);
 }
 
-async function judge(button) {
+async function judge() {
   const verdict = document.getElementById('verdict');
   button.disabled = true;
   try {
     const { verify } = await import('./verify.js');
     const answer = await fetch(button.dataset.proof, { credentials: 'same-origin' });
     if (!answer.ok) throw new Error(`the proof could not be fetched (${answer.status})`);
-    const result = await verify(await answer.text(), document.getElementById('vkey').value.trim());
-    verdict.replaceChildren(...told(result));
+    verdict.replaceChildren(...told(await verify(await answer.text(), document.getElementById('vkey').value.trim())));
   } catch (error) {
-    verdict.replaceChildren(note(`Not verified: ${error.message}`, 'bad'));
+    verdict.replaceChildren(element('p', 'note bad', `Not verified: ${error.message}.`));
   } finally {
     button.disabled = false;
+    button.focus();
   }
 }
 
 function told({ ok, step, reason, facts }) {
-  const list = document.createElement('ol');
-  for (const [name, fact] of Object.entries(facts ?? {})) {
-    const item = document.createElement('li');
-    item.textContent = `${name}: ${fact}`;
+  const list = element('ol');
+  const names = [...STEPS.keys()];
+  const failed = ok ? names.length : names.indexOf(step);
+  names.forEach((name, place) => {
+    const state = place < failed ? 'held' : place === failed ? 'failed' : 'left';
+    const said = { held: 'Held', failed: 'Failed', left: 'Not looked at' }[state];
+    const item = element('li', state);
+    const words = element('span', '', STEPS.get(name));
+    words.prepend(element('span', 'unseen', `${said}: `));
+    const more = state === 'failed' ? reason : state === 'held' ? proved(name, facts) : '';
+    if (more) words.append(element('small', '', more));
+    item.append(words);
     list.append(item);
-  }
-  const words = ok ? 'Verified in this browser: the entry is under the log’s signature.' : `Not verified. The step that failed: ${step}${reason ? ` (${reason})` : ''}.`;
-  return [note(words, ok ? 'good' : 'bad'), list];
+  });
+  const same = ok && facts.id === button.dataset.entry;
+  let words = 'Verified in this browser: this entry is under the log’s signature.';
+  if (!ok) words = `Not verified: ${reason}.`;
+  else if (!same) words = 'The proof holds, but it is of another entry than this page.';
+  return [element('p', `note ${same ? 'good' : 'bad'}`, words), list];
 }
 
-function note(text, kind) {
-  const box = document.createElement('p');
-  box.className = `note ${kind}`;
-  box.textContent = text;
-  return box;
+// What a step has shown, as the verifier read it from the proof alone.
+function proved(step, facts) {
+  if (step === 'checkpoint') return `${facts.origin}, ${facts.size} entries, root ${facts.root.slice(0, 16)}…`;
+  if (step === 'inclusion') return `leaf ${facts.index}, ${facts.id.slice(0, 16)}…`;
+  if (step === 'entry') return `${facts.entry.t}, ${new Date(facts.entry.ts / 1000).toISOString()}`;
+  return '';
+}
+
+function element(name, kind = '', text = '') {
+  const made = document.createElement(name);
+  if (kind) made.className = kind;
+  made.textContent = text;
+  return made;
 }
