@@ -61,7 +61,7 @@ def internal_error() -> Response:
 
 def no_such_route() -> Response:
     """No resource has this path."""
-    return problem(404, "no-such-route", "No resource has this path.", "See OPTIONS /dicom-web for the resources.")
+    return problem(404, "no-such-route", "No resource has this path.", "See /openapi.json for the resources.")
 
 
 def method_not_allowed(allowed: str) -> Response:

@@ -1,9 +1,9 @@
-"""Writes the pages that are made from the code: errors.md, configuration.md, cli.md, and tables of two more.
+"""Writes the pages that are made from the code: errors.md, configuration.md, cli.md, and tables of three more.
 
 `python docs/generate.py` writes them; `python docs/generate.py --check` only says which are not current, and fails.
 The truth lies in `bridge/errors.py`, `bridge/config.py`, `bridge/cli.py`; for the tables of dicomweb.md in
-`bridge/dicom/attributes.py` and `dicomweb/app.py`, for those of audit.md in `ledger/types.py` and `ledger/alerts.py`.
-What is made from them is never edited by hand.
+`bridge/dicom/attributes.py` and `dicomweb/app.py`, for those of audit.md in `ledger/types.py` and `ledger/alerts.py`, for
+that of ledger-http.md in `dicomweb/ledger_api/`. What is made from them is never edited by hand.
 """
 
 from __future__ import annotations
@@ -121,6 +121,19 @@ def audit_page() -> str:
     return _between(_between(text, "types", types), "rules", rules)
 
 
+def ledger_http_page() -> str:
+    """The page as it is, with its table of resources made anew."""
+    from dicomweb import ledger_api
+
+    lines = ["| resource | needs | answers |", "|---|---|---|"]
+    for resource in ledger_api.RESOURCES:
+        path = ledger_api.LEDGER_ROOT + resource.path.replace(":path", "")
+        for row in resource.methods.values():
+            needs = "a credential" if row.action is None else f"`{row.action}`"
+            lines.append(f"| `{path}` | {needs} | `{', '.join(row.gives)}` |")
+    return _between((DOCS / "ledger-http.md").read_text("utf-8"), "ledger", lines)
+
+
 def _between(text: str, name: str, lines: list[str]) -> str:
     """`text` with what stands between the markers of `name` replaced."""
     before, begin, rest = text.partition(f"<!-- begin {name} -->\n")
@@ -135,6 +148,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "cli.md": cli_page,
     "dicomweb.md": dicomweb_page,
+    "ledger-http.md": ledger_http_page,
     "audit.md": audit_page,
 }
 
