@@ -30,12 +30,13 @@ _HEADERS: Final = {
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Cairn: purpose of use</title>
 <meta name="viewport" content="width=device-width"><style>:root{{color-scheme:light dark}}
 body{{font-family:sans-serif;max-width:40em;margin:4em auto;padding:0 1em;line-height:1.5}}
-label{{display:block;margin:.4em 0}}textarea{{width:100%;box-sizing:border-box;font:inherit}}</style>
-<h1>Why do you look at images?</h1><p>You are {who}. What you open in this browser is recorded with this purpose, for
-four hours or until you choose another. Access in an emergency needs a reason, and somebody will review it.</p>
+label{{display:block;padding:.3em 0;min-height:24px}}input{{width:24px;height:24px;vertical-align:middle}}
+textarea,button{{font:inherit}}textarea{{width:100%;box-sizing:border-box}}button{{padding:.4em 1.5em}}</style>
+<main><h1>Why do you look at images?</h1><p>You are {who}. What you open in this browser is recorded with this purpose,
+for four hours or until you choose another. Access in an emergency needs a reason, and somebody will review it.</p>
 <form method="post"><fieldset><legend>Purpose</legend>{choices}</fieldset>
 <label for="reason">Reason</label><textarea id="reason" name="reason" rows="3" maxlength="500">{reason}</textarea>
-<p><button>Choose</button></p></form></html>
+<p><button>Choose</button></p></form></main></html>
 """
 
 
@@ -80,6 +81,7 @@ def show(door: Door, request: Request) -> Response:
         f'<label><input type="radio" name="purpose" value="{code}"{" checked" if code == now else ""}> '
         f"{escape(words)} ({code})</label>"
         for code, words in PURPOSES.items()
+        if code != "BTG"  # ETREAT is what asks for a reason and a review
     )
     who = escape(f"{exchange.actor.name} ({exchange.actor.role})")
     return HTMLResponse(_PAGE.format(who=who, choices=choices, reason=escape(reason or "")), headers=_HEADERS)
