@@ -65,8 +65,8 @@ run, taking turns. Trust the ratios, not the absolute numbers: senders and reade
 
 {table}
 
-Medians of {rounds} rounds, worst and best in brackets; *faster by* is the median of the rounds' ratios; CPU is what all of a server's processes used for each instance
-or frame. Filling the archive is one round.
+Medians of {rounds} rounds, worst and best in brackets; *faster by* is the median of the rounds' ratios; CPU is what
+all of a server's processes used for each instance or frame. Filling the archive is one round.
 
 ## What was measured
 
