@@ -2,8 +2,8 @@
 
 `python docs/generate.py` writes them; `python docs/generate.py --check` only says which are not current, and fails.
 The truth lies in `bridge/errors.py`, `bridge/config.py`, `bridge/cli.py`; for the tables of dicomweb.md in
-`bridge/dicom/attributes.py` and `dicomweb/app.py`, for those of audit.md in `ledger/types.py` and `ledger/alerts.py`, for
-that of ledger-http.md in `dicomweb/ledger_api/`. What is made from them is never edited by hand.
+`bridge/dicom/attributes.py` and `dicomweb/app.py`, for those of audit.md in `ledger/types.py` and `ledger/alerts.py`,
+for that of ledger-http.md in `dicomweb/ledger_api/`. What is made from them is never edited by hand.
 """
 
 from __future__ import annotations
