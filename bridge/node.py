@@ -94,43 +94,25 @@ class Node:
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         self.retrieve = Retrieve(self.content, self.index, self.keys, self.index.mark_damaged)
-        spool = (settings.audit.spool or home / "audit-spool") if settings.audit.repository_host else None
-        self.overview = Overview(home, ledger_home(settings), self.index, spool)
-        self.audit = LedgerTrail(
-            home / "audit.db",
-            ledger_home(settings) / DATABASE,
-            AuditSource(self.index.database),
-            self.keys,
-            opener(self.keys, keystore),
-        )
-        self.log = LedgerFiles(
-            ledger_home(settings),
-            origin_of(settings, keystore),
-            public_key(keystore),
-            RecordLeaves(self.index.database),
-            opener(self.keys, keystore),
-            self.audit.places,
-        )
-        self.watch = Alerts(self.audit, self.access, self.index.database, opener(self.keys, keystore), settings.alerts)
+        self._open_trail()
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
         self.closed = False
         self._stopped = threading.Event()
-        # Clocks of their own: closing many batches takes a while, as does following a ledger from its beginning, and
-        # access must be recorded within a second meanwhile.
-        works: list[tuple[str, float, Callable[[], object]]] = [
-            ("batches", PULSE_S, self.batches.tick),
-            ("access", PULSE_S, self._record_access),
-        ]
-        if follows:
-            works += [("audit", FOLLOWING_S, self.audit.follow), ("alerts", WATCHING_S, self.watch.step)]
-        self._clocks = [
-            threading.Thread(target=self._every, args=(seconds, work), name=name, daemon=True)
-            for name, seconds, work in works
-        ]
-        for clock in self._clocks:
-            clock.start()
+        self._clocks = self._started(follows)
+
+    def _open_trail(self) -> None:
+        """What reads the ledger: overview, audit trail, log, alerts."""
+        settings, home = self.settings, self.settings.home
+        spool = (settings.audit.spool or home / "audit-spool") if settings.audit.repository_host else None
+        self.overview = Overview(home, ledger_home(settings), self.index, spool)
+        open_record = opener(self.keys, self.keystore)
+        ledger, source = ledger_home(settings), AuditSource(self.index.database)
+        self.audit = LedgerTrail(home / "audit.db", ledger / DATABASE, source, self.keys, open_record)
+        leaves, origin = RecordLeaves(self.index.database), origin_of(settings, self.keystore)
+        self.log = LedgerFiles(ledger, origin, public_key(self.keystore), leaves, open_record, self.audit.places)
+        self.watch = Alerts(self.audit, self.access, self.index.database, open_record, settings.alerts)
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""
@@ -169,6 +151,23 @@ class Node:
         if self.content.refuses:
             log.error("the content store refuses to write after an I/O error: this process ends, to be started afresh")
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _started(self, follows: bool) -> list[threading.Thread]:
+        # Clocks of their own: closing many batches takes a while, as does following a ledger from its beginning, and
+        # access must be recorded within a second meanwhile.
+        works: list[tuple[str, float, Callable[[], object]]] = [
+            ("batches", PULSE_S, self.batches.tick),
+            ("access", PULSE_S, self._record_access),
+        ]
+        if follows:
+            works += [("audit", FOLLOWING_S, self.audit.follow), ("alerts", WATCHING_S, self.watch.step)]
+        clocks = [
+            threading.Thread(target=self._every, args=(seconds, work), name=name, daemon=True)
+            for name, seconds, work in works
+        ]
+        for clock in clocks:
+            clock.start()
+        return clocks
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
         while not self._stopped.wait(seconds):
