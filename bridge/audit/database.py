@@ -148,6 +148,7 @@ class AuditDatabase:
             address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint=8000")
         return connection
 
     def _sound(self) -> bool:

@@ -57,9 +57,9 @@ def search(connection: sqlite3.Connection, query: EventQuery, tags: Sequence[byt
 
 
 def _are_dense(connection: sqlite3.Connection, events: int, wanted: int) -> bool:
-    """Whether as many as are wanted lie in a window, were these events spread evenly over all."""
+    """Whether twice as many as are wanted lie in a window, were these events spread evenly over all."""
     (last,) = connection.execute("SELECT max(idx) FROM event").fetchone()
-    return events * WINDOW >= wanted * int(last)
+    return events * WINDOW >= 2 * wanted * int(last)
 
 
 def _range(connection: sqlite3.Connection, query: EventQuery) -> Range | None:

@@ -8,12 +8,14 @@ patient by the index, reason by opening its record.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.event import EventQuery
@@ -55,15 +57,24 @@ def questions(archive: Archive, events: int, chance: random.Random) -> dict[str,
     }
 
 
-def timed(ask: Callable[[EventQuery], object], make: Callable[[], EventQuery], times: int) -> list[float]:
-    """Milliseconds of each answer."""
-    taken = []
-    for _ in range(times):
-        query = make()
-        began = time.perf_counter()
+@dataclass
+class Taken:
+    """Milliseconds of each answer: waited for, and of the processor's time."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def ask(self, ask: Callable[[EventQuery], object], query: EventQuery) -> None:
+        """Time one more."""
+        began, cpu = time.perf_counter(), time.thread_time()
         ask(query)
-        taken.append((time.perf_counter() - began) * 1000)
-    return taken
+        self.wall.append((time.perf_counter() - began) * 1000)
+        self.cpu.append((time.thread_time() - cpu) * 1000)
+
+    def __str__(self) -> str:
+        return (
+            f"{statistics.median(self.wall):6.1f} {percentile(self.wall, 0.95):6.1f} {percentile(self.cpu, 0.95):6.1f}"
+        )
 
 
 def percentile(taken: list[float], part: float) -> float:
@@ -86,23 +97,26 @@ def main(argv: list[str]) -> None:
     home = given.home / str(given.events)
     with closing(Archive(home, given.events, say)) as archive, closing(archive.trail()) as trail:
         size = (home / "audit.db").stat().st_size
-        say(f"{given.events} events, audit.db of {size >> 20} MiB; milliseconds, p50 and p95 of {given.times}")
-        say(f"{'restricted to':28} {'page of 100':>15} {'facets':>15} {'histogram, 60':>15}")
+        load = os.getloadavg()[0]
+        say(f"{given.events} events, audit.db of {size >> 20} MiB; load {load:.1f}, {os.cpu_count()} cores")
+        say(f"milliseconds of {given.times} answers each: p50, p95, p95 of processor time alone")
+        say(f"{'restricted to':28} {'page of 100':>20}   {'facets':>20}   {'histogram, 60 bins':>20}")
         asks: list[Callable[[EventQuery], object]] = [
             trail.search,
             trail.facets,
             lambda query: trail.histogram(query, 60),
         ]
-        everything: list[list[float]] = [[] for _ in asks]
+        everything = [Taken() for _ in asks]
         for name, make in questions(archive, given.events, random.Random(7)).items():
-            columns = []
-            for ask, total in zip(asks, everything, strict=True):
-                taken = timed(ask, make, given.times)
-                total += taken
-                columns.append(f"{statistics.median(taken):6.1f} {percentile(taken, 0.95):8.1f}")
-            say(f"{name:28} {'  '.join(columns)}")
-        columns = [f"{statistics.median(taken):6.1f} {percentile(taken, 0.95):8.1f}" for taken in everything]
-        say(f"{'all of these':28} {'  '.join(columns)}")
+            these = [Taken() for _ in asks]
+            for _ in range(given.times):
+                query = make()
+                for ask, taken, total in zip(asks, these, everything, strict=True):
+                    taken.ask(ask, query)
+                    total.wall.append(taken.wall[-1])
+                    total.cpu.append(taken.cpu[-1])
+            say(f"{name:28} {'   '.join(map(str, these))}")
+        say(f"{'all of these':28} {'   '.join(map(str, everything))}")
 
 
 if __name__ == "__main__":
