@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from ledger.errors import CodecError, LedgerError, SignatureInvalid
 ED25519 = b"\x01"  # signature type of signed-note
 MAX_NOTE = 256 * 1024  # characters; 16 signatures of 5 kB (107 k in base64) must be accepted, as signed-note asks
 _MARK = "— "
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 class Verifier(NamedTuple):
@@ -53,7 +55,7 @@ class Checkpoint(NamedTuple):
 
     def body(self) -> str:
         """The note text that is signed; raises CodecError for an origin that would not be read back."""
-        if not self.origin or any(ord(letter) < 0x20 for letter in self.origin):
+        if not self.origin or _CONTROL.search(self.origin):
             raise CodecError("an origin is one non-empty line", "checkpoint")
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
@@ -166,7 +168,7 @@ def _signature(line: str) -> Signature:
 
 
 def _check_text(text: str) -> None:
-    if not text.endswith("\n") or any(ord(letter) < 0x20 and letter != "\n" for letter in text):
+    if not text.endswith("\n") or _CONTROL.search(text.replace("\n", "")):
         raise CodecError("a note's text ends in a newline and has no other control character", "note")
 
 

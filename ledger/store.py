@@ -113,6 +113,7 @@ class LedgerStore:
         self._digests = PageDigests(digests_path(path))
         #: how many transactions the write-ahead log held when it was opened for writing: more than none after a crash
         self.left = 0
+        self._seen: int | None = None  # the version of the data when `changed` was asked last
         # Read-only connections must be so for SQLite too: one that could write would checkpoint when it closes.
         mode = "mode=ro" if readonly else "mode=rwc"
         if readonly and not os.access(path.parent, os.W_OK) and not self.log_size():
@@ -236,10 +237,17 @@ class LedgerStore:
                 (frontier.size, b"".join(frontier.hashes), *cursor),
             )
 
+    def changed(self) -> bool:
+        """Whether another connection has committed since this was asked last, or it was not asked before."""
+        seen, self._seen = self._seen, self._one("PRAGMA data_version")[0]
+        return seen != self._seen
+
     def log_size(self) -> int:
         """Bytes in the write-ahead log."""
-        log = wal_path(self._path)
-        return log.stat().st_size if log.exists() else 0
+        try:
+            return wal_path(self._path).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def settle(self) -> bool:
         """Digest what the write-ahead log holds, then move it into the database; under the writers' lock.

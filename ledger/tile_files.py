@@ -44,7 +44,8 @@ class TileFiles:
 
     def publish(self, size: int, since: int, note: str, leaves: RangeReader, envelopes: RangeReader) -> None:
         """Write what a tree of `size` leaves has and one of `since` had not, then the checkpoint."""
-        self._write_tiles(size, since, leaves, envelopes)
+        for tile in tiles(size, since):
+            self._write_tile(tile, leaves, envelopes, sure=False)
         self._write(self._directory / CHECKPOINT, note.encode())
 
     def sync(self) -> None:
@@ -64,13 +65,18 @@ class TileFiles:
         """
         for left in self._directory.rglob(f"*{_ASIDE}"):
             left.unlink()
-        if synced < size:
-            for path, file in list(self.files()):
-                tile = parse_path(path)
-                ends = tile.number * WIDTH + tile.width << max(tile.level, 0) * HEIGHT if tile else 0
-                if tile and synced < ends <= size and file.read_bytes() != self._content(tile, leaves, envelopes):
-                    file.unlink()
-        self._write_tiles(size, 0, leaves, envelopes)
+        for path, file in list(self.files()) if synced < size else []:
+            tile = parse_path(path)
+            ends = tile.number * WIDTH + tile.width << max(tile.level, 0) * HEIGHT if tile else 0
+            # Those above level 0 are made from other tiles, which may be torn as well.
+            if (
+                tile
+                and synced < ends <= size
+                and (tile.level > 0 or file.read_bytes() != self._content(tile, leaves, envelopes))
+            ):
+                file.unlink()
+        for tile in tiles(size):
+            self._write_tile(tile, leaves, envelopes, sure=True)
 
     def checkpoint(self) -> str | None:
         """The published checkpoint; None when there is none yet."""
@@ -85,14 +91,17 @@ class TileFiles:
             if path.is_file() and path.suffix != _ASIDE:
                 yield path.relative_to(self._directory).as_posix(), path
 
-    def _write_tiles(self, size: int, since: int, leaves: RangeReader, envelopes: RangeReader) -> None:
-        for tile in tiles(size, since):
-            path = self._directory / tile.path()
-            if not path.exists():
-                self._write(path, self._content(tile, leaves, envelopes))
-            if tile.width == WIDTH:
-                # The partial ones may go once the full one is there (tlog-tiles, Partial Tiles).
-                shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+    def _write_tile(self, tile: Tile, leaves: RangeReader, envelopes: RangeReader, sure: bool) -> None:
+        """Write a tile that is not there; unless `sure` of one that is, also one that does not hold what it should."""
+        path = self._directory / tile.path()
+        if not (path.exists() and sure):
+            content = self._content(tile, leaves, envelopes)
+            # Of a log that lost its last transactions, the files may be there before the entries are made again.
+            if not path.exists() or path.read_bytes() != content:
+                self._write(path, content)
+        if tile.width == WIDTH:
+            # The partial ones may go once the full one is there (tlog-tiles, Partial Tiles).
+            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
 
     def _content(self, tile: Tile, leaves: RangeReader, envelopes: RangeReader) -> bytes:
         first = tile.number * WIDTH

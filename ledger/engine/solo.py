@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ledger import checkpoint, entry, keys
+from ledger import checkpoint, entry, keys, merkle
 from ledger.engine import Position, Sealed
 from ledger.errors import ChainBroken, LedgerError, TreeMismatch
 from ledger.source import Cursor
@@ -46,6 +46,7 @@ class SoloEngine:
         self._node = keys.node_id(signer.public_key()) if node is None else node
         home.mkdir(parents=True, exist_ok=True)
         self._files = TileFiles(home)
+        self._known: tuple[Position, merkle.Frontier] | None = None
         self._store = LedgerStore(home / DATABASE)
         try:
             with self._store.writing():
@@ -64,25 +65,27 @@ class SoloEngine:
 
     def position(self) -> Position:
         """Where this node's chain stands."""
-        last, cursor = self._store.tip(), self._store.state().cursor
-        if last is None:
-            return Position(self._ledger, self._node, 0, entry.GENESIS, cursor)
-        sequence, envelope = last
-        return Position(self._ledger, self._node, sequence + 1, entry.envelope_hash(envelope), cursor)
+        return self._stand()[0]
 
     def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
         """(1) rows from envelopes; (2) grow the tree, sign its checkpoint; (3) commit; (4) publish when many wait."""
         with self._store.writing():
-            position = self.position()
-            frontier = self._store.state().frontier
+            position, frontier = self._stand()
             since = frontier.size
             rows = [row(since + at, *sealed) for at, sealed in enumerate(entries)]  # (1)
             if [item.sequence for item in rows] != list(range(position.sequence, position.sequence + len(rows))):
                 raise ChainBroken("the entries do not continue this node's sequence", f"entry {since}")
+            frontier = frontier.copy()
             for item in rows:  # (2)
                 frontier.append(item.leaf)
             note = checkpoint.make(self._origin, frontier.size, frontier.root(), self._signer) if rows else None
+            self._known = None  # until it is known how the commit went
             self._store.commit(rows, frontier, cursor, note)  # (3)
+            if rows:
+                position = position._replace(
+                    sequence=rows[-1].sequence + 1, previous=entry.envelope_hash(rows[-1].envelope)
+                )
+            self._known = position._replace(cursor=cursor), frontier
             if frontier.size - self._published >= _UNPUBLISHED:  # (4)
                 self._publish()
             if self._store.log_size() > _LOG_LIMIT:
@@ -108,6 +111,16 @@ class SoloEngine:
             self.settle()
         finally:
             self._store.close()
+
+    def _stand(self) -> tuple[Position, merkle.Frontier]:
+        """Position and frontier as they are in the database, which is read again when another has written it."""
+        if self._known is None or self._store.changed():
+            last, state = self._store.tip(), self._store.state()
+            sequence, envelope = (-1, None) if last is None else last
+            previous = entry.GENESIS if envelope is None else entry.envelope_hash(envelope)
+            position = Position(self._ledger, self._node, sequence + 1, previous, state.cursor)
+            self._known = position, state.frontier
+        return self._known
 
     def _publish(self) -> None:
         size = self._store.size()

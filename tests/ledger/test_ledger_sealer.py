@@ -249,3 +249,80 @@ def test_entries_are_listed_in_pages_both_ways_and_found_by_leaf_and_root(tmp_pa
     assert store.checkpoint() == (tmp_path / "checkpoint").read_text()
     assert replace(source.batches[0], records=first.records) == source.batches[0]
     store.close()
+
+
+def test_what_another_engine_appended_is_seen_before_the_next_append(tmp_path: Path) -> None:
+    source = Source()
+    first, second = SoloEngine(tmp_path, KEY, ORIGIN), SoloEngine(tmp_path, KEY, ORIGIN)
+    for engine in (first, second, second, first):
+        source.close()
+        assert Sealer(source, engine, KEY).step() == 1
+    second.close()
+    first.close()
+    assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_files_that_a_loss_of_power_tore_are_written_anew(tmp_path: Path) -> None:
+    source, home = Source(), tmp_path / "ledger"
+    for _ in range(300):
+        source.close(records=1)
+    seal(home, source)
+    for _ in range(250):
+        source.close(records=1)
+    child = os.fork()
+    if child == 0:
+        engine = SoloEngine(home, KEY, ORIGIN)
+        while Sealer(source, engine, KEY, 100).step():
+            engine.publish()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert audit(home, KEY.public_key(), ORIGIN, source) == []
+    torn = (
+        "checkpoint",
+        "tile/0/001",
+        "tile/0/002.p/38",
+        "tile/entries/001",
+        "tile/entries/002.p/38",
+        "tile/1/000.p/2",
+    )
+    for name in torn:
+        os.truncate(home / name, 0)
+    assert {finding.place for finding in audit(home, KEY.public_key(), ORIGIN)} == set(torn)
+    SoloEngine(home, KEY, ORIGIN).close()
+    assert audit(home, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_after_a_lost_log_its_entries_are_made_again_over_files_that_were_torn(tmp_path: Path) -> None:
+    source, home = Source(), tmp_path / "ledger"
+    for _ in range(5):
+        source.close()
+    seal(home, source)
+    source.close()
+    child = os.fork()
+    if child == 0:
+        engine = SoloEngine(home, KEY, ORIGIN)
+        Sealer(source, engine, KEY).step()
+        engine.publish()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (home / f"{DATABASE}-wal").unlink()
+    os.truncate(home / "tile/entries/000.p/6", 1)
+    seal(home, source)
+    assert audit(home, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_the_checkpoint_file_is_no_older_than_the_write_ahead_log(tmp_path: Path) -> None:
+    source = Source()
+    engine = SoloEngine(tmp_path, KEY, ORIGIN)
+    kept = []
+    for _ in range(4):
+        source.close()
+        Sealer(source, engine, KEY).step()
+        engine.publish()
+        kept.append((tmp_path / "checkpoint").read_text())
+        assert audit(tmp_path, KEY.public_key(), ORIGIN) == []
+    assert engine.settle()
+    (tmp_path / "checkpoint").write_text(kept[-2])
+    wrong = [finding.place for finding in audit(tmp_path, KEY.public_key(), ORIGIN)]
+    engine.close()
+    assert wrong == ["checkpoint"]
