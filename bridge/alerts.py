@@ -168,14 +168,15 @@ class Alerts:
         return sorted([*self._pages(kinds), *self._pages(broken)], key=lambda event: event.index)
 
     def _since(self, index: int) -> Sequence[Event]:
-        """Every event above an index, in the order of the log."""
+        """Every event above an index, in the order of the log. Asked every second: nothing new costs one event."""
         found: list[Event] = []
-        query = EventQuery(limit=PAGE)
+        query = EventQuery(limit=1)
         while page := self._trail.search(query):
             found += [event for event in page if event.index > index]
-            if page[-1].index <= index + 1:
+            left = page[-1].index - index - 1
+            if left <= 0:
                 break
-            query = EventQuery(limit=PAGE, before=page[-1].index)
+            query = EventQuery(limit=min(PAGE, left), before=page[-1].index)
         return found[::-1]
 
     def _pages(self, query: EventQuery) -> Sequence[Event]:

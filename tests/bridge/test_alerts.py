@@ -16,7 +16,7 @@ from bridge.ledger_reading import opener
 from bridge.model import OPERATOR
 from bridge.node import Node
 from ledger.alerts import HOUR_US
-from ledger.event import Detail, Event, Participant
+from ledger.event import Detail, Event, EventQuery, Participant
 from tests.bridge.services.conftest import CHEAP, recorded
 from tests.contract.memory_trail import MemoryTrail
 
@@ -161,6 +161,28 @@ def test_many_events_are_taken_in_pages_and_in_order(ledger: Ledger, monkeypatch
     assert watching.step() == 1
     (alert,) = watching.recorded()
     assert len(alert.entries) == 31 and rules(watching.find(NOW)[0]) == ["many-studies"]
+
+
+def test_nothing_new_costs_one_event(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(50):
+        ledger.add("study.access", DOCTOR, number)
+    watching = ledger.begin()
+    watching.step()
+    given: list[int] = []
+    search = ledger.trail.search
+
+    def counted(query: EventQuery) -> Sequence[Event]:
+        found = search(query)
+        given.append(len(found))
+        return found
+
+    monkeypatch.setattr(ledger.trail, "search", counted)
+    watching.step()
+    assert given == [1]
+    for number in range(3):
+        ledger.add("study.access", DOCTOR, 50 + number)
+    watching.step()
+    assert given == [1, 1, 2]
 
 
 def test_a_flood_of_findings_is_recorded_in_portions(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
