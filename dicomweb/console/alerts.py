@@ -13,7 +13,9 @@ from dicomweb.exchange import Exchange
 from ledger.alerts import RULES, Alert
 
 _SHOWN: Final = 200
-_ENTRIES: Final = 5
+_ENTRIES: Final = 3
+_SEVERITIES: Final = {0: "to be known", 4: "warning", 8: "serious", 12: "critical"}
+"""EventOutcomeIndicator of a Security Alert (PS3.15 A.5.3.11), in words of urgency."""
 
 
 def show(exchange: Exchange) -> Response:
@@ -46,7 +48,7 @@ def table(raised: Sequence[Alert]) -> Html:
 
 
 def _row(alert: Alert) -> Html:
-    severity = words.outcome(alert.severity) if alert.severity else "to be known"
+    severity = _SEVERITIES.get(alert.severity, str(alert.severity))
     kind = "bad" if alert.severity > 4 else "warn" if alert.severity else "good"
     entries = [
         link(path("console", "entries", id_.hex()), words.short(id_), aria_label=f"Entry {id_.hex()[:8]}")
@@ -57,8 +59,8 @@ def _row(alert: Alert) -> Html:
     return tag(
         "tr",
         tag("td", words.stamp(alert.time_us), class_="when"),
-        tag("td", tag("span", severity, class_=f"outcome {kind}"), class_="what"),
-        tag("td", tag("b", alert.rule), ": ", alert.what, class_="told"),
+        tag("td", tag("span", severity, class_=f"outcome {kind}"), class_="how"),
+        tag("td", tag("b", alert.rule), ": ", alert.what, ".", class_="told"),
         tag("td", [(one, " ") for one in entries], more, class_="which"),
     )
 

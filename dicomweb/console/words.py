@@ -22,7 +22,8 @@ _GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "export": frozenset({"study.export", "archive.export"}),
     "end": frozenset({"study.delete", "study.erase"}),
     "share": frozenset({"consent.grant", "consent.revoke"}),
-    "refuse": frozenset({"auth.fail", "access.refused", "security.alert"}),
+    "refuse": frozenset({"auth.fail", "access.refused"}),
+    "alert": frozenset({"security.alert"}),
     "admin": frozenset({"admin.token", "admin.key", "config.change"}),
     "audit": frozenset({"audit.view", "audit.review"}),
 }
@@ -34,6 +35,7 @@ GROUPS: Final[Mapping[str, str]] = {
     "end": "Deleted",
     "share": "Shared",
     "refuse": "Refused",
+    "alert": "Alert",
     "admin": "Administered",
     "audit": "Audited",
     "node": "Node",

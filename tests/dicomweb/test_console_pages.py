@@ -450,9 +450,9 @@ def test_alerts_are_listed_with_the_entries_behind_them(auditor: Client, node: F
     leaves = tuple(ledger.log.leaves)
     console.alerts = lambda: [Alert(bytes(16), "failed-logins", 8, MADE_US, "12 logins were refused", leaves)]
     page = open_page(auditor, "/console/alerts")
-    assert "failed-logins: 12 logins were refused" in page.said
-    assert [link for link in page.links if "/entries/" in link] == [entry_url(ledger, at) for at in (6, 5, 4, 3, 2)]
-    assert "and 2 more" in page.said
+    assert "failed-logins: 12 logins were refused." in page.said
+    assert [link for link in page.links if "/entries/" in link] == [entry_url(ledger, at) for at in (6, 5, 4)]
+    assert "and 4 more" in page.said
 
 
 @pytest.mark.parametrize("name", ["console.css", "console.js", "verify.js", "cairn.svg"])
