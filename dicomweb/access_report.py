@@ -128,7 +128,7 @@ def gather(node: Node, patient: str) -> Report:
 
 def _counted(node: Node, event: Event) -> Row:
     details = node.audit.details(event.id)
-    told = content(details)
+    told = content(event.type, details)
     times = [detail.time_us for detail in details if detail.time_us is not None]
     return Row(
         event,

@@ -115,12 +115,12 @@ def audit_message(event: Event, details: Sequence[Detail], source: Source) -> by
         The node that sends the message.
     """
     row, form = ENTRY_TYPES[event.type], _FORMS[ENTRY_TYPES[event.type].event]
-    told = content(details)
+    told = content(event.type, details)
     root = ElementTree.Element("AuditMessage")
     identification = _element(
         root,
         "EventIdentification",
-        EventActionCode="R" if event.type == "study.store" and told.again else row.message_action,
+        EventActionCode=_stored(told) if event.type == "study.store" else row.message_action,
         EventDateTime=date_time(event.time_us),
         EventOutcomeIndicator=str(event.outcome),
     )
@@ -138,6 +138,13 @@ def audit_message(event: Event, details: Sequence[Detail], source: Source) -> by
     _objects(root, event, form, told)
     encoded: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=False)
     return b'<?xml version="1.0" encoding="UTF-8"?>' + encoded
+
+
+def _stored(told: Content) -> str:
+    """EventActionCode of A.5.3.7: R when all was held already, U when held copies were mended, else C."""
+    if not told.received or set(told.received) - {"again", "healed"}:
+        return "C"
+    return "U" if told.received["healed"] else "R"
 
 
 def syslog_message(event: Event, message: bytes, source: Source) -> bytes:
@@ -298,7 +305,7 @@ def _details(first: ElementTree.Element, event: Event, told: Content, *, alert: 
         "Purpose Of Use": event.purpose,
     }
     if alert:
-        pairs["Alert Description"] = sentence(event)
+        pairs["Alert Description"] = told.facts.get("what") or sentence(event)
     if event.reason:
         pairs["Reason"] = event.reason
     if event.erased:

@@ -25,11 +25,11 @@ class Content:
     instances
         How many distinct SOP Instance UIDs the records name.
     asked
-        What a query, a refusal or a reading of the ledger was about, in the words recorded, each once.
+        What a query, a refusal or a reading of the ledger was about, in the words recorded -> how often.
     facts
-        Texts and numbers that a record states of itself, by name, such as the name of a token.
-    again
-        Whether every received instance was held already, byte for byte.
+        What a record states of itself, by name, such as the name of a token; lists and maps in one line.
+    received
+        What became of received instances ("new", "version", "again", "healed") -> of how many.
     unreadable
         How many records cannot be opened, since their key is gone.
     """
@@ -37,58 +37,70 @@ class Content:
     classes: Counter[str] = field(default_factory=Counter)
     served: Counter[str] = field(default_factory=Counter)
     instances: int = 0
-    asked: dict[str, int] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
     facts: dict[str, str] = field(default_factory=dict)
-    again: bool = False
+    received: Counter[str] = field(default_factory=Counter)
     unreadable: int = 0
 
 
-_TOLD_ELSEWHERE = frozenset({"actor", "study", "purpose", "reason", "opens", "items", "series", "instance", "class"})
+_TOLD_ELSEWHERE = frozenset({"actor", "study", "purpose", "reason", "opens", "items"})
 
 
-def content(details: Iterable[Detail]) -> Content:
-    """Sum up the records of one event; what is not understood is left out, never guessed."""
+def content(kind: str, details: Iterable[Detail]) -> Content:
+    """Sum up the records of one event of a type; what is not understood is left out, never guessed."""
     found = Content()
     sops: dict[str, str] = {}
-    received = repeated = 0
     for detail in details:
-        if detail.body is None:
+        body = detail.body
+        if body is None:
             found.unreadable += 1
             continue
-        sop = detail.body.get("instance")
+        sop = body.get("instance")
         if isinstance(sop, str):
-            received += 1
-            repeated += detail.body.get("outcome") == "again"
-            sops[sop] = _text(detail.body.get("class"))
+            sops[sop] = _text(body.get("class"))
+            found.received[_text(body.get("outcome"))] += 1
         else:
-            _facts(found, detail.body)
-        items = detail.body.get("items")
+            _facts(found, body)
+        items = body.get("items")
         if isinstance(items, list | tuple):
-            _items(found, items, sops)
-    for sop_class in sops.values():
-        found.classes[sop_class] += 1
+            _items(found, kind, items, sops)
+    found.classes.update(sops.values())
     found.instances = len(sops)
-    found.again = received > 0 and repeated == received
     return found
 
 
-def _items(found: Content, items: Iterable[object], sops: dict[str, str]) -> None:
-    """Counted items: [what, SOP Instance UID, frame, count] of a viewing, words and a count of anything else."""
+def _items(found: Content, kind: str, items: Iterable[object], sops: dict[str, str]) -> None:
+    """Counted items: of a viewing [what, SOP Instance UID, frame, count], of anything else [words ..., count]."""
     for item in items:
         match item:
-            case ["instance" | "frame" | "metadata" | "bulk" as what, str() as sop, str(), int() as count]:
+            case [str() as what, str() as sop, str(), int() as count] if kind == "study.access":
                 found.served[what] += count
                 if sop:
                     sops.setdefault(sop, "")
-            case [*words, int() as count] if words and all(isinstance(word, str) for word in words):
-                said = " ".join(str(word) for word in words)
-                found.asked[said] = found.asked.get(said, 0) + count
+            case [*words, int() as count] if kind != "study.access":
+                found.asked[" ".join(word for word in words if isinstance(word, str) and word)] += count
 
 
 def _facts(found: Content, body: Mapping[str, object]) -> None:
     for name, value in body.items():
-        if name not in _TOLD_ELSEWHERE and isinstance(value, str | int) and not isinstance(value, bool):
-            found.facts.setdefault(name, str(value))
+        if name not in _TOLD_ELSEWHERE and (line := _line(value)):
+            found.facts.setdefault(name, line)
+
+
+def _line(value: object) -> str:
+    """A value of a record in one line; octets as hexadecimal digits."""
+    match value:
+        case bytes():
+            return value.hex()
+        case bool():
+            return "yes" if value else "no"
+        case str() | int():
+            return str(value)
+        case list() | tuple():
+            return "; ".join(_line(one) for one in value)
+        case Mapping():
+            return ", ".join(f"{name} {_line(one)}" for name, one in value.items())
+    return ""
 
 
 def _text(value: object) -> str:

@@ -86,7 +86,7 @@ def audit_event(event: Event, details: Sequence[Detail], observer: Observer) -> 
         The node that reports.
     """
     row, named = ENTRY_TYPES[event.type], profile(event)
-    told = content(() if event.type in UNDETAILED else details)
+    told = content(event.type, () if event.type in UNDETAILED else details)
     pattern = _PATTERNS[row.profile]
     resource: Json = {"resourceType": "AuditEvent", "id": event.id.hex()}
     if named is not None:

@@ -48,16 +48,16 @@ def details_of(kind: str) -> list[Detail]:
     """Records as a node writes them for a type."""
     bodies: dict[str, list[dict[str, object]]] = {
         "study.store": [
-            {"study": STUDY, "series": "1.2", "instance": f"1.2.{n}", "class": CT if n < 3 else SR, "source": "CT_ONE"}
+            {"study": STUDY, "series": "1.2", "instance": f"1.2.{n}", "class": CT if n < 3 else SR, "outcome": "new"}
             for n in range(4)
         ],
         "study.access": [
             {"study": STUDY, "purpose": "TREAT", "reason": "", "opens": True},
             {"items": [["metadata", "", "", 1], ["frame", "1.2.1", "1", 3], ["frame", "1.2.2", "1", 1]]},
         ],
-        "study.query": [{"items": [["study", 2], ["series", 1]]}],
-        "access.refused": [{"items": [["the role viewer may not store", 1]]}],
-        "auth.fail": [{"items": [["unknown token", 3]]}],
+        "study.query": [{"items": [["study", "PatientID StudyDate", "3", 2], ["series", "", "0", 1]]}],
+        "access.refused": [{"items": [["role", "the role viewer may not store", 1]]}],
+        "auth.fail": [{"items": [["unknown", "token", 3]]}],
         "admin.token": [{"did": "created", "name": "ward 3", "role": "viewer"}],
         "app.start": [{"version": "0.1.0", "node": NODE.hex()}],
     }

