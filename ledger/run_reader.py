@@ -10,8 +10,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -101,7 +101,7 @@ class RunReaders:
 
     def structure(self) -> Future[list[str]]:
         """`LedgerStore.integrity`, in one of the processes."""
-        return self._pool.submit(_structure)
+        return self._ask(_structure)
 
     def read(self, runs: Sequence[Bounds]) -> Iterator[SoundRows | None]:
         """What `read` gives for each run, in order; None also when its process failed."""
@@ -109,8 +109,16 @@ class RunReaders:
         rest = iter(runs)
         for _ in runs:
             while len(ahead) < self._waiting and (bounds := next(rest, None)) is not None:
-                ahead.append(self._pool.submit(_read, bounds))
+                ahead.append(self._ask(_read, bounds))
             yield result(ahead.popleft())
+
+    def _ask(self, work: Callable[..., T], *arguments: object) -> Future[T]:
+        try:
+            return self._pool.submit(work, *arguments)
+        except BrokenExecutor as error:
+            failed: Future[T] = Future()
+            failed.set_exception(error)
+            return failed
 
     def close(self) -> None:
         """End the processes; what was asked for and not taken is dropped."""
@@ -118,10 +126,10 @@ class RunReaders:
 
 
 def result(future: Future[T]) -> T | None:
-    """What a process answered; None when it failed, for whatever reason: who asked does the work itself."""
+    """What a process answered; None when it died or cannot read what it was to: who asked does the work itself."""
     try:
         return future.result()
-    except Exception:
+    except (BrokenExecutor, LedgerError, OSError):
         return None
 
 

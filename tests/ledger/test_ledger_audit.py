@@ -283,7 +283,7 @@ def test_processes_of_their_own_find_the_same(home: Path) -> None:
 
 def test_processes_that_die_are_done_without(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_reader, "_read", dying)
-    assert find_in_runs(home, 2, 4) == ([], list(range(1, 13)))
+    assert find_in_runs(home, 2, 1) == ([], list(range(1, 13)))
 
 
 def dying(of: object) -> None:
