@@ -68,7 +68,8 @@ class Overview:
                 self._counted = time.monotonic(), now_us(), self._index.counts()
             _, at, counts = self._counted
         try:
-            sizes = [file.stat().st_size for file in (self._home / "packs").iterdir() if file.is_file()]
+            packs = self._home / "packs"  # made by the first store
+            sizes = [file.stat().st_size for file in packs.iterdir()] if packs.exists() else []
             disk = shutil.disk_usage(self._home)
         except OSError as error:
             raise StorageFault(f"the packs cannot be looked at ({type(error).__name__})") from error
