@@ -172,6 +172,8 @@ def clean(text: str) -> str:
     Nothing that a sender chose can then break a line, hide itself or end the message early. Format characters (Unicode
     Cf, such as those that turn the direction of writing) and line separators count as control characters here.
     """
+    if text.isprintable():  # as nearly all texts are: then none of these is in it
+        return text
     return "".join("\ufffd" if _is_control(character) else character for character in text)
 
 
