@@ -19,6 +19,7 @@ ED25519 = b"\x01"  # signature type of signed-note
 MAX_NOTE = 256 * 1024  # characters; 16 signatures of 5 kB (107 k in base64) must be accepted, as signed-note asks
 _MARK = "— "
 _CONTROL = re.compile(r"[\x00-\x1f]")
+_SPACE = re.compile(r"[\s\x00-\x1f]")
 
 
 class Verifier(NamedTuple):
@@ -174,7 +175,7 @@ def _check_text(text: str) -> None:
 
 def key_name(name: str) -> str:
     """The name, when it can name a key; raises CodecError when not."""
-    if not name or "+" in name or any(letter.isspace() or ord(letter) < 0x20 for letter in name):
+    if not name or "+" in name or _SPACE.search(name):
         raise CodecError("a key name is not empty and has neither spaces nor plus", "note")
     return name
 

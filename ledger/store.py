@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ledger import wal
 from ledger.entry import Entry, leaf_hash
@@ -113,6 +113,7 @@ class LedgerStore:
         self._digests = PageDigests(digests_path(path))
         #: how many transactions the write-ahead log held when it was opened for writing: more than none after a crash
         self.left = 0
+        self._lock: BinaryIO | None = None
         self._seen: int | None = None  # the version of the data when `changed` was asked last
         # Read-only connections must be so for SQLite too: one that could write would checkpoint when it closes.
         mode = "mode=ro" if readonly else "mode=rwc"
@@ -137,6 +138,8 @@ class LedgerStore:
     def close(self) -> None:
         """Release the connection; `settle` first, so that nothing is left for SQLite to checkpoint on its own."""
         self._connection.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def size(self) -> int:
         """How many entries the log holds."""
@@ -218,8 +221,13 @@ class LedgerStore:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the writers' lock: whoever holds it finds database, log and files at rest."""
-        with lock(self._path):
+        if self._lock is None:
+            self._lock = lock_path(self._path).open("ab")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
             yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def commit(self, rows: Sequence[StoredEntry], frontier: Frontier, cursor: Cursor, note: str | None) -> None:
         """ONE transaction: entries, frontier, cursor and (when given) the checkpoint; durable when it returns.
@@ -403,9 +411,14 @@ def digests_path(database: Path) -> Path:
     return database.with_name(database.name + "-digests")
 
 
+def lock_path(database: Path) -> Path:
+    """The file that writers lock."""
+    return database.with_name(database.name + ".lock")
+
+
 @contextmanager
 def lock(database: Path) -> Iterator[None]:
     """The writers' lock: a blocking flock on `<db>.lock`."""
-    with database.with_name(database.name + ".lock").open("ab") as file:
+    with lock_path(database).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
