@@ -45,7 +45,7 @@ class Sealer:
         if [batch.id for batch in batches] != sorted({batch.id for batch in batches}) or batches[0].id <= after:
             raise ChainBroken("the source's batches are not in ascending order behind the cursor", f"batch {after}")
         # (3) A batch without records has nothing to prove and gets no entry.
-        held = self._engine.held([batch.records_root for batch in batches])
+        held = self._engine.held([batch.records_root for batch in batches], epoch)
         fresh = [batch for batch in batches if batch.records and batch.records_root not in held]
         sealed = self._seal(fresh, position, epoch)  # (4)
         self._engine.append(sealed, Cursor(epoch, batches[-1].id))  # (5)

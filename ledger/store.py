@@ -24,9 +24,21 @@ from ledger.page_digests import PAGE_SIZE, PageDigests
 from ledger.source import Cursor
 
 APPLICATION_ID = 0x4361524C  # "CaRL", in the header of the file
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _CACHE_KIB = 32 * 1024  # of the writer: what is new goes to pages all over the two indexes
 _BUSY_MS = 10_000  # how long a lock of SQLite's own is waited for
+
+# Hashes are looked up segment by segment, so that new ones go to the few pages of the newest: in an index over all of
+# them each would change a page of its own, and a transaction write 4 KiB for each.
+_SEGMENT = "idx / 16384"
+_INDEXES = (
+    f"CREATE UNIQUE INDEX entries_leaf ON entries ({_SEGMENT}, leaf)",
+    f"CREATE UNIQUE INDEX entries_root ON entries ({_SEGMENT}, root)",
+    "CREATE UNIQUE INDEX entries_batch ON entries (epoch, batch)",
+)
+_SEGMENTS = f"""WITH RECURSIVE segment (number) AS (
+    SELECT {_SEGMENT} FROM entries WHERE idx = (SELECT max(idx) FROM entries)
+    UNION ALL SELECT number - 1 FROM segment WHERE number > 0)"""
 
 SCHEMA = (
     """CREATE TABLE entries (
@@ -34,8 +46,7 @@ SCHEMA = (
         type TEXT NOT NULL, time INTEGER NOT NULL, purpose TEXT NOT NULL, outcome INTEGER NOT NULL, study BLOB,
         actor BLOB NOT NULL, root BLOB NOT NULL, epoch BLOB NOT NULL, batch INTEGER NOT NULL,
         records INTEGER NOT NULL)""",
-    "CREATE UNIQUE INDEX entries_leaf ON entries (leaf)",
-    "CREATE UNIQUE INDEX entries_root ON entries (root)",
+    *_INDEXES,
     "CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL)",
     """CREATE TABLE state (
         id INTEGER PRIMARY KEY CHECK (id = 1), size INTEGER NOT NULL, frontier BLOB NOT NULL,
@@ -200,13 +211,26 @@ class LedgerStore:
     def find(self, *, leaf: bytes | None = None, root: bytes | None = None) -> StoredEntry | None:
         """The entry with this leaf hash (its id), or over this records root."""
         column, value = ("leaf", leaf) if leaf is not None else ("root", root)
-        found = self._one(f"SELECT {_COLUMNS} FROM entries WHERE {column} = ?", value)
+        found = self._one(
+            f"{_SEGMENTS} SELECT {_COLUMNS} FROM segment CROSS JOIN entries ON {_SEGMENT} = number AND {column} = ?",
+            value,
+        )
         return StoredEntry(*found) if found else None
 
-    def sealed(self, roots: Sequence[bytes]) -> set[bytes]:
-        """Those of the records roots that there is an entry over; at most some thousands."""
-        marks = ", ".join("?" * len(roots))
-        return {root for (root,) in self._rows(f"SELECT root FROM entries WHERE root IN ({marks})", *roots)}
+    def sealed(self, roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
+        """Those of the records roots that there is an entry over; at most some thousands.
+
+        None are looked up while all entries were made under this epoch: its batches are sealed once, in order.
+        """
+        if self._one(
+            "SELECT 1 FROM entries WHERE epoch < ? UNION ALL SELECT 1 FROM entries WHERE epoch > ?", epoch, epoch
+        ):
+            marks = ", ".join("?" * len(roots))
+            sql = (
+                f"{_SEGMENTS} SELECT root FROM segment CROSS JOIN entries ON {_SEGMENT} = number AND root IN ({marks})"
+            )
+            return {root for (root,) in self._rows(sql, *roots)}
+        return set()
 
     def leaves(self, start: int, end: int) -> list[bytes]:
         """The leaf hashes of indices [start, end)."""
@@ -285,8 +309,8 @@ class LedgerStore:
         return [] if lines == ["ok"] else lines
 
     def schema(self) -> list[str]:
-        """The statements that made the tables and indexes, in order."""
-        return [sql for (sql,) in self._rows("SELECT sql FROM sqlite_schema ORDER BY rootpage")]
+        """The statements that made the tables and indexes."""
+        return [sql for (sql,) in self._rows("SELECT sql FROM sqlite_schema")]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -358,8 +382,8 @@ class LedgerStore:
             if fresh:
                 execute("PRAGMA journal_mode = WAL")
                 self._create()
-            elif self._one("PRAGMA user_version")[0] == 1:
-                self._drop_former_indexes()
+            elif self._one("PRAGMA user_version")[0] in range(1, SCHEMA_VERSION):
+                self._renew_indexes()
             self._check_identity()
             if fresh:
                 self._one("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -367,11 +391,13 @@ class LedgerStore:
                 # New, or the log was checkpointed by other hands (a connection not closed in order): digest anew.
                 self._digests.rebuild(self._path, self.state_digest())
 
-    def _drop_former_indexes(self) -> None:
-        """Version 1 had indexes for searching, which the audit trail has now."""
+    def _renew_indexes(self) -> None:
+        """Former versions differ in nothing but their indexes."""
         with self._transaction() as execute:
-            for column in ("study", "actor", "type", "time"):
-                execute(f"DROP INDEX entries_{column}")
+            for (name,) in self._all("SELECT name FROM sqlite_schema WHERE type = 'index'"):
+                execute(f"DROP INDEX {name}")
+            for statement in _INDEXES:
+                execute(statement)
             execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _create(self) -> None:

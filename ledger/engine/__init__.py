@@ -40,8 +40,8 @@ class Engine(Protocol):
         Raises ChainBroken when the run does not continue the node's chain.
         """
 
-    def held(self, records_roots: Sequence[bytes]) -> set[bytes]:
-        """Those of the roots over whose records an entry was taken before."""
+    def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
+        """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
 
     def publish(self) -> None:
         """Let those who read files see what was appended."""

@@ -91,9 +91,9 @@ class SoloEngine:
             if self._store.log_size() > _LOG_LIMIT:
                 self._settle()
 
-    def held(self, records_roots: Sequence[bytes]) -> set[bytes]:
-        """Those of the roots over whose records an entry was taken before."""
-        return self._store.sealed(records_roots)
+    def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
+        """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
+        return self._store.sealed(records_roots, epoch)
 
     def publish(self) -> None:
         """Write the tiles that are new, and the newest checkpoint."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from ledger_source import EPOCH, KEY, ORIGIN, Source, octets
 
 from ledger import checkpoint, entry
+from ledger import store as store_module
 from ledger.audit import audit
 from ledger.engine import Sealed
 from ledger.engine.solo import DATABASE, SoloEngine
@@ -326,3 +329,40 @@ def test_the_checkpoint_file_is_no_older_than_the_write_ahead_log(tmp_path: Path
     wrong = [finding.place for finding in audit(tmp_path, KEY.public_key(), ORIGIN)]
     engine.close()
     assert wrong == ["checkpoint"]
+
+
+def test_entries_are_found_in_every_segment_and_under_any_epoch_sealed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "SCHEMA", tuple(text.replace("16384", "4") for text in store_module.SCHEMA))
+    for name in ("_SEGMENT", "_SEGMENTS"):
+        monkeypatch.setattr(store_module, name, getattr(store_module, name).replace("16384", "4"))
+    source = Source()
+    for _ in range(11):
+        source.close()
+    seal(tmp_path, source, limit=3)
+    again = Source()
+    again.batches, again.known_epoch = list(source.batches), octets("another epoch")
+    again.close()
+    assert seal(tmp_path, again, limit=5) == 1
+    assert seal(tmp_path, source, limit=5) == 0
+    store = LedgerStore(tmp_path / DATABASE, readonly=True)
+    for stored in store.all_entries():
+        assert store.find(leaf=stored.leaf) == store.find(root=stored.root) == stored
+    store.close()
+
+
+def test_indexes_of_former_versions_are_renewed(tmp_path: Path) -> None:
+    source = Source()
+    for _ in range(3):
+        source.close()
+    seal(tmp_path, source)
+    with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as connection:
+        for name in ("leaf", "root", "batch"):
+            connection.execute(f"DROP INDEX entries_{name}")
+        for name in ("leaf", "root", "study", "time"):
+            connection.execute(f"CREATE INDEX entries_{name} ON entries ({name})")
+        connection.execute("PRAGMA user_version = 1")
+    source.close()
+    assert seal(tmp_path, source) == 1
+    assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
