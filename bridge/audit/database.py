@@ -1,7 +1,8 @@
 """audit.db: opened by many threads and processes, and made again whenever it is missing, damaged or of another version.
 
 WAL, synchronous=NORMAL: what a power cut takes back is read from the ledger again. Whoever writes holds a flock on
-`audit.db.lock`; the file is replaced under it too. Each use looks whether the file is still the one it has open.
+`audit.db.lock`, and so does whoever replaces the file or opens a connection to it, since a connection opened meanwhile
+would take the journals of one file for those of another. Each use looks whether the file is still the one it has open.
 """
 
 from __future__ import annotations
@@ -21,35 +22,32 @@ from bridge.errors import StorageFault, StorageFull
 _WAIT_S: Final = 10.0
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _JOURNALS: Final = ("-wal", "-shm")
+File = tuple[int, int]
+"""Device and number of a file."""
 
 
 class AuditDatabase:
     """The database at `path`. Thread-safe; every method raises StorageFault, StorageFull.
 
-    `instead_of` is the database whose place this one will take, and whose lock it shares. A fault that tells of damage
-    leaves the file to be made again by the next `writing`.
+    With `alone`, nobody else opens this file, and there is no flock. A fault that tells of damage leaves the file to be
+    made again by the next `writing`.
     """
 
-    def __init__(self, path: Path, instead_of: Path | None = None) -> None:
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
         self._path = path
-        self._lock_path = f"{instead_of or path}.lock"
+        self._alone = alone
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
-        self._file = 0, 0
+        self._file: File = 0, 0
         self._made = 0  # a new file may get the number of one that was removed
-        self._damaged: tuple[int, int] | None = None  # which file it was
+        self._damaged: File | None = None  # which file it was
         self._closed = False
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection within a read transaction: one state of the database throughout."""
         with self._faults():
-            if self._identity() is None:
-                with self._exclusive():
-                    if not self._sound():
-                        self._remove()
-                        self._create()
-            connection, file = self._take()
+            connection, file = self._pooled() or self._opened_to_read()
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -65,7 +63,7 @@ class AuditDatabase:
             if self._is_damaged() or not (self._identity() == self._file or self._sound()):
                 self._remove()
                 self._create()
-            connection, file = self._take()
+            connection, file = self._pooled() or self._opened()
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -86,17 +84,16 @@ class AuditDatabase:
         """Move all that was written into the file itself, and leave no journals; no connection may be in use."""
         with self._faults(), self._exclusive():
             with self._lock:
-                self._forget()
-            with closing(self._connect()) as connection:
-                connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+                self._forget()  # SQLite does it when the last connection is closed
+            left = [suffix for suffix in _JOURNALS if self._path.with_name(self._path.name + suffix).exists()]
+            if left:
+                raise StorageFault("the audit trail is held open by another process")
 
     def replace(self, fresh: Path) -> None:
         """Put another database, settled, in the place of this one."""
         with self._faults(), self._exclusive():
             self._remove()
             fresh.replace(self._path)
-            with closing(self._connect()) as connection:
-                connection.execute("PRAGMA journal_mode=WAL").fetchall()
 
     def file(self) -> object:
         """What tells the file from any that was in its place before; None when it is missing or damaged."""
@@ -109,19 +106,36 @@ class AuditDatabase:
             self._closed = True
             self._forget()
 
-    def _take(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
+    def _pooled(self) -> tuple[sqlite3.Connection, File] | None:
+        """A connection that is open to the file, and which file that is."""
         file = self._identity()
-        if file is None:
-            raise StorageFault("the audit trail is being made again")
+        with self._lock:
+            return (self._idle.pop(), file) if file is not None and file == self._file and self._idle else None
+
+    def _opened_to_read(self) -> tuple[sqlite3.Connection, File]:
+        with self._exclusive():
+            if self._identity() is None:
+                self._remove()
+                self._create()
+            return self._opened()
+
+    def _opened(self) -> tuple[sqlite3.Connection, File]:
+        """A new connection to the file, which is there; the caller holds the flock."""
+        file = self._identity()
+        assert file is not None
+        connection = self._connect()
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # opens the journals too
+        except BaseException:
+            connection.close()
+            raise
         with self._lock:
             if file != self._file:
                 self._forget()
                 self._file = file
-            if self._idle:
-                return self._idle.pop(), file
-        return self._connect(), file
+        return connection, file
 
-    def _give_back(self, connection: sqlite3.Connection, file: tuple[int, int]) -> None:
+    def _give_back(self, connection: sqlite3.Connection, file: File) -> None:
         with self._lock:
             if file == self._file and not self._closed and file != self._damaged:
                 self._idle.append(connection)
@@ -132,7 +146,7 @@ class AuditDatabase:
         while self._idle:
             self._idle.pop().close()
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _identity(self) -> File | None:
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -186,7 +200,10 @@ class AuditDatabase:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._alone:
+            yield
+            return
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -123,7 +123,7 @@ class LedgerTrail:
         fresh = self._path.with_name(self._path.name + ".new")
         with (
             self._following,
-            closing(AuditDatabase(fresh, self._path)) as database,
+            closing(AuditDatabase(fresh, alone=True)) as database,
             closing(Follower(self._ledger, self._source)) as follower,
         ):
             database.renew()

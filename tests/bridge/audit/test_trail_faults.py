@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -174,6 +176,28 @@ def test_a_rebuild_tells_how_far_it_is_and_keeps_the_answers(archive, full):
     assert full.follow() == 0
     archive.seal([Fact(time_us=NOON + 90_000 * SECOND)])
     assert full.follow() == 1
+
+
+def test_searches_go_on_while_the_trail_is_made_again(full):
+    before = full.search(EventQuery())
+    done = threading.Event()
+
+    def ask():
+        answers = []
+        while not done.is_set():
+            answers.append(full.search(EventQuery()) == before)
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        try:
+            for _ in range(30):
+                assert full.rebuild() == 9
+        finally:
+            done.set()
+        for answers in asking:
+            assert answers.result()
+            assert all(answers.result())
 
 
 def test_two_trails_over_one_file_take_each_entry_in_once(archive, trail):
