@@ -31,7 +31,7 @@ from ledger.verify import LogCheck, LogReader, LogReport, Trust, verify_records,
 Progress = Callable[[int, int], None]
 
 RUN = 2048  # entries that a process reads at a time
-_ALONE = 4 * RUN  # entries up to which starting processes would take longer than they save
+_ALONE = 8 * 1024 * 1024  # bytes of database up to which starting processes would take longer than they save
 
 
 def audit(
@@ -76,12 +76,17 @@ def audit(
         return [Finding(DATABASE, "it is missing")]
     log = _Log(home, known, progress, signatures)
     with ExitStack() as held:
+        if processes is None:
+            processes = len(os.sched_getaffinity(0)) if database.stat().st_size > _ALONE else 1
+        readers = None
+        if processes > 1:
+            readers = held.enter_context(closing(RunReaders(database, known, signatures, run, processes)))
         try:
             with _writers_waiting(database):
                 log.read_files()
                 store = held.enter_context(closing(LedgerStore(database, readonly=True)))
                 held.enter_context(store.snapshot())
-            log.check(store, processes, run)
+            log.check(store, readers, run)
         except _UNREADABLE as error:
             return [*log.findings, Finding(DATABASE, f"it cannot be read: {error}")]
         if source is not None and signatures:
@@ -148,32 +153,26 @@ class _Log:
         except UnicodeDecodeError:
             self._published = ""
 
-    def check(self, store: LedgerStore, processes: int | None, run: int) -> None:
-        """Structure, rows, the recipe's steps 1 to 7."""
+    def check(self, store: LedgerStore, readers: RunReaders | None, run: int) -> None:
+        """Structure, rows, the recipe's steps 1 to 7; the structure not of hashes alone, where pages are enough."""
         total = store.size()
-        if processes is None:
-            processes = len(os.sched_getaffinity(0)) if total > _ALONE else 1
-        readers = None
-        if processes > 1:
-            readers = RunReaders(self._home / DATABASE, self._trust, self._signatures, run, processes)
-        with nullcontext() if readers is None else closing(readers):
-            asked = None if readers is None else readers.structure()
-            runs = bounds(total, run)
-            alone = (read(store, of, self._trust, self._signatures, run) for of in runs)
-            reading = alone if readers is None else readers.read(runs)
-            check = LogCheck(self._trust, self._signatures)
-            try:
-                self._read_log(store, check, zip(runs, reading, strict=True), total)
-            finally:
-                # First, for what is wrong with the structure explains the rest.
-                structure = None if asked is None else result(asked)
-                self.findings += self._structure(store, structure) + check.report.findings
+        asked = readers.structure() if readers is not None and self._signatures else None
+        runs = bounds(total, run)
+        alone = (read(store, of, self._trust, self._signatures, run) for of in runs)
+        check = LogCheck(self._trust, self._signatures)
+        try:
+            self._read_log(store, check, zip(runs, readers.read(runs) if readers else alone, strict=True), total)
+        finally:
+            # First, for what is wrong with the structure explains the rest.
+            structure = None if asked is None else result(asked)
+            if structure is None:
+                structure = store.integrity() if self._signatures else []
+            self.findings += self._structure(store, structure) + check.report.findings
         self.report = check.report
         self._check_state(store)
         self._check_files(store)
 
-    def _structure(self, store: LedgerStore, lines: list[str] | None) -> list[Finding]:
-        lines = store.integrity() if lines is None else lines
+    def _structure(self, store: LedgerStore, lines: list[str]) -> list[Finding]:
         findings = [Finding(DATABASE, line) for line in lines]
         if self._digested not in (None, store.state_digest()):
             findings.append(Finding(DATABASE, "the page digests are of another state"))

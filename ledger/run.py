@@ -9,14 +9,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ledger import entry, merkle
+from ledger import merkle
 from ledger.tiles import ENTRIES, HEIGHT, WIDTH, Tile, bundle_bytes, subtree_root
 from ledger.verify import LogCheck, Sound, Trust, Visitor
 
 
 class Run(NamedTuple):
-    """Some entries: the index of the first, the hash of the envelope before it, the envelopes, and the stored (size,
-    checkpoint) of the sizes that they lead through, ascending.
+    """Some entries: the index of the first, the hash of the envelope before it, the envelopes, the leaves they are said
+    to have, and the stored (size, checkpoint) of the sizes that they lead through, ascending.
 
     The index is a multiple of a power of two that is not less than the number of envelopes.
     """
@@ -24,11 +24,12 @@ class Run(NamedTuple):
     first: int
     previous: bytes
     envelopes: Sequence[bytes]
+    leaves: Sequence[bytes]
     checkpoints: Sequence[tuple[int, str]]
 
 
 def read_run(run: Run, trust: Trust, signatures: bool = True, visit: Visitor | None = None) -> Sound | None:
-    """Steps 1 to 3 of `ledger.verify`, and of step 5 the checkpoints' signatures; None when they find anything.
+    """Steps 1 to 3 of `ledger.verify`, leaves, and of step 5 the checkpoints' signatures; None if any finds anything.
 
     Whoever gets None reads the run entry by entry, to say what it is. Without `signatures`, envelopes are only hashed.
     """
@@ -43,9 +44,9 @@ def read_run(run: Run, trust: Trust, signatures: bool = True, visit: Visitor | N
             if visit:
                 visit(index, envelope, said)
     heads = [check.head(size, note) for size, note in run.checkpoints]
-    if check.report.findings:
+    leaves = [hashlib.sha256(b"\x00" + envelope).digest() for envelope in run.envelopes]
+    if check.report.findings or leaves != run.leaves:
         return None
-    leaves = [entry.leaf_hash(envelope) for envelope in run.envelopes]
     tree = _Tree(run.first, leaves)
     within = tuple((head, tree.grown(head.size - run.first)) for head in heads if head is not None)
     return Sound(

@@ -32,7 +32,7 @@ Bounds = tuple[int | None, int | None]
 
 class SoundRows(NamedTuple):
     """A sound run whose columns say what its envelopes say, and the source epochs it was made under, with how many
-    entries each, in order."""
+    entries each, in order (none of hashes alone)."""
 
     run: Sound
     epochs: tuple[tuple[bytes, int], ...]
@@ -49,12 +49,12 @@ def bounds(size: int, run: int) -> list[Bounds]:
 def read(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, run: int) -> SoundRows | None:
     """A run of a store, checked as far as it can be by itself; None when anything is wrong with it."""
     try:
-        return _read_sound(store, of, trust, signatures, run)
+        return _read_sound(store, of, trust, run) if signatures else _read_hashes(store, of, trust, run)
     except (LedgerError, TypeError, ValueError):  # what a damaged database makes of reading it
         return None
 
 
-def _read_sound(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, run: int) -> SoundRows | None:
+def _read_sound(store: LedgerStore, of: Bounds, trust: Trust, run: int) -> SoundRows | None:
     rows = store.first_of(*of, run + 1)
     first = of[0] or 0
     end = first + len(rows) if of[1] is None else of[1]
@@ -69,14 +69,24 @@ def _read_sound(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, 
         if said is not None and column_faults(rows[index - first], index, envelope, said):
             faults.append(index)
 
-    envelopes = [stored.envelope for stored in rows]
-    previous = entry.GENESIS if before is None or not signatures else entry.envelope_hash(before.envelope)
-    found = read_run(Run(first, previous, envelopes, list(store.checkpoints(first, end))), trust, signatures, compare)
+    previous = entry.GENESIS if before is None else entry.envelope_hash(before.envelope)
+    of_rows = [stored.envelope for stored in rows], [stored.leaf for stored in rows]
+    found = read_run(Run(first, previous, *of_rows, list(store.checkpoints(first, end))), trust, True, compare)
     if found is None or faults:
         return None
-    if not signatures and [stored.leaf for stored in rows] != list(map(entry.leaf_hash, envelopes)):
-        return None
     return SoundRows(found, tuple((epoch, len(list(of_it))) for epoch, of_it in groupby(item.epoch for item in rows)))
+
+
+def _read_hashes(store: LedgerStore, of: Bounds, trust: Trust, run: int) -> SoundRows | None:
+    indices, leaves, envelopes = store.first_hashes(*of, run + 1)
+    first = of[0] or 0
+    end = first + len(indices) if of[1] is None else of[1]
+    if len(indices) > run or indices != list(range(first, end)):
+        return None
+    found = read_run(
+        Run(first, entry.GENESIS, envelopes, leaves, list(store.checkpoints(first, end))), trust, signatures=False
+    )
+    return None if found is None else SoundRows(found, ())
 
 
 def column_faults(stored: StoredEntry, index: int, envelope: bytes, said: Entry) -> list[str]:
@@ -98,6 +108,8 @@ class RunReaders:
         self._pool = ProcessPoolExecutor(
             processes, multiprocessing.get_context("spawn"), _open, (database, plain, signatures, run)
         )
+        for _ in range(processes):  # so that they start now
+            self._ask(_nothing)
 
     def structure(self) -> Future[list[str]]:
         """`LedgerStore.integrity`, in one of the processes."""
@@ -144,6 +156,10 @@ def _open(database: Path, trust: Trust, signatures: bool, run: int) -> None:
 
 def _read(of: Bounds) -> SoundRows | None:
     return read(_state["store"], of, _state["trust"], _state["signatures"], _state["run"])
+
+
+def _nothing() -> None:
+    pass
 
 
 def _structure() -> list[str]:

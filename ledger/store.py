@@ -186,6 +186,16 @@ class LedgerStore:
         sql = f"SELECT {_COLUMNS} FROM entries {where} ORDER BY idx {order} LIMIT ?"
         return [StoredEntry(*found) for found in self._rows(sql, *([] if after is None else [after]), limit)]
 
+    def first_hashes(
+        self, start: int | None, end: int | None, limit: int
+    ) -> tuple[list[int], list[bytes], list[bytes]]:
+        """Indices, leaves and envelopes of the first entries of indices [start, end), in order, at most `limit`."""
+        where = _between("idx >= ?", start, "idx < ?", end)
+        found = self._all(
+            f"SELECT idx, leaf, envelope FROM entries {where} ORDER BY idx LIMIT ?", *_given(start, end), limit
+        )
+        return [row[0] for row in found], [row[1] for row in found], [row[2] for row in found]
+
     def tip(self) -> tuple[int, bytes] | None:
         """Sequence and envelope of the last entry; None when there is none."""
         found = self._one("SELECT seq, envelope FROM entries ORDER BY idx DESC LIMIT 1")

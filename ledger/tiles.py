@@ -102,18 +102,24 @@ def split_bundle(bundle: bytes) -> list[bytes]:
     return entries
 
 
+_KNOWN = 64  # tiles: more than a proof needs, which reads a tile for several of its hashes
+
+
 def node_reader(size: int, read_tile: Callable[[Tile], bytes]) -> NodeReader:
     """A reader of perfect subtree roots from the tiles of a tree of `size` leaves.
 
-    `read_tile` is asked for each tile as wide as the tree has it; raises CodecError when it gives another length.
+    `read_tile` is asked once for each tile, as wide as the tree has it; raises CodecError when it gives another length.
     """
+    known: dict[Tile, bytes] = {}
 
     def read(level: int, index: int) -> bytes:
         tile_level, inner = divmod(level, HEIGHT)
         first = index << inner
         width = min(WIDTH, (size >> (tile_level * HEIGHT)) - first // WIDTH * WIDTH)
         tile = Tile(tile_level, first // WIDTH, width)
-        content = read_tile(tile)
+        content = known.get(tile) or read_tile(tile)
+        if len(known) < _KNOWN:
+            known[tile] = content
         if len(content) != width * HASH_SIZE:
             raise CodecError(f"{tile.path()} has another length than its width", tile.path())
         start = first % WIDTH * HASH_SIZE
