@@ -121,6 +121,7 @@ class LedgerStore:
     def __init__(self, path: Path, readonly: bool = False) -> None:
         self._path = path
         self._digested = b"", 0  # header and length of the write-ahead log whose pages are digested
+        self._log = wal_path(path)
         self._digests = PageDigests(digests_path(path))
         #: how many transactions the write-ahead log held when it was opened for writing: more than none after a crash
         self.left = 0
@@ -287,7 +288,7 @@ class LedgerStore:
     def log_size(self) -> int:
         """Bytes in the write-ahead log."""
         try:
-            return wal_path(self._path).stat().st_size
+            return self._log.stat().st_size
         except FileNotFoundError:
             return 0
 

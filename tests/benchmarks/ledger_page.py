@@ -115,7 +115,8 @@ Both grow with the logarithm of the log: a proof holds one hash of 45 characters
   signed in parallel.
 - *A proof made*: the entry looked up by its id, its path read from the tile files, the proof written out.
 - *Verified whole*: everything that `cairn ledger verify` does but for the records behind the entries: page digests,
-  SQLite's structure, envelopes and signatures, chain, tree, every checkpoint, columns, every tile and bundle.
+  SQLite's structure, envelopes and signatures, chain, tree, every checkpoint, columns, every tile and bundle. Its raw
+  step runs in as many processes at once, since cores of one machine slow each other down.
 - *Hashes alone*: the same without signatures of entries and columns (`cairn ledger verify --hashes`): page digests,
   every envelope's leaf, the tree, every signed checkpoint, every tile and bundle.
 
