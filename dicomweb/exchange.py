@@ -1,7 +1,7 @@
 """One request as the handlers see it: authenticated, with its origin and purpose; and how blocking work is run.
 
 Handlers are synchronous, since all they call (index, keys, content) blocks: a request costs one hop to a worker
-thread, where it is authenticated, authorised, recorded and answered. Streams take further hops, one per MiB.
+thread, where it is authenticated, authorised, recorded and answered. Streams take further hops, one for two MiB.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from bridge.errors import CairnError
 from dicomweb.exchange import Door, Exchange
 
 log = logging.getLogger("dicomweb")
-PIECE = 1024 * 1024
+PIECE = 2 * 1024 * 1024
 LARGE = 64 * 1024
 NEVER_WITHOUT_ASKING = "private, no-cache"  # every use is authorised and recorded, so it must be asked for
 VARY = "Accept, Accept-Encoding, Authorization, Cookie"
