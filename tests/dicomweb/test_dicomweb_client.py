@@ -194,7 +194,7 @@ def test_a_truncated_upload_stores_nothing(served: Served) -> None:
 def test_damage_found_after_the_first_piece_ends_the_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sent = image(f"{ROOT}.7", 1, frames=10_000)
+    sent = image(f"{ROOT}.7", 1, frames=20_000)
     served.client().store_instances([sent])
 
     def breaking(viewing: object, instance: StoredInstance) -> Iterator[bytes]:
