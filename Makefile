@@ -51,8 +51,9 @@ docs: $(DEV) ## write the pages that are generated from the code
 	$(BIN)/python docs/generate.py
 
 .PHONY: bench
-bench: $(DEV) bench-packages ## measure Cairn beside Orthanc, both on this machine
+bench: $(DEV) bench-packages ## measure Cairn beside Orthanc, and the ledger beside its raw steps, on this machine
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.ledger_speed
 
 .PHONY: lock
 lock: $(CACHE)/uv/bin/uv ## resolve requirements*.lock anew from pyproject.toml

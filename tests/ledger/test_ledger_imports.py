@@ -23,6 +23,7 @@ PURE = (
     "policy",
     "proof",
     "record",
+    "run",
     "source",
     "tiles",
     "types",

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.ledger`: how fast the ledger is, each figure beside its raw step in the same run.
+"""`python -m tests.benchmarks.ledger_speed`: how fast the ledger is, each figure beside its raw step in the same run.
 
 Ours and the raw step take turns, so that both see the same machine. `--quick` does everything with a small log in about
 two minutes and writes nothing unless `--out` is given.
@@ -47,7 +47,7 @@ def measure(folder: Path, entries: int, rounds: int) -> tuple[list[Figure], list
 
 def main() -> int:
     """Measure, tell, and write page and picture."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ledger", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ledger_speed", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a log of 20,000 entries instead of a million")
     parser.add_argument("--entries", type=int, help="how many entries the log has")
     parser.add_argument("--folder", type=Path, help="where the log is made (default: a temporary folder)")
