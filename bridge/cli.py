@@ -303,6 +303,11 @@ def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An older checkpoint or proof, which the log must continue.",
 )
+@click.option(
+    "--consistency",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What /ledger/consistency answers for the sizes of FILE and --since, when they differ.",
+)
 @click.option("--hashes", is_flag=True, help="Of this node: the tree and files alone, without signatures and records.")
 @as_json
 @click.pass_context
@@ -312,6 +317,7 @@ def verify(
     vkey: str | None,
     policy: Path | None,
     since: Path | None,
+    consistency: Path | None,
     hashes: bool,
     as_json: bool,
 ) -> None:
@@ -321,8 +327,8 @@ def verify(
     place, of a proof by the step that failed.
     """
     if file is None:
-        if vkey or policy:
-            raise click.UsageError("--key and --policy are for a FILE; this node's ledger is checked with its own key")
+        if vkey or policy or consistency:
+            raise click.UsageError("--key, --policy and --consistency are for a FILE; a node has its own key and log")
         arguments = {"since": since.read_text("utf-8", "replace") if since else None, "hashes": hashes}
         result = perform(_settings(ctx), "ledger-verify", arguments)
         _print(result, as_json, lambda r: _findings(r) or f"verified: {r['entries']} entries")
@@ -332,7 +338,7 @@ def verify(
         from bridge import ledger_offline
 
         try:
-            result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, _say)
+            result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, consistency, _say)
         except ConfigError as error:
             raise click.UsageError(error.detail) from error
         _print(result, as_json, ledger_offline.sentences)

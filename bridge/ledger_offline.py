@@ -6,6 +6,7 @@ proof, {"entry", "record"}; what is not valid has "findings" and, as "step", the
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -47,10 +48,11 @@ def trusted(vkey: str | None, policy_file: Path | None) -> Policy:
     return read
 
 
-def verify(path: Path, trust: Policy, since: Path | None, report: Report) -> dict[str, Any]:
+def verify(path: Path, trust: Policy, since: Path | None, consistency: Path | None, report: Report) -> dict[str, Any]:
     """What a proof, a checkpoint or a directory of published files shows; `since` is an older checkpoint or proof.
 
-    Raises ConfigError when the file and `since` are of different sizes and cannot be compared without the log.
+    `consistency` is a consistency proof between the two, as `GET /ledger/consistency` answers. Raises ConfigError when
+    it is none, and without it when the two are of different sizes and cannot be compared without the log.
     """
     try:
         older = None if since is None else kept.read(_text(since), trust).head
@@ -72,20 +74,33 @@ def verify(path: Path, trust: Policy, since: Path | None, report: Report) -> dic
     except LedgerError as error:
         return _refused(kind, [Finding(error.place or "format", error.detail)])
     if older is not None:
-        findings = _compare(kind, accepted.head, older)
+        findings = _compare(kind, accepted.head, older, consistency)
         if findings:
             return _refused(kind, findings)
     return answer
 
 
-def _compare(kind: str, head: Checkpoint, older: Checkpoint) -> list[Finding]:
+def _compare(kind: str, head: Checkpoint, older: Checkpoint, consistency: Path | None) -> list[Finding]:
     """Two signed tree heads without the log between them."""
     if head.size == older.size or (kind == "checkpoint" and head.size < older.size):
         return kept.contradictions(older, head.size, lambda size: head.root)
+    if consistency is not None:
+        return kept.unproved(older, head, _hashes(consistency))
+    sizes = sorted((older.size, head.size))
     raise ConfigError(
-        f"checkpoints of {older.size} and {head.size} entries can be compared with the log alone: give a copy of its "
-        "published files (a directory) as FILE, or use `cairn ledger verify --since` on the node"
+        f"checkpoints of {sizes[0]} and {sizes[1]} entries are compared by a consistency proof (--consistency FILE, as "
+        f"the node answers at /ledger/consistency?from={sizes[0]}&to={sizes[1]}), by a copy of the log's published "
+        "files as FILE, or by `cairn ledger verify --since` on the node"
     )
+
+
+def _hashes(path: Path) -> list[bytes]:
+    """The hashes of a consistency proof. Raises ConfigError."""
+    try:
+        proved = json.loads(path.read_bytes())["proof"]
+        return [base64.b64decode(item, validate=True) for item in proved]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError('--consistency: not a JSON object with the hashes in base64 as "proof"') from error
 
 
 def _verify_copy(directory: Path, trust: Policy, since: Checkpoint | None, report: Report) -> dict[str, Any]:

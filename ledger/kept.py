@@ -6,11 +6,11 @@ checkpoint that was signed later or otherwise, and is named here. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ledger import proof
+from ledger import merkle, proof
 from ledger.checkpoint import Checkpoint
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, ProofInvalid
 from ledger.finding import Finding
 from ledger.policy import Accepted, Policy
 
@@ -34,6 +34,16 @@ def contradictions(kept: Checkpoint, size: int, root_at: Callable[[int], bytes])
         return [Finding(place, what)]
     if root_at(kept.size) != kept.root:
         return [Finding(place, second_history(kept.size))]
+    return []
+
+
+def unproved(kept: Checkpoint, now: Checkpoint, path: Sequence[bytes]) -> list[Finding]:
+    """What keeps a consistency proof (RFC 9162 section 2.1.4) from leading from one tree head to another of the log."""
+    older, newer = (kept, now) if kept.size <= now.size else (now, kept)
+    try:
+        merkle.verify_consistency(older.size, newer.size, older.root, newer.root, path)
+    except ProofInvalid as error:
+        return [Finding("consistency", f"from {older.size} to {newer.size} entries: {error.detail}")]
     return []
 
 

@@ -167,5 +167,28 @@ def test_a_later_proof_and_the_nodes_own_ledger_continue_an_older_one(
 ) -> None:
     first = node.home.parent / "first.tlog-proof"
     assert node.answer("ledger", "verify", "--since", str(first))["findings"] == []
-    later = prove(node, entries[-1]["id"], tmp_path / "later")
-    alone("ledger", "verify", later, "--key", key(node), "--since", later, cwd=tmp_path)
+    node.answer("token", "create", "--role", "viewer")
+    until = time.monotonic() + 60
+    while len(grown := node.answer("ledger", "entries")["entries"]) <= len(entries):
+        assert time.monotonic() < until, "the new token was not sealed"
+    later = prove(node, grown[-1]["id"], tmp_path / "later")
+    check = ("ledger", "verify", later, "--key", key(node))
+    alone(*check, "--since", later, cwd=tmp_path)
+    # Of different sizes: the node proves that one continues the other.
+    assert "consistency proof" in alone(*check, "--since", first, cwd=tmp_path, code=2).stderr
+    told = [
+        json.loads(alone("ledger", "verify", path, *check[3:], "--json", cwd=tmp_path).stdout)
+        for path in (first, later)
+    ]
+    proof = tmp_path / "consistency"
+    with node.http("auditor") as auditor:
+        answer = auditor.get("/ledger/consistency", params={"from": told[0]["size"], "to": told[1]["size"]})
+    proof.write_bytes(answer.content)
+    alone(*check, "--since", first, "--consistency", proof, cwd=tmp_path)
+    proof.write_text(json.dumps({"proof": answer.json()["proof"][:-1]}))
+    bad = json.loads(
+        alone(*check, "--since", first, "--consistency", proof, "--json", cwd=tmp_path, code=3).stdout,
+    )
+    assert bad["step"] == "consistency"
+    proof.write_text("[]")
+    alone(*check, "--since", first, "--consistency", proof, cwd=tmp_path, code=2)
