@@ -23,12 +23,12 @@ SEED = 20260117
 def start_to_crash(node: RunningNode, step: str) -> None:
     """Crash at the third instance; the first association (0); the second batch, as each start is a batch by itself.
 
-    The first start of all makes one more, for the login link that it prints. One process takes all associations, since
-    each counts for itself.
+    The first start of all makes more, for its keys and the login link that it prints, and so does one whose settings
+    differ from those of the last. One process takes all associations, since each counts for itself.
     """
     count = ""
     if step in WHEN_CLOSING:
-        assert node.start().stop() == 0, node.printed()
+        assert node.start(CAIRN_DIMSE__PROCESSES="1").stop() == 0, node.printed()
         count = ":2"
     elif step != "store.0":
         count = ":3"
