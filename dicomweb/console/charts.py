@@ -19,17 +19,17 @@ _SECOND: Final = 1_000_000
 _DAY: Final = 86_400 * _SECOND
 
 
-def drawing(name: str, height: int, *content: Content, class_: str = "chart", width: int = WIDTH) -> Html:
-    """An SVG picture `width` units wide that scales with the page; `name` is what it says to who cannot see it."""
+def drawing(name: str, height: int, *content: Content, class_: str = "chart") -> Html:
+    """An SVG picture that is stretched to the page's width; `name` is what it says to who cannot see it."""
     return tag(
         "svg",
         tag("title", name),
         content,
-        viewBox=f"0 0 {width} {height}",
+        viewBox=f"0 0 {WIDTH} {height}",
         class_=class_,
-        role="group",
+        role="group" if class_ == "chart links" else "img",
         aria_label=name,
-        preserveAspectRatio="none" if class_ == "chart" else None,
+        preserveAspectRatio="none",
     )
 
 
@@ -55,7 +55,12 @@ def histogram(bins: Sequence[tuple[int, int]], step: int, address: Callable[[int
         bars.append(tag("a", tag("title", words), whole, bar, href=address(start, start + step), aria_label=words))
     line = tag("line", x1=0, y1=base + 1, x2=WIDTH, y2=base + 1, class_="base")
     name = f"{count(total, 'event')} by time, in {count(len(bins), 'bar')}; each narrows the time to its own"
-    return tag("div", drawing(name, height, line, bars), axis(bins[0][0], bins[-1][0] + step), class_="histogram")
+    return tag(
+        "div",
+        drawing(name, height, line, bars, class_="chart links"),
+        axis(bins[0][0], bins[-1][0] + step),
+        class_="histogram",
+    )
 
 
 def axis(start: int, end: int, marks: int = 5) -> Html:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -21,12 +22,13 @@ def show(exchange: Exchange) -> Response:
     """`GET /console/storage`."""
     node = exchange.node
     storage = node.overview.storage()
+    days = _days(node)
     body = [
         tag("h1", "Storage"),
         _verdict(storage),
         page.tiles(_held(storage)),
         tag("p", "Counted at ", words.stamp(storage.at), class_="remark"),
-        page.panel("Instances stored by day", charts.days(_days(node), "instance"), id_="days"),
+        page.panel("Instances stored by day", charts.days(days, "instance"), _table(days), id_="days"),
         page.panel("Room", *_room(storage), id_="room"),
         tag("p", link("/console/?type=study.store&type=study.import", "Stores in the timeline", class_="button")),
     ]
@@ -61,6 +63,18 @@ def _days(node: Node) -> list[tuple[datetime, int]]:
     days = [today - timedelta(days=back) for back in range(_DAYS - 1, -2, -1)]
     counts = node.overview.stored_between([round(day.timestamp()) * 1_000_000 for day in days])
     return list(zip(days, counts, strict=False))
+
+
+def _table(days: Sequence[tuple[datetime, int]]) -> Html:
+    """The days on which something came, the newest first, for who would rather read than look."""
+    head = tag("tr", tag("th", "Day", scope="col"), tag("th", "Instances", scope="col"))
+    rows = [
+        tag("tr", tag("th", f"{day.day} {day:%B %Y}", scope="row"), tag("td", f"{number:,}"))
+        for day, number in reversed(days)
+        if number
+    ]
+    table = tag("table", tag("caption", "Instances stored by day"), tag("thead", head), tag("tbody", rows))
+    return tag("details", tag("summary", "As a table"), table)
 
 
 def _room(storage: StorageOverview) -> list[Html]:

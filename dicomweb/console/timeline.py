@@ -132,7 +132,8 @@ def _filters(node: Node, selection: Selection, typed: str) -> Html:
         ),
         tag(
             "details",
-            tag("summary", "Site"),
+            tag("summary", "Actor or site by name"),
+            _field("actor", "Actor", "text", "", placeholder="exactly as written"),
             _field("node", "Node id", "text", site, pattern="[0-9a-f]{32}", placeholder="32 hex digits"),
             open=bool(site),
         ),

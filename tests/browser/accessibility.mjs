@@ -39,7 +39,8 @@ export function faults() {
   const shown = (element) => {
     const box = element.getBoundingClientRect();
     const clipped = element.closest('caption, thead, .unseen, .skip, [hidden], .swatch');
-    return box.width > 1 && box.height > 1 && getComputedStyle(element).visibility !== 'hidden' && !(clipped && clipped.getBoundingClientRect().width <= 12) && !element.closest('.skip');
+    // Of what is folded away a browser keeps boxes with styles of their last showing.
+    return element.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true }) && box.width > 1 && box.height > 1 && !(clipped && clipped.getBoundingClientRect().width <= 12) && !element.closest('.skip');
   };
   const place = (element) => `${element.tagName.toLowerCase()}${element.className.baseVal ?? (element.className && `.${element.className}`)} "${element.textContent.trim().slice(0, 30)}"`;
 

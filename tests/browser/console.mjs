@@ -44,11 +44,15 @@ function watch(page) {
 let status = 1;
 try {
   const page = context.pages()[0];
-  watch(page);
   await page.exposeFunction('reportBreach', (what) => seen.breaches.push(what));
   await page.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', (event) => window.reportBreach(`${event.violatedDirective} ${event.blockedURI}`));
   });
+  // Who has no session is told how to get one, and nothing else is asked for.
+  await page.goto(consoleUrl, { waitUntil: 'networkidle' });
+  seen.outside = await page.locator('main').innerText();
+  await page.screenshot({ path: join(pictures, 'console-login.png') });
+  watch(page);
   await page.goto(loginUrl, { waitUntil: 'networkidle' });
   seen.afterLogin = new URL(page.url()).pathname;
 
@@ -122,7 +126,7 @@ try {
       ['narrow-dark', NARROW, 'dark'],
     ]) {
       await page.setViewportSize(viewport);
-      await page.emulateMedia({ colorScheme });
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       await page.goto(origin + path, { waitUntil: 'load' });
       const found = await page.evaluate(faults);
       if (found.length) seen.accessibility[`${name} ${look}`] = found;

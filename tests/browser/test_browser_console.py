@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -49,6 +51,7 @@ def seen(fresh_node: RunningNode, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_an_auditor_goes_through_the_console_without_one_error(seen: dict[str, Any], fresh_node: RunningNode) -> None:
+    assert "cairn login-link --name WHO --role auditor" in seen["outside"]
     assert seen["afterLogin"] == "/console/"
     for name in ("consoleErrors", "failedRequests", "badAnswers", "foreign", "breaches"):
         assert seen[name] == [], name
@@ -89,8 +92,20 @@ def test_an_auditor_goes_through_the_console_without_one_error(seen: dict[str, A
     fresh_node.stop()
     fresh_node.start()
     with fresh_node.http("auditor") as client:
-        found = client.get("/ledger/entries", params={"type": "audit.view", "actor": "Ada Auditor"}).json()["entries"]
-        assert len(found) == 1
-        details = client.get(f"/ledger/entries/{found[0]['id']}").json()["details"]
+        found = recorded(client)
+        details = client.get(f"/ledger/entries/{found['id']}").json()["details"]
     items = [item[0] for detail in details for item in detail["body"]["items"]]
     assert {"timeline", "health", "storage", "alerts", f"study {CT.study}"} <= set(items)
+
+
+def recorded(client: httpx.Client) -> dict[str, Any]:
+    """The one entry of the auditor's readings, as soon as the audit trail has followed the ledger."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        answer = client.get("/ledger/entries", params={"type": "audit.view", "actor": "Ada Auditor"})
+        if found := answer.json()["entries"]:
+            assert len(found) == 1
+            entry: dict[str, Any] = found[0]
+            return entry
+        time.sleep(0.1)
+    raise AssertionError("no reading was recorded")
