@@ -3,7 +3,7 @@
 // The steps of verify.js, in their order.
 const STEPS = new Map([
   ['browser', 'This browser knows Ed25519'],
-  ['key', 'The key is one'],
+  ['key', 'The key has its strict form'],
   ['format', 'The proof has its strict form'],
   ['checkpoint', 'The checkpoint is signed with the key'],
   ['inclusion', 'The entry is in the signed tree'],
