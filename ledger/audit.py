@@ -127,7 +127,10 @@ class _Log:
             if progress:
                 progress(next(done), total)
             stored = None if index in self._unverified else store.entry(index)
-            return entry.read(stored.envelope) if stored else None
+            try:
+                return entry.read(stored.envelope) if stored else None
+            except LedgerError:  # found with the log, under the index that its neighbours leave it
+                return None
 
         return read
 

@@ -273,6 +273,13 @@ def test_what_is_found_does_not_depend_on_who_reads_how_many_entries(
             assert find_in_runs(home, 1, run, signatures) == alone
 
 
+def test_a_damaged_envelope_behind_a_missing_entry_is_a_finding_and_no_end(home: Path) -> None:
+    tamper(home, "DELETE FROM entries WHERE idx = 0", "UPDATE entries SET envelope = zeroblob(1) WHERE idx = 1")
+    findings, _ = find_in_runs(home, 1, 2048)
+    assert findings
+    assert find_in_runs(home, 2, 4)[0] == findings
+
+
 def test_processes_of_their_own_find_the_same(home: Path) -> None:
     assert find_in_runs(home, 2, 4) == ([], list(range(1, 13)))
     tamper(home, "UPDATE entries SET time = 0 WHERE idx IN (2, 9)", "DELETE FROM checkpoints WHERE size = 12")
