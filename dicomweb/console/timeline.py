@@ -20,6 +20,7 @@ from ledger.event import Event
 ROWS: Final = 50
 _BINS: Final = 72
 _SHOWN_VALUES: Final = 8
+_MORE_VALUES: Final = 50
 _HOUR: Final = 3_600_000_000
 _RECENT: Final = (("Hour", _HOUR), ("Day", 24 * _HOUR), ("Week", 168 * _HOUR), ("Month", 720 * _HOUR))
 
@@ -176,9 +177,11 @@ def _facet(name: str, title: str, counted: Sequence[tuple[str, int]], selection:
     rows = [row for row in rows if row[0] or name == "role"]
     if not rows:
         return None
-    shown = [_value(name, value, number, value in chosen, selection) for value, number in rows]
+    shown = [_value(name, *row, row[0] in chosen, selection) for row in rows[: _SHOWN_VALUES + _MORE_VALUES]]
     first, rest = shown[:_SHOWN_VALUES], shown[_SHOWN_VALUES:]
-    more = tag("details", tag("summary", f"{len(rest):,} more"), tag("ul", rest[:100])) if rest else None
+    beyond = len(rows) - len(shown)
+    words_ = f"{len(rest):,} more" + (f" of {len(rest) + beyond:,}; type the others" if beyond else "")
+    more = tag("details", tag("summary", words_), tag("ul", rest)) if rest else None
     return tag("section", tag("h3", title, id=f"facet-{name}"), tag("ul", first), more, class_="facet")
 
 

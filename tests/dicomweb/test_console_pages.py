@@ -205,6 +205,15 @@ def test_facets_count_and_narrow_and_can_be_dropped_again(auditor: Client) -> No
     assert "/console/?type=study.access&type=study.store" in narrowed.links
 
 
+def test_of_very_many_values_the_most_frequent_are_offered(auditor: Client, ledger: Ledger) -> None:
+    for number in range(70):
+        ledger.add("study.query", actor=f"actor {number}")
+    page = open_page(auditor, "/console/")
+    assert len([link for link in page.links if link.startswith("/console/?actor=")]) == 58
+    assert "50 more of 65; type the others" in page.said
+    assert "actor" in [box.get("name") for box in page.all("input")]
+
+
 def test_bars_of_the_histogram_narrow_the_time_to_their_own(auditor: Client) -> None:
     page = open_page(auditor, "/console/")
     bars = [one for one in page.all("a") if "since=" in one.get("href", "") and "event" in one.get("aria-label", "")]
