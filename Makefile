@@ -77,7 +77,9 @@ $(BIN)/python:
 
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "== installing $$(grep -c == requirements.lock) locked packages"
-	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock | $(EACH)
+	@awk '/^setuptools==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > $(VENV)/build.lock
+	@$(PIP) install --quiet --require-hashes --only-binary :all: -r $(VENV)/build.lock
+	@$(PIP) install --require-hashes --only-binary :all: --no-binary varint --no-build-isolation -r requirements.lock | $(EACH)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -11,8 +11,8 @@ import hashlib
 import hmac
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -43,6 +43,14 @@ class Peer:
     allow: tuple[str, ...] = ("store",)
     tls: bool = False
     certificate: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One other hospital whose client certificate the members' listener knows, `[[members.peers]]` in TOML."""
+
+    name: str
+    certificate: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,48 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
+class Kubo:
+    api: str = setting("http://127.0.0.1:5001", "address of Kubo's RPC API, as URL or multiaddress")
+    token: str | None = setting(None, "bearer token or user:password that the API asks for", secret=True)
+    managed: bool = setting(False, "whether this node starts a Kubo of its own and keeps it running")
+    binary: str = setting("ipfs", "the program that a managed Kubo is started with")
+    repository: Path | None = setting(None, "where a managed Kubo keeps its blocks; default CAIRN_HOME/kubo")
+    swarm_host: str = setting("127.0.0.1", "address that a managed Kubo's swarm binds")
+    swarm_port: int = setting(4001, "port of a managed Kubo's swarm")
+    swarm_key: Path | None = setting(None, "key of the private swarm; default one made in the repository")
+    peers: tuple[str, ...] = setting((), "multiaddresses of the peers that a managed Kubo stays connected to")
+    timeout_s: int = setting(600, "seconds after which Kubo is not waited for when it imports a study")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    api: str = setting("http://127.0.0.1:9094", "address of IPFS Cluster's REST API")
+    token: str | None = setting(None, "bearer token or user:password that the REST API asks for", secret=True)
+    replicas: int = setting(2, "copies that IPFS Cluster is asked to keep of each study")
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
-    engine: Literal["embedded"] = setting("embedded", "where blocks lie")
+    engine: Literal["embedded", "kubo", "cluster"] = setting("embedded", "where blocks lie")
     hash: Literal["blake3", "sha2-256"] = setting("blake3", "multihash of new blocks; sha2-256 for FIPS sites")
     pack_bytes: int = setting(1 << 30, "size at which a new pack file is begun, in bytes")
     reserve_bytes: int = setting(64 << 20, "free space kept for the databases, in bytes (at most 5 % of the disk)")
+    spool_bytes: int = setting(
+        8 << 30, "packs kept beside Kubo, in bytes; beyond it the oldest go once Kubo was read back"
+    )
+    cache_bytes: int = setting(1 << 30, "blocks read from elsewhere that are kept on disk, in bytes")
+    scrub_days: int = setting(30, "days in which the background scrub reads everything once; 0: never")
+    kubo: Kubo = Kubo()
+    cluster: Cluster = Cluster()
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    host: str = setting("127.0.0.1", "address that the members' listener binds (mutual TLS)")
+    port: int = setting(8043, "port of the members' listener")
+    certificate: Path | None = setting(None, "certificate chain (PEM) of this node towards members; none: no listener")
+    key: Path | None = setting(None, "private key (PEM) of that certificate")
+    peers: tuple[Member, ...] = setting((), "the members that are known and their certificates (TOML only)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +175,7 @@ class Settings:
     access: Access = Access()
     keys: Keys = Keys()
     content: Content = Content()
+    members: Members = Members()
     index: Index = Index()
     ledger: Ledger = Ledger()
     audit: Audit = Audit()
@@ -163,20 +209,25 @@ def load(
 
 def table() -> Sequence[tuple[str, object, str]]:
     """Every setting: dotted name, default, explanation."""
-    rows: list[tuple[str, object, str]] = []
-    for section in fields(Settings):
-        default = section.default
-        if is_dataclass(default) and not isinstance(default, type):
-            rows += [
-                (f"{section.name}.{f.name}", getattr(default, f.name), f.metadata["help"]) for f in fields(default)
-            ]
-    return rows
+    return [(name, default, each.metadata["help"]) for name, default, each in _walk(Settings())]
 
 
 def value_of(settings: Settings, name: str) -> object:
     """The value of a dotted name."""
-    section, key = name.split(".")
-    return getattr(getattr(settings, section), key)
+    value: object = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _walk(section: Any, prefix: str = "") -> Iterator[tuple[str, object, Field[Any]]]:
+    """Every setting of a section and of the sections in it: dotted name, value, field."""
+    for each in fields(section):
+        value = getattr(section, each.name)
+        if is_dataclass(value):
+            yield from _walk(value, f"{prefix}{each.name}.")
+        elif "help" in each.metadata:
+            yield prefix + each.name, value, each
 
 
 def recordable(settings: Settings, key: bytes) -> dict[str, str]:
@@ -185,17 +236,13 @@ def recordable(settings: Settings, key: bytes) -> dict[str, str]:
     Secrets and long values are told by an HMAC-SHA256 under `key`, so that a change of them is seen.
     """
     told: dict[str, str] = {}
-    for section in fields(Settings):
-        if not is_dataclass(section.default) or isinstance(section.default, type):
+    for (name, value, each), (_, default, _) in zip(_walk(settings), _walk(Settings()), strict=True):
+        if value == default:
             continue
-        for each in fields(section.default):
-            value = getattr(getattr(settings, section.name), each.name)
-            if value == getattr(section.default, each.name):
-                continue
-            text = "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            tag = hmac.digest(key, text.encode(), hashlib.sha256)[:8].hex()
-            shown = "" if each.metadata["secret"] else text[:LONGEST_TOLD]
-            told[f"{section.name}.{each.name}"] = text if shown == text else f"{shown}... (tag {tag})"
+        text = "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        tag = hmac.digest(key, text.encode(), hashlib.sha256)[:8].hex()
+        shown = "" if each.metadata["secret"] else text[:LONGEST_TOLD]
+        told[name] = text if shown == text else f"{shown}... (tag {tag})"
     return told
 
 
@@ -211,12 +258,21 @@ def _sources(
         for section, values in document.items():
             if not isinstance(values, dict):
                 raise ConfigError(f"{file}: {section} is not a section; settings lie in sections such as [web]")
-            rows += [(f"{section}.{key}", value, f"file {file}") for key, value in values.items()]
+            rows += [(name, value, f"file {file}") for name, value in _named(section, values)]
     for variable, text in environment.items():
         if variable.startswith("CAIRN_") and variable not in ENVIRONMENT_ONLY:
             rows.append((variable[6:].lower().replace("__", "."), text, f"environment {variable}"))
     rows += [(name, text, "flag") for name, text in flags.items()]
     return rows
+
+
+def _named(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """The settings of a TOML table by dotted name, those of the tables in it too."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _named(f"{section}.{key}", value)
+        else:
+            yield f"{section}.{key}", value
 
 
 def _set(settings: Settings, name: str, value: object, origin: str) -> Settings:
@@ -225,11 +281,15 @@ def _set(settings: Settings, name: str, value: object, origin: str) -> Settings:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{origin}: there is no setting {name}{hint}")
-    section_name, key = name.split(".")
-    section = getattr(settings, section_name)
-    wanted = get_type_hints(type(section))[key]
-    converted = _convert(name, wanted, value, origin)
-    return replace(settings, **{section_name: replace(section, **{key: converted})})
+    *sections, key = name.split(".")
+    held: list[Any] = [settings]
+    for part in sections:
+        held.append(getattr(held[-1], part))
+    value = _convert(name, get_type_hints(type(held[-1]))[key], value, origin)
+    for section, part in zip(reversed(held), reversed((*sections, key)), strict=True):
+        value = replace(section, **{part: value})
+    assert isinstance(value, Settings)
+    return value
 
 
 def _convert(name: str, wanted: Any, value: object, origin: str) -> object:
@@ -244,6 +304,10 @@ def _convert(name: str, wanted: Any, value: object, origin: str) -> object:
     try:
         if name == "dimse.peers":
             return _peers(value)
+        if name == "members.peers":
+            return _members(value)
+        if wanted is bool:
+            return _truth(value)
         if get_origin(wanted) is tuple:
             return (
                 tuple(part.strip() for part in value.split(",") if part.strip())
@@ -263,6 +327,24 @@ def _texts(value: object) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise ValueError("a list of strings is expected")
+
+
+def _truth(value: object) -> bool:
+    words = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError("true or false is expected")
+    return words[value.lower()]
+
+
+def _members(value: object) -> tuple[Member, ...]:
+    if not isinstance(value, list):
+        raise ValueError("members are given as [[members.peers]] in a TOML file")
+    for item in value:
+        if set(item) != {"name", "certificate"}:
+            raise ValueError("a member has a name and a certificate, nothing else")
+    return tuple(Member(item["name"], Path(item["certificate"]).absolute()) for item in value)
 
 
 def _peers(value: object) -> tuple[Peer, ...]:
@@ -292,13 +374,26 @@ def _check(settings: Settings) -> None:
         )
     if settings.index.url not in (None, f"sqlite:///{settings.home / 'index.db'}"):
         raise ConfigError("index.url: only the SQLite index in CAIRN_HOME/index.db is supported yet; leave it unset")
-    if (settings.audit.certificate is None) != (settings.audit.key is None):
-        raise ConfigError("audit.certificate and audit.key go together")
+    for section in ("audit", "members"):
+        if (value_of(settings, f"{section}.certificate") is None) != (value_of(settings, f"{section}.key") is None):
+            raise ConfigError(f"{section}.certificate and {section}.key go together")
     _check_numbers(settings)
 
 
+_LEAST = (
+    ("content.pack_bytes", 1 << 20),
+    ("content.spool_bytes", 0),
+    ("content.cache_bytes", 0),
+    ("content.scrub_days", 0),
+    ("content.kubo.timeout_s", 1),
+    ("content.cluster.replicas", 1),
+    ("dimse.max_associations", 1),
+    ("web.query_limit", 1),
+)
+
+
 def _check_numbers(settings: Settings) -> None:
-    for name, least in (("content.pack_bytes", 1 << 20), ("dimse.max_associations", 1), ("web.query_limit", 1)):
+    for name, least in _LEAST:
         found = value_of(settings, name)
         if not isinstance(found, int) or found < least:
             raise ConfigError(f"{name} must be at least {least}")
@@ -308,7 +403,7 @@ def _check_numbers(settings: Settings) -> None:
         most = value_of(settings, name)
         if isinstance(most, int) and most < 1:
             raise ConfigError(f"{name} must be at least 1, or none")
-    for name in ("dimse.port", "web.port", "audit.repository_port"):
+    for name in ("dimse.port", "web.port", "members.port", "audit.repository_port", "content.kubo.swarm_port"):
         port = value_of(settings, name)
         if not isinstance(port, int) or not 0 <= port <= 65535:
             raise ConfigError(f"{name} must be between 0 and 65535")

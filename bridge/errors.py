@@ -242,6 +242,12 @@ class StorageFault(CairnError):
     answer = Answer(0xA700, 0xA700, 503)
 
 
+class EngineFault(CairnError):
+    slug = "engine-fault"
+    advice = "Kubo or IPFS Cluster did not do as asked; see the cause. Ingest and viewing go on from the spool."
+    answer = Answer(0xA700, 0xA700, 503)
+
+
 class ConfigError(CairnError):
     slug = "config-invalid"
     advice = "Correct the setting; `cairn config show` says where each value comes from."

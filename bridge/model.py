@@ -189,6 +189,26 @@ class BatchClosing:
     blocks: tuple[BlockPosition, ...] = ()
 
 
+class PinReceipt(NamedTuple):
+    """That everything below a root is held and kept: its CID, how many copies there are, when (microseconds)."""
+
+    root: bytes
+    replicas: int
+    at: int
+
+
+class ContentStatus(NamedTuple):
+    """How a content engine fares: its name, what is wrong (empty when nothing is), and what was asked of one root.
+
+    Of a root: `replicas` held of `wanted` copies (None when the root is not pinned, or none was asked about).
+    """
+
+    engine: str
+    reasons: tuple[str, ...] = ()
+    replicas: int | None = None
+    wanted: int = 1
+
+
 class StudyTree(NamedTuple):
     """A study's manifest: tag, last root, its pages, how many instances they cover, all instance blocks' CIDs."""
 

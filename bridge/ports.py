@@ -18,7 +18,9 @@ from bridge.model import (
     Block,
     BlockPosition,
     Committed,
+    ContentStatus,
     InstanceKey,
+    PinReceipt,
     SealedRecord,
     SearchPage,
     StoredInstance,
@@ -30,19 +32,35 @@ from ledger.event import Detail, Event, EventQuery
 
 
 class ContentStore(Protocol):
-    """Blocks by CID. `put` then `sync`: after `sync` returns, every block put before it is on stable storage."""
+    """Blocks by CID, and whole trees of them by root. `put` then `sync`: what was put is on stable storage.
+
+    What CAR files hold goes in and out by these alone (`bridge.content.car_transfer`), the same for every engine.
+    """
 
     def put(self, blocks: Sequence[Block]) -> Sequence[BlockPosition]:
-        """Append blocks; not yet durable. Raises StorageFull, StorageFault."""
+        """Append blocks to this node's spool; not yet durable. Raises StorageFull, StorageFault."""
 
     def sync(self) -> None:
         """Make everything put so far durable: one fdatasync for all that wait. Raises StorageFull, StorageFault."""
 
     def get(self, cid: bytes) -> bytes:
-        """The block, verified against its CID. Raises ContentMissing, ContentCorrupt."""
+        """The block, verified against its CID, wherever it lies. Raises ContentMissing, ContentCorrupt."""
 
     def has(self, cid: bytes) -> bool:
-        """Whether the block is held (neither read nor verified)."""
+        """Whether the block is held by this node (neither read nor verified)."""
+
+    def pin(self, root: bytes, replaces: bytes | None = None) -> PinReceipt:
+        """Hold and keep everything below a root, durably; then let go of the root that it `replaces`.
+
+        What lies below `replaces`, when that is pinned, is taken to be held. Raises ContentMissing when a block cannot
+        be had, ContentCorrupt, StorageFull, StorageFault, EngineFault.
+        """
+
+    def unpin(self, root: bytes) -> None:
+        """No longer keep a root; without effect when it is not pinned. Raises EngineFault, StorageFault."""
+
+    def status(self, root: bytes | None = None) -> ContentStatus:
+        """How the engine fares, asked now; with a root, how many copies of it are kept. Raises nothing."""
 
     def close(self) -> None:
         """Sync and release what is held open."""

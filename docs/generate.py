@@ -63,11 +63,11 @@ def configuration_page() -> str:
     ]
     section = ""
     for name, default, text in config.table():
-        head, key = name.split(".")
+        head, _, key = name.rpartition(".")
         if head != section:
             section = head
             lines += ["", f"## [{section}]\n", "| key | default | meaning | variable |", "|---|---|---|---|"]
-        variable = "" if "TOML only" in text else f"`CAIRN_{section.upper()}__{key.upper()}`"
+        variable = "" if "TOML only" in text else f"`CAIRN_{name.upper().replace('.', '__')}`"
         lines.append(f"| `{key}` | {_value(default)} | {text} | {variable} |")
     return "\n".join(lines) + "\n"
 

@@ -55,7 +55,7 @@ def test_the_tests_run_on_the_versions_that_are_shipped() -> None:
 
 def test_development_tools_are_not_installed_with_the_node() -> None:
     runtime = {name for name, _ in pinned("requirements.lock")}
-    assert runtime.isdisjoint({"pytest", "mypy", "ruff", "hypothesis", "httpx", "numpy", "import-linter"})
+    assert runtime.isdisjoint({"pytest", "mypy", "ruff", "hypothesis", "numpy", "import-linter"})
 
 
 def test_the_browser_driver_is_locked_by_hash_and_without_address() -> None:
