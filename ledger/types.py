@@ -130,6 +130,10 @@ _TABLE = (
         110106, None, "R", None, "{actor} copied the whole archive to a folder or medium",
     ),
     EntryType(
+        "content.scrub", "Stored content was read back and checked, and mended where it was damaged.", "E", False,
+        110113, 110132, "E", None, "{actor} checked the stored content",
+    ),
+    EntryType(
         "security.alert", "A rule found something that ought to be looked at.", "E", False,
         110113, 110132, "E", None, "{actor} raised an alert",
     ),

@@ -25,6 +25,7 @@ _GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "refuse": frozenset({"auth.fail", "access.refused"}),
     "alert": frozenset({"security.alert"}),
     "admin": frozenset({"admin.token", "admin.key", "config.change"}),
+    "check": frozenset({"content.scrub"}),
     "audit": frozenset({"audit.view", "audit.review"}),
 }
 GROUPS: Final[Mapping[str, str]] = {
@@ -37,6 +38,7 @@ GROUPS: Final[Mapping[str, str]] = {
     "refuse": "Refused",
     "alert": "Alert",
     "admin": "Administered",
+    "check": "Checked",
     "audit": "Audited",
     "node": "Node",
 }

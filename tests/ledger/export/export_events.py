@@ -60,6 +60,15 @@ def details_of(kind: str) -> list[Detail]:
         "auth.fail": [{"items": [["unknown", "token", 3]]}],
         "admin.token": [{"did": "created", "name": "ward 3", "role": "viewer"}],
         "app.start": [{"version": "0.1.0", "node": NODE.hex()}],
+        "content.scrub": [
+            {
+                "what": "10 blocks of 5 KiB read; 1 damaged, 1 mended",
+                "did": "background",
+                "blocks": 10,
+                "bytes": 5120,
+                "findings": [{"block": bytes(36), "place": "pack 1 at byte 97", "what": "damaged", "mended": "kubo"}],
+            }
+        ],
     }
     return [detail_of(body, number) for number, body in enumerate(bodies.get(kind, []))]
 
