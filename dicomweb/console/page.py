@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from bridge.errors import CairnError, Unauthenticated
 from dicomweb import problems
-from dicomweb.console.html import Content, Html, link, tag, text
+from dicomweb.console.html import Content, Html, link, tag
 
 STATIC: Final = "/console/static/"
 SECTIONS: Final[tuple[tuple[str, str], ...]] = (
@@ -147,31 +147,32 @@ def refused(visitor: Visitor, error: CairnError) -> Response:
     return answer(visitor, page(title, tag("div", said, class_="plain")), status, headers)
 
 
+def lone(title: str, style: str, body: Content) -> tuple[Html, str]:
+    """A page that needs no other file: the document, and the Content-Security-Policy that allows its style alone."""
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{title} · Cairn"),
+        tag("link", rel="icon", href="data:,"),
+        tag("style", Html(style)),
+    )
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    return Html("<!doctype html>" + tag("html", head, tag("body", tag("main", body)), lang="en")), policy
+
+
 def login_needed(visitor: Visitor, error: Unauthenticated) -> Response:
     """The page for who has no session: how to get a login link."""
-    digest = base64.b64encode(hashlib.sha256(_LOGIN_STYLE.encode()).digest()).decode()
-    document = tag(
-        "html",
-        tag(
-            "head",
-            tag("meta", charset="utf-8"),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            tag("title", "Login needed · Cairn"),
-            tag("link", rel="icon", href="data:,"),
-            tag("style", Html(_LOGIN_STYLE)),
-        ),
-        tag(
-            "body",
-            tag(
-                "main",
-                tag("h1", "Login needed"),
-                tag("p", "The console shows who stored and saw what. It is for the roles auditor and admin."),
-                tag("p", "Make a login link where the node runs, or ask for one, and open it here within ten minutes:"),
-                tag("pre", tag("code", "cairn login-link --name WHO --role auditor")),
-            ),
-        ),
-        lang="en",
+    body = (
+        tag("h1", "Login needed"),
+        tag("p", "The console shows who stored and saw what. It is for the roles auditor and admin."),
+        tag("p", "Make a login link where the node runs, or ask for one, and open it here within ten minutes:"),
+        tag("pre", tag("code", "cairn login-link --name WHO --role auditor")),
     )
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+    document, policy = lone("Login needed", _LOGIN_STYLE, body)
     challenge = {"content-security-policy": policy, "www-authenticate": problems.BEARER_CHALLENGE}
-    return answer(visitor, Html("<!doctype html>" + text(document)), 401, challenge)
+    return answer(visitor, document, 401, challenge)
