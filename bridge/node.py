@@ -21,7 +21,9 @@ from bridge.allocator import keep_freed_memory
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.content import recovery
+from bridge.content.engine import open_content
 from bridge.content.packs import PackStore
+from bridge.content.pins import MemoryPins
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
@@ -79,7 +81,7 @@ class Node:
         self.keys = Keyring(home / "keys" / "keys.db", keystore)
         self.index = SqlIndex(home / "index.db", owner, self._durable)
         recovery.recover(home / "packs", self.index.committed_end)
-        self.content = PackStore(
+        self.packs = PackStore(
             home,
             owner,
             self.index.locate_block,
@@ -87,6 +89,7 @@ class Node:
             pack_bytes=settings.content.pack_bytes,
             reserve_bytes=settings.content.reserve_bytes,
         )
+        self.content = open_content(settings, self.packs, MemoryPins())
         hash_name = settings.content.hash
         provenance = Provenance()
         self.batches = Batches(self.index, self.content, owner, hash_name)
@@ -142,13 +145,13 @@ class Node:
     def _durable(self) -> None:
         """(5) of the way in, called by the index's committer before each group's COMMIT (6)."""
         crash.step("store.5")
-        self.content.sync()
+        self.packs.sync()
         crash.step("store.6")
 
     def _record_access(self) -> None:
         self._beat()
         self.access.flush()
-        if self.content.refuses:
+        if self.packs.refuses:
             log.error("the content store refuses to write after an I/O error: this process ends, to be started afresh")
             os.kill(os.getpid(), signal.SIGTERM)
 

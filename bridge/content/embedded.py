@@ -1,0 +1,69 @@
+"""The embedded engine: the packs are all there is, and a pin is the promise that a whole tree lies in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from bridge.content import cid as cids
+from bridge.content import dag
+from bridge.content.packs import PackStore
+from bridge.content.pins import PinTable
+from bridge.errors import ContentMissing
+from bridge.model import Block, BlockPosition, ContentStatus, PinReceipt
+
+__all__ = ["EmbeddedStore"]
+
+
+class EmbeddedStore:
+    """`bridge.ports.ContentStore` over packs alone; safe to use from many threads.
+
+    Parameters
+    ----------
+    packs
+        The spool, closed with this store.
+    pins
+        The table of what is kept.
+    clock
+        Microseconds since the epoch.
+    """
+
+    def __init__(
+        self, packs: PackStore, pins: PinTable, clock: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
+        self._packs = packs
+        self._pins = pins
+        self._clock = clock
+        self.put: Callable[[Sequence[Block]], Sequence[BlockPosition]] = packs.put
+        self.sync: Callable[[], None] = packs.sync
+        self.get: Callable[[bytes], bytes] = packs.get
+        self.has: Callable[[bytes], bool] = packs.has
+        self.close: Callable[[], None] = packs.close
+
+    def pin(self, root: bytes, replaces: bytes | None = None) -> PinReceipt:
+        """Every block below the root is held, or ContentMissing names the first that is not; leaves are not read.
+
+        What lies below `replaces`, when that is pinned, is not looked at again. Errors as the port says.
+        """
+        skip: set[bytes] = set()
+        if replaces is not None and self._pins.of(replaces) is not None:
+            skip = dag.shared(root, replaces, self._packs.get)
+        for cid, data in dag.order(root, self._packs.get, skip.__contains__):
+            if data is None and not self._packs.has(cid):
+                raise ContentMissing(f"block {cids.to_text(cid)} is not held")
+        self._packs.sync()
+        receipt = PinReceipt(root, 1, self._clock())
+        self._pins.record(root, receipt, 1)
+        if replaces is not None and replaces != root:
+            self._pins.drop(replaces)
+        return receipt
+
+    def unpin(self, root: bytes) -> None:
+        """Forget the pin; the blocks stay in their packs. Raises StorageFull, StorageFault."""
+        self._pins.drop(root)
+
+    def status(self, root: bytes | None = None) -> ContentStatus:
+        """As the port says."""
+        reasons = ("the packs refuse writing after an I/O error",) if self._packs.refuses else ()
+        pin = self._pins.of(root) if root is not None else None
+        return ContentStatus("embedded", reasons, pin.replicas if pin else None)
