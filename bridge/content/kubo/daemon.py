@@ -1,0 +1,284 @@
+"""A Kubo of this node's own: its repository made and hardened, its process started, asked and ended.
+
+The repository lies in `content.kubo.repository` (default CAIRN_HOME/kubo). Its `config` comes last when it is made, so
+that a kill leaves none or a whole one; the configuration is written anew before every start, from the settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+from base64 import b64encode
+from pathlib import Path
+from typing import IO, Any, Final
+
+from bridge.config import Settings
+from bridge.content import cid
+from bridge.content.kubo import configuration
+from bridge.errors import ConfigError, EngineFault
+
+log = logging.getLogger(__name__)
+PR_SET_PDEATHSIG: Final = 1
+INIT_S: Final = 60.0
+ASK_S: Final = 5.0
+LOG_BYTES: Final = 8 << 20
+MAKING: Final = "making"
+PROBE: Final = b"cairn: a block to read, so that it is known whether reading works"
+PROBE_CID: Final = cid.make(cid.RAW, PROBE, "sha2-256")
+
+
+class ManagedKubo:
+    """One Kubo as a child of the process that calls `start`; it dies with the thread that started it.
+
+    `prepare` before `start`; `ready` until it says True; `ping` from time to time; `stop` in the end. One thread.
+    """
+
+    def __init__(self, settings: Settings, home: Path) -> None:
+        self._kubo = settings.content.kubo
+        self.repository = self._kubo.repository or home / "kubo"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._probed = False
+
+    def prepare(self) -> None:
+        """Make the repository if there is none, and write its configuration and swarm key.
+
+        Raises ConfigError when the settings cannot be met, EngineFault when `ipfs init` fails.
+        """
+        if not (self.repository / "config").exists():
+            self._initialise()
+        config = json.loads((self.repository / "config").read_text("utf-8"))
+        self._write("config", json.dumps(configuration.hardened(config, self._kubo), indent=2))
+        self._write_swarm_key()
+
+    def start(self) -> None:
+        """Start the daemon; it is not ready yet. Raises EngineFault when the program cannot be run.
+
+        A Kubo of an earlier process that still holds the repository makes the child end, which `alive` tells.
+        """
+        if self.alive():
+            return
+        self._probed = False
+        (self.repository / "api").unlink(missing_ok=True)
+        with self._log() as output:
+            try:
+                self._child = subprocess.Popen(
+                    [self._program(), "daemon", "--migrate=true", "--enable-gc=false"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=self._environment(self.repository),
+                    start_new_session=True,  # Ctrl-C is for the supervisor alone
+                    preexec_fn=_die_with(os.getpid()),
+                )
+            except OSError as error:
+                raise EngineFault(f"Kubo cannot be started: {error.strerror}") from error
+
+    def alive(self) -> bool:
+        """Whether the process runs; it may yet be starting, or answer nothing."""
+        return self._child is not None and self._child.poll() is None
+
+    def ready(self) -> bool:
+        """Whether it accepts requests. Raises EngineFault with its last words when it has ended."""
+        if not self.alive():
+            raise EngineFault(f"Kubo ended: {self.last_words()}")
+        if not self._probed:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self._probed = self._post("block/put", {"pin": "true", "cid-codec": "raw"}, PROBE)[0] == 200
+        return self._probed
+
+    def ping(self) -> bool:
+        """Whether it reads a block that it is known to hold: what only answers is half dead."""
+        try:
+            status, body = self._post("block/get", {"arg": cid.to_text(PROBE_CID), "offline": "true"})
+        except (OSError, http.client.HTTPException):
+            return False
+        return status == 200 and body == PROBE
+
+    def stop(self, drain_s: float = 20.0) -> None:
+        """End the process: asked to first, killed after `drain_s` seconds."""
+        if self._child is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._child.terminate()
+        try:
+            self._child.wait(drain_s)
+        except subprocess.TimeoutExpired:
+            log.error("Kubo did not end in time and is killed")
+            self._child.kill()
+            self._child.wait()
+        self._child, self._probed = None, False
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while there is a process."""
+        return self._child.pid if self._child is not None else None
+
+    def last_words(self) -> str:
+        """The last line that Kubo wrote and that is not empty, at most 300 characters."""
+        try:
+            with self._log_path().open("rb") as file:
+                file.seek(max(0, self._log_path().stat().st_size - 4096))
+                lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        except OSError:
+            return "it wrote nothing"
+        return lines[-1][:300] if lines else "it wrote nothing"
+
+    def _initialise(self) -> None:
+        """Make the repository inside its place, which may be a mount, and move it up, `config` last.
+
+        The identity comes from one `init`, the layout of the datastore from a second that is given both.
+        """
+        self.repository.mkdir(parents=True, exist_ok=True, mode=0o700)
+        making = self.repository / MAKING
+        made = making / "repository"
+        if (made / "config").exists():  # killed while moving: what was moved is no repository yet
+            for name in (entry.name for entry in self.repository.iterdir() if entry != making):
+                _remove(self.repository / name)
+        if any(entry.name in ("blocks", "datastore") for entry in self.repository.iterdir()):
+            raise ConfigError(f"{self.repository} holds a Kubo's blocks but not its config; restore that file")
+        _remove(making)
+        making.mkdir(mode=0o700)
+        self._init(making / "identity", f"--profile={configuration.PROFILES}")
+        config = json.loads((making / "identity" / "config").read_text("utf-8"))
+        config["Datastore"]["Spec"] = configuration.sharded(configuration.spec_of(config))
+        (making / "config.json").write_text(json.dumps(config), "utf-8")
+        self._init(made, str(making / "config.json"))
+        for entry in sorted(made.iterdir(), key=lambda entry: entry.name == "config"):
+            entry.replace(self.repository / entry.name)
+        _sync_directory(self.repository)
+        _remove(making)
+
+    def _init(self, path: Path, argument: str) -> None:
+        try:
+            done = subprocess.run(
+                [self._program(), "init", "--empty-repo", argument],
+                env=self._environment(path),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=INIT_S,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise EngineFault(f"Kubo's repository cannot be made: {error}") from error
+        if done.returncode:
+            words = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it wrote nothing"]
+            raise EngineFault(f"Kubo's repository cannot be made: {words[-1][:300]}")
+
+    def _program(self) -> str:
+        found = shutil.which(self._kubo.binary)
+        if found is None:
+            raise ConfigError(f"content.kubo.binary: there is no program {self._kubo.binary} (docs/operations.md)")
+        return found
+
+    @staticmethod
+    def _environment(path: Path) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "GOMEMLIMIT", "GOMAXPROCS") if name in os.environ}
+        # HOME: Kubo asks for it although nothing of it is used; FORCE_PNET: no start without a swarm key.
+        return kept | {
+            "IPFS_PATH": str(path),
+            "HOME": str(path),
+            "LIBP2P_FORCE_PNET": "1",
+            "IPFS_TELEMETRY": "off",
+            "GOLOG_LOG_LEVEL": "error",
+        }
+
+    def _write_swarm_key(self) -> None:
+        if self._kubo.swarm_key is None:
+            if not (self.repository / "swarm.key").exists():
+                self._write("swarm.key", f"{configuration.KEY_HEADER}{secrets.token_hex(32)}\n")
+            return
+        try:
+            key = self._kubo.swarm_key.read_text("ascii")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"content.kubo.swarm_key cannot be read: {error}") from error
+        if not key.startswith("/key/swarm/psk/1.0.0/"):
+            raise ConfigError("content.kubo.swarm_key is not a swarm key (its first line is /key/swarm/psk/1.0.0/)")
+        self._write("swarm.key", key)
+
+    def _write(self, name: str, text: str) -> None:
+        """Replace a file of the repository, 0600, durably and whole."""
+        path = self.repository / name
+        if path.exists() and path.read_text("utf-8") == text:
+            return
+        partial = path.with_name(f"{name}.partial")
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_directory(self.repository)
+
+    def _log_path(self) -> Path:
+        return self.repository / "cairn-kubo.log"
+
+    def _log(self) -> IO[bytes]:
+        path = self._log_path()
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        return path.open("ab")
+
+    def _post(self, command: str, arguments: dict[str, str], part: bytes | None = None) -> tuple[int, bytes]:
+        """One RPC: status and body. Raises OSError and http.client.HTTPException, a timeout among them."""
+        host, port = configuration.endpoint(self._kubo.api)
+        connection = http.client.HTTPConnection(host, port, timeout=ASK_S)
+        headers: dict[str, str] = {}
+        if self._kubo.token is not None:
+            token = self._kubo.token
+            headers["Authorization"] = (
+                f"Basic {b64encode(token.encode()).decode()}" if ":" in token else f"Bearer {token}"
+            )
+        body = None
+        if part is not None:
+            mark = secrets.token_hex(16)
+            headers["Content-Type"] = f"multipart/form-data; boundary={mark}"
+            disposition = 'Content-Disposition: form-data; name="data"; filename="data"'
+            body = f"--{mark}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
+            body += part + f"\r\n--{mark}--\r\n".encode()
+        deadline = time.monotonic() + ASK_S
+        with contextlib.closing(connection):
+            connection.request("POST", f"/api/v0/{command}?{urllib.parse.urlencode(arguments)}", body, headers)
+            answer = connection.getresponse()
+            said = answer.read(1 << 16)
+            if time.monotonic() > deadline:
+                raise TimeoutError("Kubo answers too slowly")
+            return answer.status, said
+
+
+def _die_with(parent: int) -> Any:
+    """What the child runs before the program: the kernel kills it when the thread that made it ends."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork: nothing is to be loaded behind it
+
+    def behind_fork() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was already gone
+            os._exit(1)
+
+    return behind_fork
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
