@@ -1,4 +1,5 @@
-"""Fixtures of real processes: `node` shared by the tests of a file, `fresh_node` to be broken, DCMTK's `storescp`."""
+"""Fixtures of real processes: `node` shared by the tests of a file, `fresh_node` to be broken, DCMTK's `storescp`,
+`kubo`, `fresh_kubo` and `kubo_pair` of real Kubos."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kubo_daemon import KuboDaemon
 from tests.node.running_node import DCMTK, RunningNode, free_ports
 
 
@@ -39,6 +41,44 @@ def fresh_node(tmp_path: Path) -> Iterator[RunningNode]:
         ended_well(own)
     finally:
         own.kill()
+
+
+@pytest.fixture(scope="module")
+def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KuboDaemon]:
+    """A running Kubo, alone in its swarm, that the tests of one file share."""
+    daemon = KuboDaemon(tmp_path_factory.mktemp("kubo") / "repository")
+    try:
+        yield daemon.start()
+    finally:
+        daemon.kill()
+
+
+@pytest.fixture
+def fresh_kubo(tmp_path: Path) -> Iterator[KuboDaemon]:
+    """A Kubo for one test alone, to be configured, broken and killed; not started."""
+    daemon = KuboDaemon(tmp_path / "kubo")
+    try:
+        yield daemon
+    finally:
+        daemon.kill()
+
+
+@pytest.fixture(scope="module")
+def kubo_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KuboDaemon, KuboDaemon]]:
+    """Two running Kubos, connected in a private swarm, that the tests of one file share."""
+    folder = tmp_path_factory.mktemp("kubos")
+    first = KuboDaemon(folder / "first")
+    second = KuboDaemon(folder / "second", first.key, [first])
+    first.peer_with(second)
+    try:
+        first.start(ready=False)
+        second.start()
+        first.wait_ready()
+        second.connect(first)
+        yield first, second
+    finally:
+        first.kill()
+        second.kill()
 
 
 @pytest.fixture
