@@ -27,6 +27,8 @@
     ├── IntegrityError           what was read is not what was stored
     │   ├── ContentMissing
     │   ├── ContentCorrupt
+    │   ├── CarInvalid               a CAR from elsewhere that is cut, altered or not complete
+    │   ├── KeyFileInvalid           a key file from elsewhere that is altered or not for this node or study
     │   └── LedgerInvalid
     ├── StorageFault             the disk or a database failed under a write
     └── ConfigError
@@ -229,6 +231,16 @@ class ContentMissing(IntegrityError):
 
 class ContentCorrupt(IntegrityError):
     slug = "content-corrupt"
+
+
+class CarInvalid(IntegrityError):
+    slug = "car-invalid"
+    advice = "Get the CAR again from where it was made; nothing of this one was kept."
+
+
+class KeyFileInvalid(IntegrityError):
+    slug = "key-file-invalid"
+    advice = "Ask its sender for a key file for this study, sealed to what `cairn key show` prints here."
 
 
 class LedgerInvalid(IntegrityError):

@@ -58,6 +58,11 @@ class CarReader:
             raise ContentCorrupt("CAR header missing or beyond 32 KiB")
         self.roots = _decode_header(self._exactly(length, "header"))
 
+    @property
+    def offset(self) -> int:
+        """How many bytes have been read: behind a block that was just given, where it ends."""
+        return self._offset
+
     def __iter__(self) -> Iterator[Block]:
         """The blocks in order; each verified against its CID."""
         while True:
@@ -99,11 +104,19 @@ class CarReader:
         while missing:
             part = self._read(missing)
             if not part:
-                raise ContentCorrupt(f"CAR {what} is cut short")
+                raise ContentCorrupt(f"CAR {what} is cut short{_named(b''.join(parts))}")
             parts.append(part)
             missing -= len(part)
         self._offset += length
         return b"".join(parts)
+
+
+def _named(start: bytes) -> str:
+    """The block that a section begins with, in words; nothing when not even its CID is there."""
+    try:
+        return f", in the block {cids.to_text(start[: cids.read(start)[1]])}"
+    except ValueError:
+        return ""
 
 
 def _decode_header(body: bytes) -> tuple[bytes, ...]:

@@ -1,0 +1,169 @@
+"""Trees of blocks as CAR files, out and in; the same for every engine, and the same bytes wherever a tree is exported.
+
+Import reads the file twice. First every section is verified and the tree below the root is walked within the file, so
+that a CAR which is cut, altered or not complete is refused before anything of it is written; then the tree's blocks
+are put in their own order. The file's order does not matter, a block that comes twice is taken once, and one that
+does not belong to the tree is not taken. Kubo accepts a CAR without blocks, or one that lacks some of them, and waits
+for these; here it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, Final, NamedTuple
+
+from bridge.content import car, dag
+from bridge.content import cid as cids
+from bridge.errors import CarInvalid, ContentCorrupt, IntegrityError
+from bridge.model import Block, BlockPosition, PinReceipt
+from bridge.ports import ContentStore
+
+__all__ = ["MAX_BLOCKS", "Car", "Kept", "export_car", "import_car", "keep"]
+
+MAX_BLOCKS: Final = 2_000_000  # of one CAR, about 200 bytes of memory each while it is read
+_PUT_AT_ONCE: Final = 4 << 20
+_SYNC_AT_ONCE: Final = 64 << 20
+Placed = Callable[[Sequence[BlockPosition]], None]
+
+
+class Kept(NamedTuple):
+    """What `keep` did: how many blocks the tree has and their bytes, and how many of them were new here."""
+
+    blocks: int
+    size: int
+    new: int
+
+
+def export_car(store: ContentStore, root: bytes) -> Iterator[bytes]:
+    """The CAR of the tree below a root, piece by piece: the bytes that `ipfs dag export` gives.
+
+    Raises ContentMissing, ContentCorrupt at the block that cannot be read; what was given before it is then no CAR.
+    """
+    yield car.encode_header([root])
+    for block in dag.walk(root, store.get):
+        yield car.section_head(block.cid, len(block.data))
+        yield bytes(block.data)
+
+
+class Car:
+    """A CAR file that was read whole and holds every block of the tree below one root.
+
+    Parameters
+    ----------
+    file
+        Seekable and opened for reading; used until the object is done with, by one thread.
+    root
+        The root to be found; None: the one that the header names.
+
+    Raises CarInvalid, naming the block that is cut, altered or missing, when the file is not as the specification
+    says, names several roots or another one, or has more than 2,000,000 blocks.
+    """
+
+    def __init__(self, file: BinaryIO, root: bytes | None = None) -> None:
+        self._file = file
+        self._places: dict[bytes, tuple[int, int]] = {}
+        file.seek(0)
+        try:
+            reader = car.CarReader(file.read)
+            self.root = _the_root(reader.roots, root)
+            for block in reader:
+                length = len(block.data)
+                self._places.setdefault(block.cid, (reader.offset - length, length))
+                if len(self._places) > MAX_BLOCKS:
+                    raise CarInvalid(f"the CAR has more than {MAX_BLOCKS} blocks")
+        except ContentCorrupt as error:
+            raise CarInvalid(error.detail) from None
+        for cid in self.order():
+            self._place(cid)
+
+    def order(self) -> Iterator[bytes]:
+        """The CIDs of the tree, depth first, each once."""
+        try:
+            for cid, _ in dag.order(self.root, self.get):
+                yield cid
+        except ContentCorrupt as error:
+            raise CarInvalid(error.detail) from None
+
+    def has(self, cid: bytes) -> bool:
+        """Whether the file holds the block."""
+        return cid in self._places
+
+    def get(self, cid: bytes) -> bytes:
+        """The block, verified again: the file may have changed meanwhile. Raises CarInvalid."""
+        offset, length = self._place(cid)
+        self._file.seek(offset)
+        data = self._file.read(length)
+        if not cids.verify(cid, data):
+            raise CarInvalid(f"block {cids.to_text(cid)} of the CAR was altered while it was read")
+        return data
+
+    def _place(self, cid: bytes) -> tuple[int, int]:
+        place = self._places.get(cid)
+        if place is None:
+            raise CarInvalid(f"block {cids.to_text(cid)} is missing in the CAR")
+        return place
+
+
+def keep(store: ContentStore, source: Car, placed: Placed) -> Kept:
+    """Put the blocks of a CAR's tree and make them durable; `placed` is told where these lie, to have them indexed.
+
+    A block that is held whole is not written again; a damaged one is, and so healed. Holds a few megabytes. Raises
+    StorageFull, StorageFault (blocks put before are harmless: nothing refers to them), what `placed` does, and
+    CarInvalid when the file changed since it was read.
+    """
+    blocks = size = new = 0
+    waiting: list[Block] = []
+    waiting_size = 0
+    put: list[BlockPosition] = []
+
+    def flush(*, last: bool) -> None:
+        nonlocal waiting, waiting_size, put
+        if waiting:
+            put += store.put(waiting)
+            waiting, waiting_size = [], 0
+        if last or sum(position.length for position in put) >= _SYNC_AT_ONCE:
+            store.sync()
+            if put:
+                placed(put)
+            put = []
+
+    for cid in source.order():
+        block = Block(cid, source.get(cid))
+        blocks, size = blocks + 1, size + len(block.data)
+        if _is_held(store, cid):
+            continue
+        new += 1
+        waiting.append(block)
+        waiting_size += len(block.data)
+        if waiting_size >= _PUT_AT_ONCE:
+            flush(last=False)
+    flush(last=True)
+    return Kept(blocks, size, new)
+
+
+def import_car(store: ContentStore, file: BinaryIO, placed: Placed, root: bytes | None = None) -> PinReceipt:
+    """Verify a CAR, keep its tree, pin its root; parameters as of `Car` and `keep`. Errors as theirs and of `pin`."""
+    source = Car(file, root)
+    keep(store, source, placed)
+    return store.pin(source.root)
+
+
+def _the_root(named: Sequence[bytes], wanted: bytes | None) -> bytes:
+    if wanted is not None and wanted not in named:
+        raise CarInvalid(f"the CAR does not name the root {cids.to_text(wanted)}")
+    if wanted is None and len(set(named)) > 1:
+        raise CarInvalid("the CAR names several roots: " + ", ".join(map(cids.to_text, named)))
+    root = named[0] if wanted is None else wanted
+    if cids.parse(root).hash == cids.IDENTITY:
+        raise CarInvalid("the CAR names no tree: its root is an identity CID")
+    return root
+
+
+def _is_held(store: ContentStore, cid: bytes) -> bool:
+    if not store.has(cid):
+        return False
+    try:
+        store.get(cid)
+    except IntegrityError:
+        return False
+    return True
