@@ -126,6 +126,8 @@ def _claim(path: Path, pack_bytes: int, committed_end: Callable[[int], int]) -> 
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         if os.fstat(fd).st_size < pack_bytes:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(fd).st_nlink:
+                return None  # trimmed while it was being opened: what is written to it now would be lost
             found = recover_pack(fd, number, committed_end(number))
             if found.clean and found.size < pack_bytes:
                 os.fdatasync(fd)

@@ -188,6 +188,12 @@ class PackStore:
             self._durable = self._written
             self._failure = None
 
+    def release_removed(self) -> None:
+        """Close what this process still reads of packs whose file was removed, so that the disk gets their room."""
+        with self._state:
+            for pack in [pack for pack, reader in self._readers.items() if not os.fstat(reader.fd).st_nlink]:
+                del self._readers[pack]
+
     @property
     def refuses(self) -> bool:
         """Whether an I/O error has ended writing: what was put is in doubt, and only a fresh start writes again."""

@@ -50,6 +50,11 @@ def recover(directory: Path, committed_end: Callable[[int], int]) -> list[PackRe
         pack = pack_number(path)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # trimmed meanwhile
+        except OSError as error:
+            raise StorageFault(f"pack {pack}: {os.strerror(error.errno or 0)}") from error
+        try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 found.append(recover_pack(fd, pack, committed_end(pack)))
