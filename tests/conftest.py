@@ -1,5 +1,5 @@
 """Fixtures of real processes: `node` shared by the tests of a file, `fresh_node` to be broken, DCMTK's `storescp`,
-`kubo`, `fresh_kubo` and `kubo_pair` of real Kubos."""
+real Kubos (`kubo`, `fresh_kubo`, `kubo_pair`) and IPFS Cluster peers (`cluster_pair`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster_peer import ClusterPeer
 from tests.kubo_daemon import KuboDaemon
 from tests.node.running_node import DCMTK, RunningNode, free_ports
 
@@ -76,6 +77,22 @@ def kubo_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KuboDa
         first.wait_ready()
         second.connect(first)
         yield first, second
+    finally:
+        first.kill()
+        second.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster_pair(
+    kubo_pair: tuple[KuboDaemon, KuboDaemon], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ClusterPeer, ClusterPeer]]:
+    """Two running IPFS Cluster peers in one cluster, on the Kubos of `kubo_pair`; each sees the other's free space."""
+    folder = tmp_path_factory.mktemp("cluster")
+    first = ClusterPeer(folder / "first", kubo_pair[0])
+    second = ClusterPeer(folder / "second", kubo_pair[1], first)
+    try:
+        first.start()
+        yield first, second.start()
     finally:
         first.kill()
         second.kill()

@@ -9,22 +9,18 @@ import base64
 import json
 import os
 import secrets
-import signal
 import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.daemon_process import DaemonProcess
 from tests.node.running_node import free_ports
 
 IPFS = Path(__file__).resolve().parents[1] / ".cache/tools/kubo/ipfs"
 EMPTY_DIRECTORY = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn"
-READY_S = 60.0
-ENDED_S = 60.0
 CALL_S = 60.0
 
 
@@ -33,7 +29,7 @@ def swarm_key() -> str:
     return f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n"
 
 
-class KuboDaemon:
+class KuboDaemon(DaemonProcess):
     """One repository (IPFS_PATH) and the daemon that runs on it, or does not at the moment.
 
     Parameters
@@ -55,10 +51,9 @@ class KuboDaemon:
         peers: Sequence[KuboDaemon] = (),
         settings: Mapping[str, object] | None = None,
     ) -> None:
+        super().__init__(home.with_name(home.name + ".kubo.log"))
         self.home = home
-        self.log = home.with_name(home.name + ".kubo.log")
         self.api_port, self.swarm_port = free_ports(2)
-        self._process: subprocess.Popen[bytes] | None = None
         if not (home / "config").exists():
             home.mkdir(parents=True, exist_ok=True)
             self.ipfs("init", "--profile=unixfs-v1-2025")
@@ -89,17 +84,6 @@ class KuboDaemon:
     def swarm(self) -> str:
         """The multiaddr at which others reach it."""
         return f"/ip4/127.0.0.1/tcp/{self.swarm_port}"
-
-    @property
-    def pid(self) -> int:
-        """The daemon's process id."""
-        assert self._process is not None, "the daemon does not run"
-        return self._process.pid
-
-    @property
-    def runs(self) -> bool:
-        """Whether it was started and not ended by us."""
-        return self._process is not None
 
     def config(self) -> dict[str, Any]:
         """The configuration as it lies in the repository."""
@@ -145,28 +129,14 @@ class KuboDaemon:
 
     def start(self, *flags: str, ready: bool = True) -> KuboDaemon:
         """Start the daemon; with `ready`, return when its RPC answers."""
-        assert self._process is None, "the daemon runs already"
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [IPFS, "daemon", *flags],
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.spawn([IPFS, "daemon", *flags], self.environment())
         if ready:
             self.wait_ready()
         return self
 
     def wait_ready(self) -> None:
         """Until its RPC answers; fails with the log when the process ends or the time is over."""
-        until = time.monotonic() + READY_S
-        while not self.is_ready():
-            assert self._process is not None
-            assert self._process.poll() is None, f"ipfs daemon ended:\n{self.printed()}"
-            assert time.monotonic() < until, f"ipfs daemon is not ready:\n{self.printed()}"
-            time.sleep(0.05)
+        self.wait_until(self.is_ready, "ready")
 
     def is_ready(self) -> bool:
         """Whether its RPC answers now."""
@@ -178,51 +148,8 @@ class KuboDaemon:
     def connect(self, *others: KuboDaemon) -> None:
         """Connect to these running daemons at once (a peering waits for seconds between two tries)."""
         for other in others:
-            until = time.monotonic() + READY_S
             address = f"{other.swarm}/p2p/{other.peer_id}"
-            while (answer := self.post("swarm/connect", address)).status_code != 200:
-                assert time.monotonic() < until, f"not connected: {answer.text}"
-                time.sleep(0.05)
-
-    def stop(self) -> int:
-        """End it by SIGTERM, also when it is paused; the exit code."""
-        assert self._process is not None, "the daemon does not run"
-        self._process.send_signal(signal.SIGTERM)
-        self._process.send_signal(signal.SIGCONT)
-        return self._wait()
-
-    def kill(self) -> None:
-        """SIGKILL, as a power cut would; does nothing when it does not run."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._wait()
-
-    def pause(self) -> None:
-        """SIGSTOP: its sockets accept, and nothing is ever answered."""
-        os.killpg(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        os.killpg(self.pid, signal.SIGCONT)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Paused within the block."""
-        self.pause()
-        try:
-            yield
-        finally:
-            self.resume()
-
-    def _wait(self) -> int:
-        assert self._process is not None
-        code = self._process.wait(ENDED_S)
-        self._process = None
-        return code
-
-    def printed(self) -> str:
-        """Everything printed so far."""
-        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+            self.wait_until(lambda to=address: self.post("swarm/connect", to).status_code == 200, "connected")
 
     def post(self, command: str, *arguments: str, files: Any = None, **options: object) -> httpx.Response:
         """Call its RPC: `post("block/get", cid, offline=True)`; dashes of an option are written as underscores."""
