@@ -297,10 +297,11 @@ def _collector(config: Configuration) -> Iterator[Finding]:
     period = str(_at(config, "Datastore.GCPeriod") or "1h")
     if not re.fullmatch(r"(0(\.0*)?(ns|us|µs|ms|s|m|h))+|0", period):
         most = _at(config, "Datastore.StorageMax") or "10GB"
+        # Whether it was started with --enable-gc cannot be asked. What is pinned is not collected.
         yield Finding(
-            "refuse",
+            "warn",
             "Datastore.GCPeriod",
-            f"started with --enable-gc it stops everything and collects garbage when it nears {most}",
+            f"started with --enable-gc it collects garbage when it nears {most}, and does nothing else meanwhile",
             "ipfs config Datastore.GCPeriod 0s",
         )
 

@@ -92,7 +92,8 @@ class ManagedKubo:
         """Whether it accepts requests. Raises EngineFault with its last words when it has ended."""
         if not self.alive():
             raise EngineFault(f"Kubo ended: {self.last_words()}")
-        if not self._probed:
+        # Kubo writes the file `api` when it serves: what answers at its port before is another program.
+        if not self._probed and (self.repository / "api").exists():
             with contextlib.suppress(OSError, http.client.HTTPException):
                 self._probed = self._post("block/put", {"pin": "true", "cid-codec": "raw"}, PROBE)[0] == 200
         return self._probed
