@@ -4,23 +4,22 @@ Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 integrity violated."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bridge import config
-from bridge.config import Settings
-from bridge.control import Failed, ask, exit_code
+from bridge import config, study_cli
+from bridge.control import Failed, exit_code
 from bridge.errors import CairnError, ConfigError
+from bridge.invocation import as_json, perform, say, settings_of
+from bridge.invocation import show as show_result
 
 ROLES = click.Choice(["viewer", "clinician", "device", "auditor", "admin"])
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
 
 class Cairn(click.Group):
@@ -53,38 +52,13 @@ def main(ctx: click.Context, file: Path | None) -> None:
     ctx.obj = file
 
 
-def _settings(ctx: click.Context, file: Path | None = None) -> Settings:
-    return config.load(file or ctx.obj, os.environ)[0]
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def perform(settings: Settings, name: str, arguments: Mapping[str, Any]) -> Any:
-    """Let the running node do it; when none runs, open the stores under the run lock and do it here."""
-    try:
-        return ask(settings.home / "run" / "cairn.sock", name, arguments, _say)
-    except OSError:
-        pass  # nothing listens: no node runs, or one is just starting or ending, which the lock tells
-    from bridge import commands
-    from bridge.offline import opened
-
-    with opened(settings, create=name in commands.CREATING) as node:
-        return commands.perform(node, name, arguments, _say)
-
-
-def _print(result: Any, wants_json: bool, human: Callable[[Any], str]) -> None:
-    click.echo(json.dumps(result) if wants_json else human(result))
-
-
 @main.command()
 @click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML).")
 @click.option("--sample", is_flag=True, help="Send a sample study when the archive is empty.")
 @click.pass_context
 def serve(ctx: click.Context, file: Path | None, sample: bool) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
-    settings = _settings(ctx, file)
+    settings = settings_of(ctx, file)
     from bridge import logs
     from bridge.serve import serve as run
 
@@ -98,8 +72,8 @@ def serve(ctx: click.Context, file: Path | None, sample: bool) -> None:
 @click.pass_context
 def import_(ctx: click.Context, path: Path, as_json: bool) -> None:
     """Import a DICOM file, or every one below a folder."""
-    result = perform(_settings(ctx), "import", {"path": str(path.absolute())})
-    _print(
+    result = perform(settings_of(ctx), "import", {"path": str(path.absolute())})
+    show_result(
         result,
         as_json,
         lambda r: ", ".join(f"{count} {outcome}" for outcome, count in r["outcomes"].items()) or "nothing to import",
@@ -114,8 +88,8 @@ def import_(ctx: click.Context, path: Path, as_json: bool) -> None:
 @click.pass_context
 def fsck(ctx: click.Context, repair: bool, as_json: bool) -> None:
     """Read everything back: packs, index, keys, records. Exit 3 when anything does not hold."""
-    result = perform(_settings(ctx), "fsck", {"repair": repair})
-    _print(result, as_json, lambda r: "\n".join(f"{f['place']}: {f['what']}" for f in r["findings"]) or "clean")
+    result = perform(settings_of(ctx), "fsck", {"repair": repair})
+    show_result(result, as_json, lambda r: "\n".join(f"{f['place']}: {f['what']}" for f in r["findings"]) or "clean")
     if result["findings"]:
         ctx.exit(3)
 
@@ -130,8 +104,8 @@ def fsck(ctx: click.Context, repair: bool, as_json: bool) -> None:
 def backup(ctx: click.Context, directory: Path, without_content: bool, as_json: bool) -> None:
     """Copy keys, index, ledger and packs into DIRECTORY, while the node runs or not."""
     arguments = {"to": str(directory.absolute()), "without_content": without_content}
-    result = perform(_settings(ctx), "backup", arguments)
-    _print(result, as_json, lambda r: f"backed up to {directory}; it holds the keys, keep it safe")
+    result = perform(settings_of(ctx), "backup", arguments)
+    show_result(result, as_json, lambda r: f"backed up to {directory}; it holds the keys, keep it safe")
 
 
 @main.command()
@@ -143,10 +117,10 @@ def restore(ctx: click.Context, directory: Path, as_json: bool) -> None:
     from bridge.runlock import RunLock
     from bridge.services.backup import restore as run
 
-    settings = _settings(ctx)
+    settings = settings_of(ctx)
     with RunLock(settings.home):
-        run(directory, settings.home, _say)
-    _print({"restored": str(settings.home)}, as_json, lambda r: f"restored to {r['restored']}")
+        run(directory, settings.home, say)
+    show_result({"restored": str(settings.home)}, as_json, lambda r: f"restored to {r['restored']}")
 
 
 @main.command("rebuild-index")
@@ -156,8 +130,8 @@ def rebuild_index(ctx: click.Context, as_json: bool) -> None:
     """Make the index again from packs and keys; the old one is set aside. No node may run."""
     from bridge.offline import rebuilt
 
-    result = rebuilt(_settings(ctx), _say)
-    _print(
+    result = rebuilt(settings_of(ctx), say)
+    show_result(
         result,
         as_json,
         lambda r: f"{r['instances']} instances, {r['blocks']} blocks; {r['not_opened']} could not be opened",
@@ -179,7 +153,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
     rows += [
         {"name": n, "value": str(config.value_of(settings, n)), "origin": origins[n]} for n, _, _ in config.table()
     ]
-    _print(
+    show_result(
         {"settings": rows},
         as_json,
         lambda r: "\n".join(f"{s['name']} = {s['value']}  ({s['origin']})" for s in r["settings"]),
@@ -199,8 +173,8 @@ def token() -> None:
 @click.pass_context
 def create(ctx: click.Context, role: str, name: str | None, expires: str | None, as_json: bool) -> None:
     """Make a token; it is shown once and kept only as a hash."""
-    result = perform(_settings(ctx), "token-create", {"role": role, "name": name, "expires": expires})
-    _print(result, as_json, lambda r: str(r["token"]))
+    result = perform(settings_of(ctx), "token-create", {"role": role, "name": name, "expires": expires})
+    show_result(result, as_json, lambda r: str(r["token"]))
 
 
 @token.command("list")
@@ -208,8 +182,8 @@ def create(ctx: click.Context, role: str, name: str | None, expires: str | None,
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
     """Tokens by id, name, role and state; never the secrets."""
-    result = perform(_settings(ctx), "token-list", {})
-    _print(
+    result = perform(settings_of(ctx), "token-list", {})
+    show_result(
         result, as_json, lambda r: "\n".join("  ".join(str(v) for v in t.values()) for t in r["tokens"]) or "no tokens"
     )
 
@@ -220,8 +194,8 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def revoke(ctx: click.Context, which: str, as_json: bool) -> None:
     """Revoke a token by its id or name; it stops working at once."""
-    result = perform(_settings(ctx), "token-revoke", {"which": which})
-    _print(result, as_json, lambda r: f"revoked {', '.join(r['revoked'])}")
+    result = perform(settings_of(ctx), "token-revoke", {"which": which})
+    show_result(result, as_json, lambda r: f"revoked {', '.join(r['revoked'])}")
 
 
 @main.command("login-link")
@@ -231,7 +205,7 @@ def revoke(ctx: click.Context, which: str, as_json: bool) -> None:
 @click.pass_context
 def login_link(ctx: click.Context, name: str | None, role: str, as_json: bool) -> None:
     """A link that signs a browser in, once, within 10 minutes."""
-    _print(perform(_settings(ctx), "login-link", {"name": name, "role": role}), as_json, lambda r: str(r["url"]))
+    show_result(perform(settings_of(ctx), "login-link", {"name": name, "role": role}), as_json, lambda r: str(r["url"]))
 
 
 @main.group()
@@ -246,8 +220,8 @@ def ledger() -> None:
 @click.pass_context
 def entries(ctx: click.Context, after: int, limit: int, as_json: bool) -> None:
     """Entries in order: id, type, time, study (resolved here), records, finality."""
-    result = perform(_settings(ctx), "ledger-entries", {"after": after, "limit": limit})
-    _print(
+    result = perform(settings_of(ctx), "ledger-entries", {"after": after, "limit": limit})
+    show_result(
         result,
         as_json,
         lambda r: "\n".join(
@@ -262,7 +236,7 @@ def entries(ctx: click.Context, after: int, limit: int, as_json: bool) -> None:
 @click.pass_context
 def key(ctx: click.Context, as_json: bool) -> None:
     """This log's verifier key (C2SP signed-note vkey)."""
-    _print(perform(_settings(ctx), "ledger-key", {}), as_json, lambda r: str(r["key"]))
+    show_result(perform(settings_of(ctx), "ledger-key", {}), as_json, lambda r: str(r["key"]))
 
 
 @ledger.command()
@@ -278,12 +252,12 @@ def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool)
     """
     if not re.fullmatch("[0-9a-fA-F]{64}", which):
         raise click.BadParameter("the id of an entry or record is 64 hexadecimal digits", param_hint="ID")
-    result = perform(_settings(ctx), "ledger-prove", {"id": which.lower(), "wait": wait})
+    result = perform(settings_of(ctx), "ledger-prove", {"id": which.lower(), "wait": wait})
     try:
         out.write_text(result["proof"], encoding="utf-8", newline="\n")
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
-    _print(
+    show_result(
         {"id": result["id"], "file": str(out)},
         as_json,
         lambda r: f"wrote {r['file']}; verify it with: cairn ledger verify {r['file']} --key VKEY",
@@ -330,18 +304,18 @@ def verify(
         if vkey or policy or consistency:
             raise click.UsageError("--key, --policy and --consistency are for a FILE; a node has its own key and log")
         arguments = {"since": since.read_text("utf-8", "replace") if since else None, "hashes": hashes}
-        result = perform(_settings(ctx), "ledger-verify", arguments)
-        _print(result, as_json, lambda r: _findings(r) or f"verified: {r['entries']} entries")
+        result = perform(settings_of(ctx), "ledger-verify", arguments)
+        show_result(result, as_json, lambda r: _findings(r) or f"verified: {r['entries']} entries")
     elif hashes:
         raise click.UsageError("--hashes is for this node's ledger")
     else:
         from bridge import ledger_offline
 
         try:
-            result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, consistency, _say)
+            result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, consistency, say)
         except ConfigError as error:
             raise click.UsageError(error.detail) from error
-        _print(result, as_json, ledger_offline.sentences)
+        show_result(result, as_json, ledger_offline.sentences)
     if result["findings"]:
         ctx.exit(3)
 
@@ -355,8 +329,8 @@ def _findings(result: Mapping[str, Any]) -> str:
 @click.pass_context
 def reindex(ctx: click.Context, as_json: bool) -> None:
     """Make the index that searches the ledger (audit.db) again from the ledger; it can be searched meanwhile."""
-    result = perform(_settings(ctx), "ledger-reindex", {})
-    _print(result, as_json, lambda r: f"{r['events']} events")
+    result = perform(settings_of(ctx), "ledger-reindex", {})
+    show_result(result, as_json, lambda r: f"{r['events']} events")
 
 
 @ledger.command()
@@ -365,8 +339,8 @@ def reindex(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def alerts(ctx: click.Context, since: str | None, as_json: bool) -> None:
     """What the rules of [alerts] find in the ledger (of the last 7 days), and break-glass accesses to be reviewed."""
-    result = perform(_settings(ctx), "ledger-alerts", {"since": since})
-    _print(result, as_json, _alerts)
+    result = perform(settings_of(ctx), "ledger-alerts", {"since": since})
+    show_result(result, as_json, _alerts)
 
 
 def _alerts(result: Mapping[str, Any]) -> str:
@@ -384,9 +358,12 @@ def _alerts(result: Mapping[str, Any]) -> str:
 @click.pass_context
 def review(ctx: click.Context, entry: str, note: str, as_json: bool) -> None:
     """Record that ENTRY (its id), such as a break-glass access, was reviewed."""
-    result = perform(_settings(ctx), "ledger-review", {"entry": entry, "note": note})
-    _print(result, as_json, lambda r: f"reviewed: {r['what']}")
+    result = perform(settings_of(ctx), "ledger-review", {"entry": entry, "note": note})
+    show_result(result, as_json, lambda r: f"reviewed: {r['what']}")
 
+
+for group in (study_cli.key, study_cli.study):
+    main.add_command(group)
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import alert_commands, ledger_commands
+from bridge import alert_commands, ledger_commands, study_commands
 from bridge.access import expiry
 from bridge.errors import CairnError, CapacityError, ConfigError, RequestError
 from bridge.index.credentials import TokenRow
@@ -133,6 +133,7 @@ COMMANDS: dict[str, Command] = {
     "import": _import,
     "fsck": _fsck,
     "backup": _backup,
+    "key-show": study_commands.key_show,
     "ledger-alerts": alert_commands.alerts,
     "ledger-review": alert_commands.review,
     "ledger-entries": ledger_commands.entries,
