@@ -66,3 +66,24 @@ def test_the_browser_driver_is_locked_by_hash_and_without_address() -> None:
     for entry in installed.values():
         assert entry["integrity"].startswith("sha512-")
         assert "resolved" not in entry
+
+
+def test_go_itself_is_locked_by_hash_and_without_address() -> None:
+    text = (ROOT / "tests/tools/go.lock").read_text("utf-8").replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if line.strip()]
+    assert NAME.match(line)
+    assert "--hash=sha256:" in line
+    assert "://" not in text
+
+
+@pytest.mark.parametrize(
+    ("tool", "module"),
+    [("kubo", "github.com/ipfs/kubo v0.42.0"), ("cluster", "github.com/ipfs-cluster/ipfs-cluster v1.1.6")],
+)
+def test_a_tool_is_built_from_the_version_and_sums_that_are_written_down(tool: str, module: str) -> None:
+    wanted = (ROOT / f"tests/tools/{tool}/go.mod").read_text("utf-8")
+    sums = (ROOT / f"tests/tools/{tool}/go.sum").read_text("utf-8").splitlines()
+    assert re.search(rf"^(require |\t){re.escape(module)}$", wanted.replace(" // indirect", ""), re.MULTILINE)
+    assert "replace" not in wanted
+    assert all(re.fullmatch(r"\S+ v\S+ h1:[A-Za-z0-9+/]{43}=", line) for line in sums)
+    assert any(line.startswith(f"{module} h1:") for line in sums)
