@@ -33,6 +33,7 @@ class Action(StrEnum):
     STORE = "store"
     SEARCH = "search"
     RETRIEVE = "retrieve"
+    FETCH = "fetch"
     AUDIT = "audit"
     ADMINISTER = "administer"
 
@@ -41,8 +42,9 @@ class Action(StrEnum):
 class Actor:
     """Who asks, as established by a front door.
 
-    `name` is a token's name or a calling AE title; `address` the network address it came from; `how` the door
-    ("dimse", "http", "command").
+    `name` is a token's name, a calling AE title or a member; `address` the network address it came from; `how` the door
+    ("dimse", "http", "members", "command"). `study` is the Study Instance UID whose sealed blocks are all that the
+    credential is good for; None for one that is good for what its role says.
     """
 
     kind: ActorKind
@@ -50,6 +52,7 @@ class Actor:
     role: Role | None
     address: str
     how: str
+    study: str | None = None
 
 
 OPERATOR = Actor(ActorKind.SYSTEM, "operator", Role.ADMIN, "", "command")
@@ -110,6 +113,7 @@ class StoredInstance:
 
     `data_set` is the offset of the data set in the Part 10 plaintext; `frames` and `bulk` are the encoded frame and
     bulk-value tables (`bridge.dicom.frames`, `bridge.dicom.bulk`), whose offsets count from the data set's first byte.
+    `study_tag` and `generation` name the key that it is sealed under, which may be another node's.
     """
 
     id: int
@@ -117,6 +121,7 @@ class StoredInstance:
     sop_class: str
     transfer_syntax: str
     digest: bytes
+    study_tag: bytes
     tag: bytes
     generation: int
     object: SealedObject
@@ -209,14 +214,48 @@ class ContentStatus(NamedTuple):
     wanted: int = 1
 
 
+class Tree(NamedTuple):
+    """Whose manifest a root is, without its links.
+
+    `id` is the row; `study` the Study Instance UID, None when the key is not held (sealed blocks kept for others);
+    `origin` the node id of the member that made it, None for this node, empty when nobody said; `tag` the study's tag
+    there; `root` the last root's CID, None before the first closing; `covered` how many instances it covers.
+    """
+
+    id: int
+    study: str | None
+    origin: bytes | None
+    tag: bytes
+    root: bytes | None
+    covered: int
+
+
+class AdoptedTree(NamedTuple):
+    """A manifest that is taken in as it is: its study tag, root, pages, and the instance blocks these name, in order.
+
+    `study` and `origin` as in `Tree`: None and empty while its key is not held.
+    """
+
+    study: str | None
+    origin: bytes | None
+    tag: bytes
+    root: bytes
+    pages: tuple[bytes, ...]
+    links: tuple[bytes, ...]
+
+
 class StudyTree(NamedTuple):
-    """A study's manifest: tag, last root, its pages, how many instances they cover, all instance blocks' CIDs."""
+    """A tree's manifest: tag, last root, its pages, how many instances they cover, all instance blocks' CIDs.
+
+    One that is not this node's `own` stays as its node made it.
+    """
 
     tag: bytes
     root: bytes | None
     pages: tuple[bytes, ...]
     covered: int
     instances: tuple[bytes, ...]
+    own: bool = True
 
 
 class Outcome(StrEnum):
@@ -273,6 +312,14 @@ class Committed(NamedTuple):
     outcome: Outcome
     position: int
     record: SealedRecord
+
+
+class Adopted(NamedTuple):
+    """What was decided of each instance of a tree taken in, the first record's position, and the records written."""
+
+    outcomes: tuple[Outcome, ...]
+    position: int
+    records: tuple[SealedRecord, ...]
 
 
 class SearchPage(NamedTuple):

@@ -23,7 +23,6 @@ from bridge.config import Settings
 from bridge.content import recovery
 from bridge.content.engine import open_content
 from bridge.content.packs import PackStore
-from bridge.content.pins import MemoryPins
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
@@ -89,7 +88,7 @@ class Node:
             pack_bytes=settings.content.pack_bytes,
             reserve_bytes=settings.content.reserve_bytes,
         )
-        self.content = open_content(settings, self.packs, MemoryPins())
+        self.content = open_content(settings, self.packs, self.index.pins)
         hash_name = settings.content.hash
         provenance = Provenance()
         self.batches = Batches(self.index, self.content, owner, hash_name)

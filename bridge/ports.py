@@ -81,8 +81,8 @@ class Index(Protocol):
     def close_batch(self, batch: Batch, closing: BatchClosing) -> Future[None]:
         """Close a batch: its StudyRoot (if any), records root and time; the ledger reads only closed batches."""
 
-    def study_tree(self, study: str) -> StudyTree:
-        """The study's manifest so far and every instance block of it, in order. Raises NotFound."""
+    def study_tree(self, tag: bytes) -> StudyTree:
+        """The manifest so far of a study tag, and every instance block of it, in order. Raises NotFound."""
 
     def served_digest(self, key: InstanceKey) -> bytes | None:
         """The content digest of the instance's version that is served; None when there is none or it is damaged."""

@@ -125,9 +125,13 @@ def grow(tree: StudyTree, hash: cids.HashName = "blake3") -> StudyGrowth:
     """Extend a study's manifest to all of `tree.instances`: only the touched pages and a root are new.
 
     Pages but the last are full, so the instances after the first `tree.covered` touch the last page and those after
-    it. With nothing new and a root there, no block is made and the root stays. Raises ValueError when the tree's
-    numbers contradict each other.
+    it. With nothing new and a root there, no block is made and the root stays; so does that of another node's tree.
+    Raises ValueError when the tree's numbers contradict each other.
     """
+    if not tree.own:
+        if tree.root is None:
+            raise ValueError("another node's tree has a root")
+        return StudyGrowth((), tree.root, tree.pages, tree.covered)
     covered, links = tree.covered, tree.instances
     if not 0 <= covered <= len(links) or len(tree.pages) != -(-covered // PAGE_LINKS):
         raise ValueError("pages, covered and instances contradict each other")

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bridge.content.pack_format import sync_directory
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ContentMissing, StorageFault, StorageFull
+from bridge.errors import ContentMissing, KeyFileInvalid, StorageFault, StorageFull
 from bridge.model import StudyKey
 
 __all__ = ["Keyring"]
@@ -49,6 +49,15 @@ CREATE TABLE IF NOT EXISTS patient_tag (
     patient TEXT PRIMARY KEY,
     tag BLOB NOT NULL UNIQUE
 ) WITHOUT ROWID;
+"""
+
+
+# What holds a key's place already, or contradicts it; contradictions first.
+_IN_THE_WAY: Final = """
+SELECT study, origin, generation, tag, wrapped FROM study_key
+WHERE (study = :study AND origin = :origin AND generation = :generation) OR (tag = :tag AND generation = :generation)
+   OR (study = :study AND origin = :origin AND tag <> :tag) OR (tag = :tag AND (study <> :study OR origin <> :origin))
+ORDER BY study <> :study OR origin <> :origin OR tag <> :tag DESC LIMIT 1
 """
 
 
@@ -134,6 +143,41 @@ class Keyring:
             rows = self._db.execute("SELECT DISTINCT tag FROM study_key WHERE study = ?", (study,)).fetchall()
             return [bytes(tag) for (tag,) in rows]
 
+    def origin_of(self, tag: bytes) -> bytes | None:
+        """Whose key a study tag is of: a member's node id, None for this node. Raises ContentMissing, StorageFault."""
+        with self._lock, _faults():
+            row = self._db.execute("SELECT origin FROM study_key WHERE tag = ? LIMIT 1", (tag,)).fetchone()
+            if row is None:
+                raise ContentMissing(f"the key of study {tag.hex()} is not held")
+            return None if row[0] == self._origin else bytes(row[0])
+
+    def adopt(self, key: StudyKey, origin: bytes) -> None:
+        """Hold another node's key of a study, durably; holding it already changes nothing.
+
+        Parameters
+        ----------
+        key
+            The key as its node has it: study, generation, tag, 32 secret bytes.
+        origin
+            The node id of the member whose key it is; this node's own when it comes back.
+
+        Raises KeyFileInvalid when another key is held in its place, or tag, study and origin contradict what is held;
+        ValueError for a tag or secret of another length; StorageFault.
+        """
+        if len(key.tag) != _TAG_SIZE or len(key.secret) != _KEY_SIZE:
+            raise ValueError("a study tag has 16 bytes, a study key 32")
+        named = {"study": key.study, "origin": origin, "generation": key.generation, "tag": key.tag}
+        with self._lock, _faults():
+            with self._write():
+                held = self._db.execute(_IN_THE_WAY, named).fetchone()
+                if held is None:
+                    self._insert(key, origin)
+            if held is not None:
+                same = held[:4] == tuple(named.values())
+                if not same or self._unwrap(key.study, key.generation, key.tag, held[4]) != key:
+                    raise KeyFileInvalid(f"another key of study {key.tag.hex()}, generation {key.generation}, is held")
+            self._forget()
+
     def next_generation(self, study: str) -> StudyKey:
         """Begin a new generation of a study's key, for what comes after; the tag stays. Raises StorageFault."""
         with self._lock, _faults():
@@ -193,12 +237,14 @@ class Keyring:
             tag = former.tag if former is not None and newest is not None else os.urandom(_TAG_SIZE)
             generation = 0 if newest is None else newest.generation + 1
             key = StudyKey(study, generation, tag, os.urandom(_KEY_SIZE))
-            nonce = os.urandom(_NONCE_SIZE)
-            wrapped = nonce + self._kek.encrypt(nonce, key.secret, _associated(tag, generation))
-            self._db.execute(
-                "INSERT INTO study_key VALUES (?, ?, ?, ?, ?)", (study, self._origin, generation, tag, wrapped)
-            )
+            self._insert(key, self._origin)
             return key
+
+    def _insert(self, key: StudyKey, origin: bytes) -> None:
+        nonce = os.urandom(_NONCE_SIZE)
+        wrapped = nonce + self._kek.encrypt(nonce, key.secret, _associated(key.tag, key.generation))
+        row = (key.study, origin, key.generation, key.tag, wrapped)
+        self._db.execute("INSERT INTO study_key VALUES (?, ?, ?, ?, ?)", row)
 
     def _unwrap(self, study: str, generation: int, tag: bytes, wrapped: bytes) -> StudyKey:
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.errors import StorageFault
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
 from bridge.index.rows import Row, block_rows, record_rows
+from bridge.index.trees import set_root
 from bridge.index.writer import Transaction
 from bridge.model import Actor, ActorKind, Batch, BatchClosing, Role, SealedRecord
 
@@ -30,20 +31,6 @@ _NEXT_CLOSED: Final = sql(
 )
 _CLOSED: Final = (*("closed_seq", "closed", "records", "records_root", "root", "instances", "salt", "commitment"),)
 _CLOSE: Final = sql(update(s.batch).where(s.batch.c.id == bindparam("row")), _CLOSED)
-_FIND_TREE: Final = sql(select(s.study.c.id, s.study.c.covered).where(s.study.c.uid == bindparam("uid")))
-_SET_TREE: Final = sql(update(s.study).where(s.study.c.id == bindparam("row")), ("root", "covered"))
-_PAGES: Final = sql(
-    select(s.study_page.c.position, s.study_page.c.cid).where(s.study_page.c.study == bindparam("of_study"))
-)
-_put_page = upsert(s.study_page)
-_PUT_PAGE: Final = sql(
-    _put_page.on_conflict_do_update(index_elements=["study", "position"], set_={"cid": _put_page.excluded.cid})
-)
-CUT_PAGES: Final = sql(
-    delete(s.study_page).where(
-        s.study_page.c.study == bindparam("of_study"), s.study_page.c.position >= bindparam("count")
-    )
-)
 _put_block = upsert(s.block)
 ADD_BLOCK: Final = sql(
     _put_block.on_conflict_do_update(
@@ -145,28 +132,8 @@ def close_batch(transaction: Transaction, batch: Batch, closing: BatchClosing) -
     )
     transaction.known.batches.pop(batch.id, None)
     transaction.cursor.executemany(ADD_BLOCK, block_rows(closing.blocks, None))
-    if closing.root is not None and batch.study is not None:
-        _set_tree(transaction, batch.study, closing)
-
-
-def _set_tree(transaction: Transaction, study: str, closing: BatchClosing) -> None:
-    """Name the new root, unless another process meanwhile closed one that covers more."""
-    found = transaction.one(_FIND_TREE, {"uid": study})
-    if found is None:
-        raise StorageFault("a batch names the root of a study that is not there")
-    row, covered = found
-    if closing.instances < covered:
-        return
-    transaction.cursor.execute(_SET_TREE, {"row": row, "root": closing.root, "covered": closing.instances})
-    held: dict[int, bytes] = dict(transaction.cursor.execute(_PAGES, {"of_study": row}).fetchall())
-    changed = [
-        {"study": row, "position": position, "cid": cid}
-        for position, cid in enumerate(closing.pages)
-        if held.get(position) != cid
-    ]
-    transaction.cursor.executemany(_PUT_PAGE, changed)
-    if len(held) > len(closing.pages):
-        transaction.cursor.execute(CUT_PAGES, {"of_study": row, "count": len(closing.pages)})
+    if closing.root is not None and batch.study_tag is not None:
+        set_root(transaction, batch.study_tag, closing.root, closing.pages, closing.instances)
 
 
 def open_batches(database: Database, owner: str) -> list[tuple[Batch, list[bytes]]]:

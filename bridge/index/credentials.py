@@ -14,8 +14,9 @@ from bridge.index import schema as s
 from bridge.index.database import Database, sql
 from bridge.index.writer import Transaction, Writer
 
-_TOKEN: Final = (s.token.c.id, s.token.c.role, s.token.c.name, s.token.c.created, s.token.c.expires, s.token.c.revoked)
-_ADD_TOKEN: Final = sql(insert(s.token), ("id", "hash", "role", "name", "created", "expires"))
+_t = s.token.c
+_TOKEN: Final = (_t.id, _t.role, _t.name, _t.created, _t.expires, _t.revoked, _t.study)
+_ADD_TOKEN: Final = sql(insert(s.token), ("id", "hash", "role", "name", "created", "expires", "study"))
 _TOKENS: Final = sql(select(*_TOKEN).order_by(s.token.c.created, s.token.c.id))
 _FIND_TOKEN: Final = sql(select(*_TOKEN).where(s.token.c.hash == bindparam("hash")))
 _REVOKE: Final = sql(
@@ -33,7 +34,10 @@ _MOST_CACHED: Final = 1024
 
 
 class TokenRow(NamedTuple):
-    """A token without its secret; times in microseconds since the epoch, None for never."""
+    """A token without its secret; times in microseconds since the epoch, None for never.
+
+    One with a `study` (a Study Instance UID) is good for the sealed blocks of that study and for nothing else.
+    """
 
     id: str
     role: str
@@ -41,6 +45,7 @@ class TokenRow(NamedTuple):
     created: int
     expires: int | None
     revoked: int | None
+    study: str | None = None
 
 
 class SessionRow(NamedTuple):

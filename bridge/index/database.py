@@ -7,6 +7,7 @@ ones run as text on the driver's cursor, since building and compiling a construc
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
 from collections import deque
@@ -21,8 +22,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from bridge.errors import Busy, CairnError, ConfigError, StorageFault, StorageFull
-from bridge.index import schema
+from bridge.index import migration, schema
 
+log = logging.getLogger(__name__)
 _DIALECT: Final = SQLiteDialect_pysqlite(paramstyle="named")
 _WAIT_S: Final = 20.0
 _EPOCH, _VERSION = "epoch", "schema version"
@@ -80,8 +82,11 @@ def check(database: Database) -> list[str]:
         unserved = database.rows(
             "SELECT count(*) FROM (SELECT 1 FROM instance GROUP BY series, sop HAVING sum(served) <> 1)", {}
         )[0][0]
+        homeless = database.rows("SELECT count(*) FROM instance WHERE tree IS NULL", {})[0][0]
     except CairnError as error:
         return [error.detail]
+    if homeless:
+        found.append(f"{homeless} instances belong to no tree")
     if unserved:
         found.append(f"{unserved} instances have not exactly one version that is served")
     return found + [f"a row of {table} refers to a missing row of {parent}" for table, _, parent, _ in broken]
@@ -206,14 +211,28 @@ class Database:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").scalar_one()
             if tables:
-                found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == _VERSION)).scalar()
-                if found != str(schema.VERSION).encode():
-                    raise ConfigError("the index database was made by another version of Cairn")
+                self._migrate(connection)
                 return
             schema.metadata.create_all(connection, checkfirst=False)
             values = {_VERSION: str(schema.VERSION).encode(), _EPOCH: os.urandom(16)}
             connection.execute(insert(schema.meta), [{"name": name, "value": value} for name, value in values.items()])
             connection.commit()
+
+    def _migrate(self, connection: Connection) -> None:
+        """Bring the tables to this version, all or nothing. Raises ConfigError for a version that is not known."""
+        row = schema.meta.c.name == _VERSION
+        found = connection.execute(select(schema.meta.c.value).where(row)).scalar() or b""
+        if found == str(schema.VERSION).encode():
+            return
+        version = int(found) if found.isdigit() else 0
+        if version not in migration.STEPS:
+            raise ConfigError("the index database was made by another version of Cairn")
+        log.warning("the index database is brought to this version of Cairn", extra={"version": version})
+        while version < schema.VERSION:
+            migration.STEPS[version](connection)
+            version += 1
+        connection.execute(update(schema.meta).where(row).values(value=str(version).encode()))
+        connection.commit()
 
     def _read_epoch(self) -> bytes:
         with self.reading() as connection:

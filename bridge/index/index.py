@@ -9,26 +9,29 @@ from typing import Final, TypeVar
 
 from sqlalchemy import bindparam, true, update
 
-from bridge.content.manifest import InstanceBlock
-from bridge.content.sealed_metadata import SealedMetadata
 from bridge.dicom.matching import Query
 from bridge.index import schema as s
+from bridge.index.assignments import Assignments
 from bridge.index.batches import ADD_BLOCK, add_records, close_batch, closed_records, open_batches
+from bridge.index.content_state import ContentState
 from bridge.index.credentials import Credentials
 from bridge.index.database import Database, check, sql
+from bridge.index.pins import Pins
 from bridge.index.reader import Reader
 from bridge.index.rows import RebuiltInstance, block_rows, instance_rows
 from bridge.index.search import Search
-from bridge.index.storing import place, store
+from bridge.index.storing import adopt, place, store
+from bridge.index.trees import Trees
 from bridge.index.writer import Transaction, Writer
 from bridge.model import (
-    Attributes,
+    Adopted,
+    AdoptedTree,
     Batch,
     BatchClosing,
     BlockPosition,
     Committed,
     InstanceKey,
-    SealedObject,
+    Outcome,
     SealedRecord,
     SearchPage,
     StoredInstance,
@@ -62,6 +65,10 @@ class SqlIndex:
         self.database = Database(path)
         self.writer = Writer(self.database, before_commit, most_waiting)
         self.credentials = Credentials(self.database, self.writer)
+        self.trees = Trees(self.database)
+        self.pins = Pins(self.database, self.run)
+        self.content_state = ContentState(self.database, self.run)
+        self.assignments = Assignments(self.database, self.run)
         self._reader = Reader(self.database)
         self._search = Search(self.database)
 
@@ -82,9 +89,9 @@ class SqlIndex:
             lambda transaction: close_batch(transaction, batch, closing), needs_content=needs_content
         )
 
-    def study_tree(self, study: str) -> StudyTree:
+    def study_tree(self, tag: bytes) -> StudyTree:
         """As the port."""
-        return self._reader.study_tree(study)
+        return self.trees.manifest(tag)
 
     def served_digest(self, key: InstanceKey) -> bytes | None:
         """As the port."""
@@ -144,27 +151,44 @@ class SqlIndex:
         """What SQLite finds wrong with the database; empty when it is sound. Reads all of it."""
         return check(self.database)
 
-    def add_instance(self, metadata: SealedMetadata, block: InstanceBlock, link: bytes, attributes: Attributes) -> None:
-        """Place an instance again from its block and sealed metadata, without a record. Errors as `commit`."""
-        rebuilt = RebuiltInstance(
-            key=InstanceKey(metadata.study, metadata.series, metadata.sop),
-            sop_class=metadata.sop_class,
-            transfer_syntax=metadata.transfer_syntax,
-            digest=metadata.digest,
-            tag=block.tag,
-            generation=block.generation,
-            object=SealedObject(block.object, metadata.header, metadata.length),
-            link=link,
-            data_set=metadata.data_set,
-            frames=metadata.frames,
-            bulk=metadata.bulk,
-            json=metadata.json,
-            attributes=attributes,
-            received=metadata.received,
-            source=metadata.source,
-        )
-        rows = instance_rows(rebuilt, block.study)
+    def add_instance(self, instance: RebuiltInstance, study_tag: bytes, origin: bytes | None) -> None:
+        """Place an instance again under its tree, without a record. Errors as `commit`."""
+        rows = instance_rows(instance, study_tag, origin)
         self.writer.submit(lambda transaction: place(transaction, rows, replace=True)).result()
+
+    def adopt(
+        self,
+        tree: AdoptedTree,
+        instances: Sequence[RebuiltInstance] = (),
+        blocks: Sequence[BlockPosition] = (),
+        recorded: tuple[Batch, Callable[[Sequence[Outcome]], Sequence[SealedRecord]]] | None = None,
+    ) -> Future[Adopted]:
+        """Take in a tree as it is, with its instances, in one transaction: all of it becomes visible, or nothing.
+
+        Parameters
+        ----------
+        tree
+            The manifest. Without a study its blocks are kept, and no search finds anything of it.
+        instances
+            What its pages name, in their order; none while the key is not held.
+        blocks
+            Where every block of the tree lies, as `put`; they are made durable before the commit.
+        recorded
+            The open batch, and what makes of the outcomes (in the order of `instances`) the records to add to it.
+
+        Errors as `commit`.
+        """
+        rows = [instance_rows(one, tree.tag, tree.origin) for one in instances]
+        positions = block_rows(blocks, None)
+
+        def work(transaction: Transaction) -> Adopted:
+            outcomes = adopt(transaction, tree, rows, positions)
+            if recorded is None:
+                return Adopted(outcomes, 0, ())
+            records = tuple(recorded[1](outcomes))
+            return Adopted(outcomes, add_records(transaction, recorded[0], records), records)
+
+        return self.writer.submit(work, needs_content=True)
 
     def add_blocks(self, positions: Sequence[BlockPosition]) -> None:
         """Add block positions alone, as a scan of the packs finds them for a rebuild. Errors as `commit`."""

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, s
 from bridge.errors import ContentCorrupt, NotFound
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.model import BlockPosition, InstanceKey, SealedObject, StoredInstance, StudyTree
+from bridge.model import BlockPosition, InstanceKey, SealedObject, StoredInstance
 
 _i, _d = s.instance, s.instance_data
 # By way of the series alone: offered instance.study as well, SQLite reads all of a study to find one instance of it.
@@ -26,7 +26,8 @@ _ORDER: Final[tuple[ColumnElement[Any], ...]] = (
     _i.c.sop,
 )
 _STORED: Final = (
-    *(_i.c.id, *_KEY, _i.c.sop_class, _i.c.transfer_syntax, _i.c.digest, _i.c.tag, _i.c.generation),
+    *(_i.c.id, *_KEY, _i.c.sop_class, _i.c.transfer_syntax, _i.c.digest, s.tree.c.tag.label("study_tag"), _i.c.tag),
+    _i.c.generation,
     *(_i.c.root, _i.c.header, _i.c.length, _i.c.data_set, _d.c.frames, _d.c.bulk, _i.c.damaged, _i.c.served),
 )
 
@@ -38,18 +39,14 @@ def _levels(statement: Select[Any]) -> tuple[str, str, str]:
     return sql(study), sql(series), sql(series.where(_i.c.sop == bindparam("sop")))
 
 
-_stored = select(*_STORED).select_from(_BELOW.join(_d, _d.c.instance == _i.c.id))
+# An outer join, so that SQLite cannot begin with the trees; every instance has one.
+_stored = select(*_STORED).select_from(
+    _BELOW.join(_d, _d.c.instance == _i.c.id).outerjoin(s.tree, s.tree.c.id == _i.c.tree)
+)
 _LOCATE: Final = _levels(_stored.where(_i.c.served).order_by(*_ORDER))
 _SERVED: Final = _levels(select(_i.c.digest).select_from(_BELOW).where(_i.c.served, ~_i.c.damaged))[2]
 _KEYS: Final = _levels(select(_i.c.id, *_KEY).select_from(_BELOW).where(_i.c.served).order_by(*_ORDER))
 _JSON: Final = sql(select(_d.c.json).where(_d.c.instance == bindparam("instance")))
-_TREE: Final = sql(
-    select(s.study.c.id, s.study.c.tag, s.study.c.root, s.study.c.covered).where(s.study.c.uid == bindparam("study"))
-)
-_PAGES: Final = sql(
-    select(s.study_page.c.cid).where(s.study_page.c.study == bindparam("row")).order_by(s.study_page.c.position)
-)
-_LINKS: Final = sql(select(_i.c.link).where(_i.c.study == bindparam("row")).order_by(_i.c.id))
 _BLOCK: Final = sql(select(s.block.c.pack, s.block.c.offset, s.block.c.length).where(s.block.c.cid == bindparam("cid")))
 _END: Final = sql(
     select(s.block.c.offset + s.block.c.length)
@@ -101,14 +98,15 @@ def _choose(statements: tuple[str, str, str], series: str | None, sop: str | Non
 
 
 def _instance(row: Sequence[Any]) -> StoredInstance:
-    identity, study, series, sop, sop_class, syntax, digest, tag, generation, root, header, length, *rest = row
-    data_set, frames, bulk, damaged, served = rest
+    identity, study, series, sop, sop_class, syntax, digest, study_tag, tag, generation, *rest = row
+    root, header, length, data_set, frames, bulk, damaged, served = rest
     return StoredInstance(
         id=identity,
         key=InstanceKey(study, series, sop),
         sop_class=sop_class,
         transfer_syntax=syntax,
         digest=digest,
+        study_tag=study_tag,
         tag=tag,
         generation=generation,
         object=SealedObject(root, header, length),
@@ -149,17 +147,6 @@ class Reader:
         for identity, *key in rows:
             for (packed,) in self._database.rows(_JSON, {"instance": identity}):
                 yield InstanceKey(*key), zlib.decompress(packed)
-
-    def study_tree(self, study: str) -> StudyTree:
-        """As `bridge.ports.Index.study_tree`; the parts are of one moment."""
-        with self._database.moment() as rows:
-            found = rows(_TREE, {"study": study})
-            pages = rows(_PAGES, {"row": found[0][0]}) if found else []
-            links = rows(_LINKS, {"row": found[0][0]}) if found else []
-        if not found:
-            raise NotFound("no such study")
-        _, tag, root, covered = found[0]
-        return StudyTree(tag or b"", root, tuple(page for (page,) in pages), covered, tuple(link for (link,) in links))
 
     def locate_block(self, cid: bytes) -> BlockPosition | None:
         """Where a block lies, if the index knows."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridge.content.manifest import InstanceBlock
+from bridge.content.sealed_metadata import SealedMetadata
 from bridge.dicom.attributes import BY_TAG, Attribute, Level, Matching
 from bridge.dicom.comparison import texts
 from bridge.index.schema import column_names, matched
@@ -46,11 +48,14 @@ class RebuiltInstance:
 class InstanceRows:
     """The rows of one instance, without the ids that the database gives.
 
+    `study_tag` is that of the instance's tree, `origin` says whose tree it is (see `bridge.model.Tree`).
+
     Those of its patient, study and series are worked out when asked for: they are needed for the first instance only.
     """
 
     unit: WriteUnit | RebuiltInstance
-    study_tag: bytes | None
+    study_tag: bytes
+    origin: bytes | None
     instance: Row
     data: Row
 
@@ -75,12 +80,13 @@ class InstanceRows:
         return {
             **_columns(Level.STUDY, values),
             "uid": uid,
-            "tag": self.study_tag,
-            "covered": 0,
-            "root": None,
             "received": self.unit.received,
             "attributes": _encode(values, {"0020000D": uid}),
         }
+
+    def tree(self) -> Row:
+        """The tree's, before anything of it is closed."""
+        return {"origin": self.origin, "tag": self.study_tag, "root": None, "covered": 0}
 
     def series(self) -> Row:
         """The series', as its first instance tells of it."""
@@ -97,12 +103,17 @@ class InstanceRows:
         return _requests(self.unit.attributes.series)
 
 
-def instance_rows(unit: WriteUnit | RebuiltInstance, study_tag: bytes | None) -> InstanceRows:
-    """The rows of an instance."""
+def instance_rows(
+    unit: WriteUnit | RebuiltInstance, study_tag: bytes | None, origin: bytes | None = None
+) -> InstanceRows:
+    """The rows of an instance. Raises ValueError without a study tag: every instance is sealed under a study's key."""
+    if study_tag is None:
+        raise ValueError("an instance belongs to a study's tree")
     values = unit.attributes.instance
     return InstanceRows(
         unit=unit,
         study_tag=study_tag,
+        origin=origin,
         instance={
             **_columns(Level.INSTANCE, values),
             "sop": unit.key.sop,
@@ -122,6 +133,34 @@ def instance_rows(unit: WriteUnit | RebuiltInstance, study_tag: bytes | None) ->
             "attributes": _encode(values, {"00080018": unit.key.sop, "00080016": unit.sop_class}),
         },
         data={"frames": unit.frames, "bulk": unit.bulk, "json": unit.json},
+    )
+
+
+def rebuilt(
+    metadata: SealedMetadata,
+    block: InstanceBlock,
+    link: bytes,
+    attributes: Attributes,
+    blocks: tuple[BlockPosition, ...] = (),
+) -> RebuiltInstance:
+    """An instance from its block and sealed metadata; `link` is the block's CID, `blocks` where all of it lies."""
+    return RebuiltInstance(
+        key=InstanceKey(metadata.study, metadata.series, metadata.sop),
+        sop_class=metadata.sop_class,
+        transfer_syntax=metadata.transfer_syntax,
+        digest=metadata.digest,
+        tag=block.tag,
+        generation=block.generation,
+        object=SealedObject(block.object, metadata.header, metadata.length),
+        link=link,
+        data_set=metadata.data_set,
+        frames=metadata.frames,
+        bulk=metadata.bulk,
+        json=metadata.json,
+        attributes=attributes,
+        received=metadata.received,
+        source=metadata.source,
+        blocks=blocks,
     )
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from bridge.dicom.attributes import TABLE, Attribute, Level, Matching
 
-VERSION: Final = 1
+VERSION: Final = 2
 metadata: Final = MetaData()
 
 _KEYS_WITH_OWN_COLUMN: Final = {"0020000D": "uid", "0020000E": "uid", "00080018": "sop", "00080016": "sop_class"}
@@ -86,9 +86,6 @@ study: Final = Table(
     Column("id", _ID, primary_key=True),
     Column("uid", Text, nullable=False, unique=True),
     Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
-    Column("tag", LargeBinary),
-    Column("root", LargeBinary),
-    Column("covered", Integer, nullable=False),
     Column("received", BigInteger, nullable=False),
     *_matching_columns(Level.STUDY),
     Column("attributes", Text, nullable=False),
@@ -97,10 +94,27 @@ study: Final = Table(
     sqlite_autoincrement=True,
 )
 
+# A study's manifest: one for each node that made one of it. Only this node's own ones grow.
+tree: Final = Table(
+    "tree",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    # None while the key is not held: the blocks are kept for others, and nobody here knows whose study it is.
+    Column("study", ForeignKey("study.id"), index=True),
+    # The node id of the member that made it; NULL for this node's own, empty when nobody said.
+    Column("origin", LargeBinary),
+    # The study's random tag at that node, by which its keys are found.
+    Column("tag", LargeBinary, nullable=False, unique=True),
+    Column("root", LargeBinary),
+    Column("covered", Integer, nullable=False),
+    Index("tree_by_root", "root"),
+    sqlite_autoincrement=True,
+)
+
 study_page: Final = Table(
     "study_page",
     metadata,
-    Column("study", ForeignKey("study.id"), primary_key=True, autoincrement=False),
+    Column("tree", ForeignKey("tree.id"), primary_key=True, autoincrement=False),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("cid", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
@@ -143,8 +157,11 @@ instance: Final = Table(
     "instance",
     metadata,
     Column("id", _ID, primary_key=True),
-    Column("study", ForeignKey("study.id"), nullable=False, index=True),
+    Column("study", ForeignKey("study.id"), nullable=False),
     Column("series", ForeignKey("series.id"), nullable=False),
+    # The tree that this copy came with: its tag and `generation` name the key. Never NULL (see database.check); a
+    # column that is added to a table cannot say so.
+    Column("tree", ForeignKey("tree.id"), index=True),
     Column("sop", Text, nullable=False, index=True),
     Column("digest", LargeBinary, nullable=False),
     # One of several versions is served (see storing.place); all of them are in conflict until someone decides.
@@ -189,6 +206,50 @@ block: Final = Table(
     Column("instance", BigInteger),
     Column("superseded", Boolean, nullable=False, server_default=text("0")),
     Index("block_by_place", "pack", "offset"),
+    sqlite_with_rowid=False,
+)
+
+# Roots that the content engine keeps with all below them; written when it has said so.
+pin: Final = Table(
+    "pin",
+    metadata,
+    Column("root", LargeBinary, primary_key=True),
+    # Whose root it is or was; NULL when the tree is gone, or not known yet.
+    Column("tree", ForeignKey("tree.id"), index=True),
+    Column("pinned", BigInteger, nullable=False),
+    # When everything below was last read back and found whole; NULL before the first time.
+    Column("verified", BigInteger),
+    Column("replicas", Integer, nullable=False),
+    Column("wanted", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Packs whose file was removed, for their blocks were read back from the engine; their rows in `block` stay.
+trimmed: Final = Table(
+    "trimmed",
+    metadata,
+    Column("pack", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+# What the content process finds wrong now; no row: nothing.
+content_fault: Final = Table(
+    "content_fault",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Studies whose sealed blocks a member may fetch.
+assignment: Final = Table(
+    "assignment",
+    metadata,
+    Column("member", Text, primary_key=True),
+    Column("study", Text, primary_key=True),
+    Column("expires", BigInteger),
+    Index("assignment_by_study", "study"),
     sqlite_with_rowid=False,
 )
 
@@ -253,6 +314,8 @@ token: Final = Table(
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger),
     Column("revoked", BigInteger),
+    # A Study Instance UID: good for the sealed blocks of that study and for nothing else. NULL: as its role says.
+    Column("study", Text),
 )
 
 login_link: Final = Table(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-from sqlalchemy import bindparam, false, func, insert, literal_column, null, select, true, update
+from sqlalchemy import bindparam, false, insert, literal_column, null, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from bridge.content.manifest import PAGE_LINKS
 from bridge.index import schema as s
-from bridge.index.batches import ADD_BLOCK, CUT_PAGES, add_records
+from bridge.index import trees
+from bridge.index.batches import ADD_BLOCK, add_records
 from bridge.index.database import columns_but_id, sql
 from bridge.index.rows import InstanceRows, Row, block_rows
 from bridge.index.writer import Transaction
-from bridge.model import Committed, Outcome, WriteUnit
+from bridge.model import AdoptedTree, Committed, Outcome, WriteUnit
 
 _FIND_PATIENT: Final = sql(select(s.patient.c.id).where(s.patient.c.identity == bindparam("identity")))
 _ADD_PATIENT: Final = sql(insert(s.patient), columns_but_id(s.patient))
@@ -32,7 +33,8 @@ _COUNT_ONE: Final = sql(
 )
 _VERSIONS: Final = sql(
     select(
-        *(s.instance.c.id, s.instance.c.digest, s.instance.c.damaged, s.instance.c.served, s.instance.c.source)
+        *(s.instance.c.id, s.instance.c.digest, s.instance.c.damaged, s.instance.c.served, s.instance.c.source),
+        s.instance.c.tree,
     ).where(s.instance.c.series == bindparam("series"), s.instance.c.sop == bindparam("sop"))
 )
 _SERVE: Final = sql(
@@ -50,21 +52,14 @@ _MARK_CONFLICT: Final = sql(
 _SUPERSEDE: Final = sql(
     update(s.block).where(s.block.c.instance == bindparam("healed")).values(superseded=true(), instance=null())
 )
-_HEALED_COLUMNS: Final = ("tag", "generation", "root", "header", "length", "link", "data_set", "received", "source")
+_HEALED_COLUMNS: Final = (
+    *("tree", "tag", "generation", "root", "header", "length", "link", "data_set", "received", "source"),
+)
 _HEAL: Final = sql(
     update(s.instance).where(s.instance.c.id == bindparam("healed")).values(damaged=false()), _HEALED_COLUMNS
 )
 _HEAL_DATA: Final = sql(
     update(s.instance_data).where(s.instance_data.c.instance == bindparam("healed")), ("frames", "bulk", "json")
-)
-_ARRIVED_BEFORE: Final = sql(
-    select(func.count())
-    .select_from(s.instance)
-    .where(s.instance.c.study == bindparam("of_study"), s.instance.c.id < bindparam("healed"))
-)
-_UNCOVER: Final = sql(
-    update(s.study).where(s.study.c.id == bindparam("of_study"), s.study.c.covered > bindparam("from_here")),
-    ("covered",),
 )
 
 
@@ -85,21 +80,37 @@ def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False
     a damaged copy before the one that healed it.
     """
     study = _study(transaction, rows)
+    tree = trees.of(transaction, {**rows.tree(), "study": study})
     series = _series(transaction, rows, study)
     versions = transaction.cursor.execute(_VERSIONS, {"series": series, "sop": rows.key.sop}).fetchall()
     same = next((version for version in versions if version[1] == rows.unit.digest), None)
     if same is None:
-        row = _add_instance(transaction, rows, study, series, first=not versions)
+        under = {"study": study, "series": series, "tree": tree}
+        row = _add_instance(transaction, rows, under, first=not versions)
         outcome = Outcome.VERSION if versions else Outcome.NEW
     elif same[2] or replace:
-        _heal(transaction, rows, study, same[0])
+        _heal(transaction, rows, tree, same)
         row, outcome = same[0], Outcome.HEALED
     else:
         row, outcome = same[0], Outcome.AGAIN
-    if any(served and held != row and source == rows.unit.source for held, _, _, served, source in versions):
+    if any(served and held != row and source == rows.unit.source for held, _, _, served, source, _ in versions):
         chosen = {"in_series": series, "of_sop": rows.key.sop, "chosen": row}
         transaction.cursor.execute(_SERVE, chosen)  # who sent what is served has sent something newer
     return row, outcome
+
+
+def adopt(
+    transaction: Transaction, tree: AdoptedTree, instances: Sequence[InstanceRows], blocks: Sequence[Row]
+) -> tuple[Outcome, ...]:
+    """Place the instances of a tree and keep it as it is; what was decided of each.
+
+    An instance that is held already stays the copy it is; the tree's blocks are kept all the same.
+    """
+    transaction.cursor.executemany(ADD_BLOCK, blocks)
+    outcomes = tuple(place(transaction, rows)[1] for rows in instances)
+    found = transaction.one(_FIND_STUDY, {"uid": tree.study})
+    trees.adopt(transaction, tree, found[0] if found else None)
+    return outcomes
 
 
 def _study(transaction: Transaction, rows: InstanceRows) -> int:
@@ -145,8 +156,9 @@ def _add_series(transaction: Transaction, rows: InstanceRows, study: int) -> int
     return series
 
 
-def _add_instance(transaction: Transaction, rows: InstanceRows, study: int, series: int, *, first: bool) -> int:
-    row: Row = {**rows.instance, "study": study, "series": series, "served": first, "conflict": not first}
+def _add_instance(transaction: Transaction, rows: InstanceRows, under: dict[str, int], *, first: bool) -> int:
+    series = under["series"]
+    row: Row = {**rows.instance, **under, "served": first, "conflict": not first}
     instance = transaction.insert(_ADD_INSTANCE, row)
     transaction.cursor.execute(_ADD_DATA, {**rows.data, "instance": instance})
     transaction.cursor.executemany(ADD_BLOCK, block_rows(rows.unit.blocks, instance))
@@ -161,16 +173,17 @@ def _add_instance(transaction: Transaction, rows: InstanceRows, study: int, seri
     return instance
 
 
-def _heal(transaction: Transaction, rows: InstanceRows, study: int, instance: int) -> None:
-    """Point the row at this copy, and have the study's next closing write the page that names it anew."""
-    healed = {name: rows.instance[name] for name in _HEALED_COLUMNS}
-    transaction.cursor.execute(_HEAL, {**healed, "healed": instance})
+def _heal(transaction: Transaction, rows: InstanceRows, tree: int, held: Sequence[Any]) -> None:
+    """Point the row at this copy, and have the next closing write the page that names it anew.
+
+    When the copy came with another tree than the one held, both have other instances now.
+    """
+    instance, former = held[0], held[5]
+    healed = {**rows.instance, "tree": tree}
+    trees.uncover(transaction, former, instance)
+    transaction.cursor.execute(_HEAL, {**{name: healed[name] for name in _HEALED_COLUMNS}, "healed": instance})
+    if tree != former:
+        trees.uncover(transaction, tree, instance)
     transaction.cursor.execute(_HEAL_DATA, {**rows.data, "healed": instance})
     transaction.cursor.execute(_SUPERSEDE, {"healed": instance})
     transaction.cursor.executemany(ADD_BLOCK, block_rows(rows.unit.blocks, instance))
-    before: int = transaction.one(_ARRIVED_BEFORE, {"of_study": study, "healed": instance})[0]
-    full_pages = before // PAGE_LINKS
-    covered = full_pages * PAGE_LINKS
-    transaction.cursor.execute(_UNCOVER, {"of_study": study, "covered": covered, "from_here": before})
-    if transaction.cursor.rowcount:
-        transaction.cursor.execute(CUT_PAGES, {"of_study": study, "count": full_pages})

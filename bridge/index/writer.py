@@ -29,6 +29,7 @@ class Known:
 
     patients: dict[bytes, int] = field(default_factory=dict)
     studies: dict[str, int] = field(default_factory=dict)
+    trees: dict[bytes, int] = field(default_factory=dict)
     series: dict[tuple[int, str], int] = field(default_factory=dict)
     classes: set[tuple[int, str]] = field(default_factory=set)
     batches: dict[bytes, tuple[int, int]] = field(default_factory=dict)
@@ -36,12 +37,12 @@ class Known:
 
     def clear(self) -> None:
         """Forget all."""
-        for kept in (self.patients, self.studies, self.series, self.classes, self.batches):
+        for kept in (self.patients, self.studies, self.trees, self.series, self.classes, self.batches):
             kept.clear()
 
     def bound(self) -> None:
         """Forget all when it has become too much."""
-        kept: tuple[Sized, ...] = (self.patients, self.studies, self.series, self.classes, self.batches)
+        kept: tuple[Sized, ...] = (self.patients, self.studies, self.trees, self.series, self.classes, self.batches)
         if max(len(one) for one in kept) > _MOST_KNOWN:
             self.clear()
 

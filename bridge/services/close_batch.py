@@ -213,9 +213,9 @@ class Batches:
 
     def _closing(self, batch: Batch, leaves: Sequence[bytes]) -> BatchClosing:
         closing = BatchClosing(closed=self._clock(), records=len(leaves), records_root=merkle.root(leaves))
-        if batch.type not in STORES or batch.study is None:
+        if batch.type not in STORES or batch.study_tag is None:
             return closing
-        tree = manifest.grow(self._index.study_tree(batch.study), self._hash)
+        tree = manifest.grow(self._index.study_tree(batch.study_tag), self._hash)
         positions = self._content.put(tree.blocks)
         crash.step("close_batch.8b")
         salt = os.urandom(16)

@@ -23,6 +23,7 @@ from bridge.content.scan import rebuild
 from bridge.content.sealed_metadata import inflate
 from bridge.dicom import attributes
 from bridge.errors import CairnError, ContentCorrupt
+from bridge.index.rows import rebuilt
 from bridge.model import BlockPosition
 from bridge.node import Node
 from bridge.services.metadata import open_metadata
@@ -71,6 +72,7 @@ def rebuild_index(node: Node, report: Report) -> dict[str, int]:
             lost += 1
             report(f"{cids.to_text(link)}: {error.detail}")
             continue
-        node.index.add_instance(metadata, block, link, attributes.extract(json.loads(inflate(metadata.json))))
+        found = attributes.extract(json.loads(inflate(metadata.json)))
+        node.index.add_instance(rebuilt(metadata, block, link, found), block.study, node.keys.origin_of(block.study))
         instances += 1
     return {"blocks": blocks, "instances": instances, "not_opened": lost}

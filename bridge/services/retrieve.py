@@ -114,9 +114,7 @@ class Retrieve:
 
     def _open(self, instance: StoredInstance) -> SealedObjectReader:
         """(4), (5) A reader of the instance's plaintext."""
-        key = self._keys.study_key(instance.key.study)
-        if key.generation != instance.generation:
-            key = self._keys.open(key.tag, instance.generation)
+        key = self._keys.open(instance.study_tag, instance.generation)
         return SealedObjectReader(
             self._content,
             instance.object,

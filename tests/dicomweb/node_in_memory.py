@@ -143,6 +143,7 @@ class FakeNode:
             "1.2.840.10008.5.1.4.1.1.2",
             syntax,
             digest,
+            b"s" * 16,
             b"t" * 16,
             1,
             sealed,

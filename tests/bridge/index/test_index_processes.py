@@ -12,6 +12,7 @@ from bridge.dicom.attributes import Level
 from bridge.dicom.matching import Query
 from bridge.errors import NotFound
 from bridge.index.index import SqlIndex
+from tests.contract.index import tag_of, unit
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,14 +63,12 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, acknowledged
     assert {f"1.7.1.{number}" for number in range(said)} <= found
     ((left, leaves),) = index.open_batches("7")
     assert (left.owner, left.type, left.study, len(leaves)) == ("7", "study.store", "1.7", len(found))
-    assert len(index.study_tree("1.7").instances) == len(found)
+    assert len(index.study_tree(tag_of("1.7")).instances) == len(found)
     assert index.open_batches("8") == []
     index.close()
 
 
 def test_one_process_sees_what_another_commits_and_forgets_nothing_it_knew(tmp_path: Path) -> None:
-    from tests.contract.index import unit
-
     one = SqlIndex(tmp_path / "index.db", "one", lambda: None)
     other = SqlIndex(tmp_path / "index.db", "other", lambda: None)
     for number in range(6):

@@ -33,7 +33,7 @@ def test_closing_makes_a_root_over_pages_over_instance_blocks(node: Node) -> Non
         with node.store.reception(SENDER) as reception:
             for _ in range(3):
                 put(reception, part10(instance(study=study)))
-    tree = node.index.study_tree(study)
+    tree = node.index.study_tree(node.keys.study_key(study).tag)
     assert tree.root is not None
     root = manifest.decode_root(node.content.get(tree.root))
     assert (root.study, root.pages) == (tree.tag, tree.pages)
@@ -89,7 +89,7 @@ def test_two_batches_of_one_study_are_closed_one_after_the_other(node: Node) -> 
         for _ in range(2):
             put(reception, part10(instance(study=study)))
     node.batches.close_or_log([batch for reception in receptions for batch in reception._batches.values()])
-    tree = node.index.study_tree(study)
+    tree = node.index.study_tree(node.keys.study_key(study).tag)
     assert tree.root is not None
     root = manifest.decode_root(node.content.get(tree.root))
     assert node.index.counts()["closed_batches"] == 2

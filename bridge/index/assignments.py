@@ -1,0 +1,75 @@
+"""Which member may fetch the sealed blocks of which study, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import bindparam, delete, literal_column, or_, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from bridge.index import schema as s
+from bridge.index.database import Database, sql
+from bridge.index.writer import Transaction
+
+Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
+
+_a, _t = s.assignment.c, s.tree.c
+_put = upsert(s.assignment)
+_ASSIGN: Final = sql(
+    _put.on_conflict_do_update(index_elements=["member", "study"], set_={"expires": _put.excluded.expires})
+)
+_UNASSIGN: Final = sql(delete(s.assignment).where(_a.member == bindparam("to"), _a.study == bindparam("of_study")))
+_EVERY: Final = sql(select(_a.member, _a.study, _a.expires).order_by(_a.member, _a.study))
+_LIVE: Final = or_(_a.expires.is_(None), _a.expires > bindparam("now"))
+_STUDIES: Final = sql(select(_a.study).where(_a.member == bindparam("to"), _LIVE).order_by(_a.study))
+_MAY: Final = sql(
+    select(literal_column("1"))
+    .select_from(s.assignment)
+    .where(_a.member == bindparam("to"), _a.study == bindparam("of_study"), _LIVE)
+)
+
+
+class Assignment(NamedTuple):
+    """A member, a Study Instance UID, and until when (microseconds since the epoch; None for ever)."""
+
+    member: str
+    study: str
+    expires: int | None
+
+
+class Assignments:
+    """The table of assignments. Thread-safe. Every method may raise StorageFault; writing ones as `SqlIndex.commit`."""
+
+    def __init__(self, database: Database, submit: Submit) -> None:
+        self._database = database
+        self._submit = submit
+
+    def assign(self, assignment: Assignment) -> None:
+        """Let a member fetch a study, or change until when; durable on return."""
+
+        def assign(transaction: Transaction) -> None:
+            transaction.cursor.execute(_ASSIGN, assignment._asdict())
+
+        self._submit(assign).result()
+
+    def unassign(self, member: str, study: str) -> bool:
+        """Take it back; False when there was no such assignment."""
+
+        def unassign(transaction: Transaction) -> bool:
+            return transaction.cursor.execute(_UNASSIGN, {"to": member, "of_study": study}).rowcount == 1
+
+        return bool(self._submit(unassign).result())
+
+    def all(self) -> list[Assignment]:
+        """All assignments by member and study, expired ones too."""
+        return [Assignment(*row) for row in self._database.rows(_EVERY, {})]
+
+    def studies_of(self, member: str, now: int) -> list[str]:
+        """The Study Instance UIDs that a member may fetch at `now` (microseconds)."""
+        return [study for (study,) in self._database.rows(_STUDIES, {"to": member, "now": now})]
+
+    def allows(self, member: str, study: str, now: int) -> bool:
+        """Whether a member may fetch a study at `now` (microseconds)."""
+        return bool(self._database.rows(_MAY, {"to": member, "of_study": study, "now": now}))

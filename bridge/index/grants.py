@@ -1,0 +1,69 @@
+"""Whose a block is and which roots somebody may fetch from, told by the index alone: no key, no block is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import bindparam, or_, select
+
+from bridge.index import schema as s
+from bridge.index.database import Database, sql
+
+_t, _a = s.tree.c, s.assignment.c
+_OF_BLOCK: Final = sql(
+    select(s.study.c.uid)
+    .select_from(
+        s.block.join(s.instance, s.instance.c.id == s.block.c.instance).join(
+            s.study, s.study.c.id == s.instance.c.study
+        )
+    )
+    .where(s.block.c.cid == bindparam("cid"))
+)
+_IS_HELD: Final = sql(select(s.study.c.id).where(s.study.c.uid == bindparam("study")))
+_roots = select(s.study.c.uid, _t.root).select_from(s.tree.join(s.study, s.study.c.id == _t.study))
+_OF_STUDY: Final = sql(_roots.where(s.study.c.uid == bindparam("study"), _t.root.is_not(None)).order_by(_t.id))
+_OF_MEMBER: Final = sql(
+    _roots.join(s.assignment, _a.study == s.study.c.uid)
+    .where(
+        _a.member == bindparam("to"),
+        or_(_a.expires.is_(None), _a.expires > bindparam("now")),
+        _t.root.is_not(None),
+    )
+    .order_by(_t.id)
+)
+_MAY: Final = sql(
+    select(_a.member).where(
+        _a.member == bindparam("to"),
+        _a.study == bindparam("study"),
+        or_(_a.expires.is_(None), _a.expires > bindparam("now")),
+    )
+)
+
+
+class Grants:
+    """As `bridge.services.gateway.Grants`. Thread-safe; every answer is of its own moment."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def study_of_block(self, cid: bytes) -> str | None:
+        """The study whose instance a block belongs to; None for the blocks above instances, and for unknown ones."""
+        found = self._database.rows(_OF_BLOCK, {"cid": cid})
+        return found[0][0] if found else None
+
+    def is_held(self, study: str) -> bool:
+        """Whether the index has the study."""
+        return bool(self._database.rows(_IS_HELD, {"study": study}))
+
+    def roots_of(self, study: str) -> Sequence[tuple[str, bytes]]:
+        """The study and root of each of its trees."""
+        return [(uid, root) for uid, root in self._database.rows(_OF_STUDY, {"study": study})]
+
+    def roots_for(self, member: str, now: int) -> Sequence[tuple[str, bytes]]:
+        """The study and root of each tree that a member may fetch at `now` (microseconds)."""
+        return [(uid, root) for uid, root in self._database.rows(_OF_MEMBER, {"to": member, "now": now})]
+
+    def allows(self, member: str, study: str, now: int) -> bool:
+        """Whether a member may fetch a study at `now` (microseconds)."""
+        return bool(self._database.rows(_MAY, {"to": member, "study": study, "now": now}))

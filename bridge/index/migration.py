@@ -1,0 +1,42 @@
+"""From one version of the schema to the next, within the transaction that opens the database.
+
+Version 1 kept one manifest in the row of its study; version 2 keeps trees apart, so that one adopted from another node
+has its place beside this node's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, Table
+
+from bridge.index import schema as s
+
+# In version 1 a study had one tree at most: its row gets the study's number, and pages and instances keep theirs.
+_TREES_FROM_STUDIES: Final = (
+    "INSERT INTO tree (id, study, origin, tag, root, covered)"
+    " SELECT id, id, NULL, tag, root, covered FROM study WHERE tag IS NOT NULL",
+    "INSERT INTO study_page (tree, position, cid) SELECT study, position, cid FROM former_page",
+    "DROP TABLE former_page",
+    "ALTER TABLE instance ADD COLUMN tree INTEGER REFERENCES tree(id)",
+    "UPDATE instance SET tree = study",
+    "DROP INDEX ix_instance_study",
+    "CREATE INDEX ix_instance_tree ON instance (tree)",
+    "ALTER TABLE study DROP COLUMN tag",
+    "ALTER TABLE study DROP COLUMN root",
+    "ALTER TABLE study DROP COLUMN covered",
+    "ALTER TABLE token ADD COLUMN study TEXT",
+)
+_NEW_TABLES: Final[tuple[Table, ...]] = (s.tree, s.study_page, s.pin, s.trimmed, s.content_fault, s.assignment)
+
+
+def _from_1(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE study_page RENAME TO former_page")
+    s.metadata.create_all(connection, tables=_NEW_TABLES, checkfirst=False)
+    for statement in _TREES_FROM_STUDIES:
+        connection.exec_driver_sql(statement)
+
+
+STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _from_1}
+"""What makes each former version the next one. A step changes rows and tables, and begins or ends no transaction."""

@@ -1,0 +1,85 @@
+"""What the scrub keeps in the index: how far its pass is, and what becomes of a block that it could not leave alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from sqlalchemy import bindparam, func, literal_column, select, true, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from bridge.index import schema as s
+from bridge.index.database import Database, sql
+from bridge.index.writer import Transaction
+from bridge.model import BlockPosition
+
+Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
+
+_NAME: Final = "scrub"
+_t, _m, _b = s.tree.c, s.meta.c, s.block.c
+_LOAD: Final = sql(select(_m.value).where(_m.name == bindparam("of_name")))
+_put = upsert(s.meta)
+_SAVE: Final = sql(_put.on_conflict_do_update(index_elements=["name"], set_={"value": _put.excluded.value}))
+_NEXT: Final = sql(
+    select(_t.id)
+    .where(_t.id > bindparam("after"), _t.root.is_not(None))
+    .order_by(_t.id)
+    .limit(literal_column("1"))
+    .offset(literal_column("0"))
+)
+_LEFT: Final = sql(
+    select(func.coalesce(func.sum(_t.covered + literal_column("1")), literal_column("0"))).where(
+        _t.id > bindparam("after"), _t.root.is_not(None)
+    )
+)
+_MOVE: Final = sql(update(s.block).where(_b.cid == bindparam("of_cid")), ("pack", "offset", "length"))
+_FLAG: Final = sql(
+    update(s.instance)
+    .where(
+        s.instance.c.id == select(_b.instance).where(_b.cid == bindparam("of_cid"), ~_b.superseded).scalar_subquery()
+    )
+    .values(damaged=true())
+)
+
+
+class ScrubState:
+    """One row, and two updates. Thread-safe. Every method may raise StorageFault; those that write, as a commit."""
+
+    def __init__(self, database: Database, submit: Submit) -> None:
+        self._database = database
+        self._submit = submit
+
+    def load(self) -> dict[str, int]:
+        """The numbers of the pass, as they were saved; {} when there are none."""
+        rows = self._database.rows(_LOAD, {"of_name": _NAME})
+        return dict(json.loads(rows[0][0])) if rows else {}
+
+    def save(self, numbers: dict[str, int]) -> None:
+        """Keep the numbers of the pass, durably."""
+        self._execute(_SAVE, {"name": _NAME, "value": json.dumps(numbers).encode()})
+
+    def next_tree(self, after: int) -> int | None:
+        """The least id beyond `after` of a tree that has a root."""
+        rows = self._database.rows(_NEXT, {"after": after})
+        return int(rows[0][0]) if rows else None
+
+    def left(self, after: int) -> int:
+        """The weight (`bridge.services.scrub_plan.weight`) of all trees with a root and an id beyond `after`."""
+        return int(self._database.rows(_LEFT, {"after": after})[0][0])
+
+    def move(self, position: BlockPosition) -> None:
+        """The block lies elsewhere in the packs now; whose it is does not change."""
+        where = {"pack": position.pack, "offset": position.offset, "length": position.length}
+        self._execute(_MOVE, {"of_cid": position.cid, **where})
+
+    def flag(self, cid: bytes) -> None:
+        """Flag the instance that a lost block belongs to: the same bytes sent again then heal it."""
+        self._execute(_FLAG, {"of_cid": cid})
+
+    def _execute(self, statement: str, values: dict[str, Any]) -> None:
+        def execute(transaction: Transaction) -> None:
+            transaction.cursor.execute(statement, values)
+
+        self._submit(execute).result()
