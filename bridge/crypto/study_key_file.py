@@ -17,8 +17,9 @@ from bridge.crypto import hpke
 from bridge.crypto.hpke import Recipient
 from bridge.errors import KeyFileInvalid
 from bridge.model import StudyKey
-from ledger import codec
+from ledger import checkpoint, codec
 from ledger import keys as signing
+from ledger.entry import ledger_id
 from ledger.errors import CodecError, SignatureInvalid
 
 __all__ = ["MAX_SIZE", "Envelope", "SealedKeys", "open_keys", "read", "write"]
@@ -28,7 +29,7 @@ VERSION: Final = 1
 _LABEL: Final = b"cairn/1 study key file"
 _PROTECTED: Final = bytes.fromhex("a201270448")  # {1: -8 (EdDSA), 4: kid of 8 bytes}
 _SIZES: Final = {"lg": 8, "n": 16, "k": 32, "to": 16, "o": 16, "s": 16}
-_FIELDS: Final = frozenset({*_SIZES, "v", "g", "r", "ts", "sealed"})
+_FIELDS: Final = frozenset({*_SIZES, "v", "log", "g", "r", "ts", "sealed"})
 _KEY_SIZE: Final = 32
 _LONGEST_UID: Final = 64
 _MAX_GENERATION: Final = 0xFFFF_FFFF
@@ -45,13 +46,13 @@ class SealedKeys(NamedTuple):
 class Envelope:
     """The readable part of a key file.
 
-    `ledger` is the id of the sender's ledger (8 bytes, `ledger.entry.ledger_id`), `sender` its node id and
-    `sender_key` its Ed25519 public key; `recipient` the node it is sealed to; `origin` the node whose keys they are
-    (16 bytes each); `tag` the study's tag, `generations` those of the keys, ascending; `root` the StudyRoot's CID;
-    `made` microseconds since the epoch.
+    `log` is the name of the sender's log (C2SP tlog-checkpoint origin), `sender` its node id and `sender_key` its
+    Ed25519 public key; `recipient` the node it is sealed to; `origin` the node whose keys they are (16 bytes each);
+    `tag` the study's tag, `generations` those of the keys, ascending; `root` the StudyRoot's CID; `made` microseconds
+    since the epoch.
     """
 
-    ledger: bytes
+    log: str
     sender: bytes
     sender_key: bytes
     recipient: bytes
@@ -61,6 +62,16 @@ class Envelope:
     root: bytes
     made: int
     sealed: bytes = b""
+
+    @property
+    def ledger(self) -> bytes:
+        """The id of the sender's ledger, 8 bytes."""
+        return ledger_id(self.log, self.sender_key)
+
+    @property
+    def verifier(self) -> str:
+        """The sender's verifier key (C2SP signed-note vkey), as `cairn key show` prints it there."""
+        return checkpoint.vkey(self.log, self.sender_key)
 
     def info(self) -> bytes:
         """HPKE's `info`: everything that is readable, so that a sealed part cannot be moved to another envelope."""
@@ -72,6 +83,7 @@ class Envelope:
         """The payload as a map."""
         return {
             "v": VERSION,
+            "log": self.log,
             "lg": self.ledger,
             "n": self.sender,
             "k": self.sender_key,
@@ -155,8 +167,11 @@ def _envelope(fields: Any) -> Envelope:
         raise KeyFileInvalid("a field of the key file is not as it must be")
     if type(root) is not bytes or type(fields["sealed"]) is not bytes or type(made) is not int or made < 0:
         raise KeyFileInvalid("a field of the key file is not as it must be")
+    log = fields["log"]
+    if type(log) is not str or checkpoint.key_name(log) != log or ledger_id(log, fields["k"]) != fields["lg"]:
+        raise KeyFileInvalid("the key file names another ledger than that of its sender's key")
     return Envelope(
-        ledger=fields["lg"],
+        log=log,
         sender=fields["n"],
         sender_key=fields["k"],
         recipient=fields["to"],

@@ -15,7 +15,7 @@ from bridge.crypto.hpke import Recipient
 from bridge.crypto.study_key_file import Envelope
 from bridge.errors import KeyFileInvalid
 from bridge.model import StudyKey
-from ledger import entry
+from ledger import checkpoint, entry
 from ledger.keys import key_id
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
@@ -25,7 +25,7 @@ NODE, SEED = b"r" * 16, bytes(range(1, 33))
 RECIPIENT = Recipient.of(NODE, SEED)
 KEYS = (StudyKey(STUDY, 0, TAG, b"\1" * 32), StudyKey(STUDY, 3, TAG, b"\3" * 32))
 ENVELOPE = Envelope(
-    ledger=b"l" * 8,
+    log="cairn/test",
     sender=b"s" * 16,
     sender_key=SIGNER.public_key().public_bytes_raw(),
     recipient=NODE,
@@ -52,12 +52,13 @@ def payload():
 def test_what_was_written_is_read_and_opened():
     envelope = study_key_file.read(FILE)
     assert replace(envelope, sealed=b"") == ENVELOPE
+    assert envelope.verifier == checkpoint.vkey("cairn/test", SIGNER.public_key())
     assert study_key_file.open_keys(envelope, NODE, SEED) == (STUDY, KEYS)
 
 
 def test_the_form_is_that_of_the_documentation():
     fields = payload()
-    assert list(fields) == ["g", "k", "n", "o", "r", "s", "v", "lg", "to", "ts", "sealed"]
+    assert list(fields) == ["g", "k", "n", "o", "r", "s", "v", "lg", "to", "ts", "log", "sealed"]
     info = {name: value for name, value in fields.items() if name != "sealed"}
     assert study_key_file.read(FILE).info() == b"cairn/1 study key file\0" + cbor2.dumps(info, canonical=True)
     plain = cbor2.loads(hpke.open_sealed(SEED, study_key_file.read(FILE).info(), fields["sealed"]))
@@ -102,6 +103,10 @@ def test_other_forms_are_refused(data):
     [
         {"v": 2},
         {"v": True},
+        {"lg": b"x" * 8},
+        {"log": "cairn/other"},
+        {"log": "a name"},
+        {"log": b"cairn/test"},
         {"g": []},
         {"g": [3, 0]},
         {"g": [0, 0]},
@@ -135,7 +140,7 @@ def test_a_signed_file_that_lacks_a_field_is_refused(name):
 @pytest.mark.parametrize(
     "change",
     [
-        {"lg": b"x" * 8},
+        {"log": "cairn/other", "lg": entry.ledger_id("cairn/other", ENVELOPE.sender_key)},
         {"n": b"x" * 16},
         {"o": b"x" * 16},
         {"s": b"x" * 16},
@@ -153,7 +158,7 @@ def test_the_sealed_part_opens_in_no_other_envelope_though_signed_again(change):
 def test_another_sender_cannot_sign_the_sealed_part_as_its_own():
     other = Ed25519PrivateKey.generate()
     public = other.public_key().public_bytes_raw()
-    stolen = signed({**payload(), "k": public}, other)
+    stolen = signed({**payload(), "k": public, "lg": entry.ledger_id("cairn/test", public)}, other)
     with pytest.raises(KeyFileInvalid, match="another algorithm or key"):
         study_key_file.read(stolen)
     protected = cbor2.loads(FILE)[0][:-8] + key_id(public)
