@@ -28,6 +28,7 @@ from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
 from bridge.errors import CairnError
 from bridge.index.audit_source import AuditSource
+from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import LedgerFiles
@@ -36,6 +37,7 @@ from bridge.model import Actor, SearchPage
 from bridge.overview import Overview
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
+from bridge.services.gateway import Gateway
 from bridge.services.provenance import Provenance
 from bridge.services.retrieve import Retrieve
 from bridge.services.store import Store
@@ -96,6 +98,7 @@ class Node:
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         self.retrieve = Retrieve(self.content, self.index, self.keys, self.index.mark_damaged)
+        self.gateway = Gateway(self.content, Grants(self.index.database), self.index.assignments.allows)
         self._open_trail()
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.dicom.attributes import Level
 from bridge.model import Action
-from dicomweb import fhir, health, ledger_api, login, problems, provenance, purpose_page, stow, viewer
+from dicomweb import fhir, gateway, health, ledger_api, login, problems, provenance, purpose_page, stow, viewer
 from dicomweb.capabilities import retrieve_capabilities
 from dicomweb.console import routes as console
 from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
@@ -144,6 +144,10 @@ def create_app(node: Node) -> Starlette:
             Endpoint(door, ledger_api.LEDGER_ROOT + resource.path, resource.methods),
         )
         for resource in ledger_api.RESOURCES
+    ]
+    routes += [
+        Route(gateway.ROOT + resource.path, Endpoint(door, gateway.ROOT + resource.path, resource.methods))
+        for resource in gateway.RESOURCES
     ]
     routes += [
         Route("/ohif", PlainEndpoint(door, _to_viewer)),

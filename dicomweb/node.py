@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from bridge.dicom.matching import Query
 from bridge.errors import AccessError
@@ -155,6 +155,46 @@ class Store(Protocol):
         """One request's stores; leaving it closes its batches."""
 
 
+class SealedGrant(Protocol):
+    """A CID that the actor may fetch, in its text form, and of which study; None for the probe of gateways."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def study(self) -> str | None: ...
+
+
+class SealedCar(Protocol):
+    """A CAR: the CIDs that its path passed, and its bytes, whose reading may raise ContentMissing, ContentCorrupt."""
+
+    @property
+    def passed(self) -> Sequence[str]: ...
+    @property
+    def chunks(self) -> Iterator[bytes]: ...
+
+
+class Gateway(Protocol):
+    def grant(self, actor: Actor, name: str) -> Any:
+        """The SealedGrant of a CID's text form. Raises RequestError, Forbidden, Gone, NotFound."""
+
+    def held(self, granted: Any) -> bool:
+        """Whether the block is at hand."""
+
+    def block(self, viewing: Viewing | None, granted: Any) -> bytes:
+        """The block; b"" of the probe, for which nothing is viewed. Raises NotFound, IntegrityError."""
+
+    def car(
+        self,
+        viewing: Viewing | None,
+        granted: Any,
+        path: Sequence[str],
+        scope: Literal["block", "entity", "all"],
+        span: tuple[int, int | None] | None,
+        duplicates: bool,
+    ) -> SealedCar:
+        """A CAR of what lies at a path below the CID. Raises NotFound, RequestError, IntegrityError."""
+
+
 class Overview(Protocol):
     def ledger(self) -> LedgerHealth:
         """The ledger's state now. Raises StorageFault."""
@@ -187,6 +227,8 @@ class Node(Protocol):
     def audit(self) -> AuditTrail: ...
     @property
     def log(self) -> LedgerLog: ...
+    @property
+    def gateway(self) -> Gateway: ...
     @property
     def overview(self) -> Overview: ...
 

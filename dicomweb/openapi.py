@@ -35,7 +35,7 @@ _PAGES = (
 )
 # Docstrings begin with the path, which stands beside the summary anyway.
 _BEGINNING = re.compile(r"(`[^`]*`[^`:]*)+: ")
-_TAGS = {"dicom-web": "DICOMweb", "ledger": "Ledger", "fhir": "FHIR", "console": "Console"}
+_TAGS = {"dicom-web": "DICOMweb", "ledger": "Ledger", "ipfs": "IPFS", "fhir": "FHIR", "console": "Console"}
 _DESCRIPTION = (
     "DICOMweb (PS3.18), the ledger and its proofs, and the pages of one node. Every GET has a HEAD. Refusals are "
     "problem documents (RFC 9457). The purpose of use goes in the header Cairn-Purpose, a reason in Cairn-Reason."

@@ -39,7 +39,7 @@ class Tokens:
         self._credentials = index.credentials
         self._clock = clock
 
-    def create(self, role: Role, name: str, expires: int | None = None) -> NewToken:
+    def create(self, role: Role, name: str, expires: int | None = None, study: str | None = None) -> NewToken:
         """Make a token that is durable on return.
 
         Parameters
@@ -50,11 +50,13 @@ class Tokens:
             Who bears it, as records will say.
         expires
             Microseconds since the epoch; None for never.
+        study
+            The Study Instance UID whose sealed blocks are all that it is good for; None for what the role says.
 
         Raises StorageFull, StorageFault, Busy.
         """
         secret = secrets.make(secrets.TOKEN)
-        row = TokenRow(os.urandom(8).hex(), role.value, name, self._clock(), expires, None)
+        row = TokenRow(os.urandom(8).hex(), role.value, name, self._clock(), expires, None, study)
         self._credentials.add_token(row, secrets.digest(secret, secrets.TOKEN) or b"").result()
         return NewToken(row.id, secret)
 
@@ -84,7 +86,8 @@ class Tokens:
             raise CredentialEnded(_NOT_VALID, "expired", id, row.name)
         role = Role(row.role)
         kind = ActorKind.DEVICE if role is Role.DEVICE else ActorKind.USER
-        return Actor(kind, row.name, role, address, "http")
+        study = row.study if isinstance(row, TokenRow) else None
+        return Actor(kind, row.name, role, address, "http", study)
 
     def allow(self, actor: Actor, action: Action) -> None:
         """As `bridge.ports.Authoriser.allow`. Raises Forbidden."""

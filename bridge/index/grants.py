@@ -32,13 +32,6 @@ _OF_MEMBER: Final = sql(
     )
     .order_by(_t.id)
 )
-_MAY: Final = sql(
-    select(_a.member).where(
-        _a.member == bindparam("to"),
-        _a.study == bindparam("study"),
-        or_(_a.expires.is_(None), _a.expires > bindparam("now")),
-    )
-)
 
 
 class Grants:
@@ -63,7 +56,3 @@ class Grants:
     def roots_for(self, member: str, now: int) -> Sequence[tuple[str, bytes]]:
         """The study and root of each tree that a member may fetch at `now` (microseconds)."""
         return [(uid, root) for uid, root in self._database.rows(_OF_MEMBER, {"to": member, "now": now})]
-
-    def allows(self, member: str, study: str, now: int) -> bool:
-        """Whether a member may fetch a study at `now` (microseconds)."""
-        return bool(self._database.rows(_MAY, {"to": member, "study": study, "now": now}))

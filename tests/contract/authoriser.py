@@ -9,11 +9,11 @@ from bridge.errors import Forbidden, Unauthenticated
 from bridge.model import Action, Actor, ActorKind, Role
 
 MAY = {
-    Role.VIEWER: {Action.SEARCH, Action.RETRIEVE},
-    Role.CLINICIAN: {Action.SEARCH, Action.RETRIEVE, Action.STORE},
+    Role.VIEWER: {Action.SEARCH, Action.RETRIEVE, Action.FETCH},
+    Role.CLINICIAN: {Action.SEARCH, Action.RETRIEVE, Action.FETCH, Action.STORE},
     Role.DEVICE: {Action.STORE},
     Role.AUDITOR: {Action.AUDIT},
-    Role.ADMIN: {Action.SEARCH, Action.RETRIEVE, Action.STORE, Action.AUDIT, Action.ADMINISTER},
+    Role.ADMIN: {Action.SEARCH, Action.RETRIEVE, Action.FETCH, Action.STORE, Action.AUDIT, Action.ADMINISTER},
 }
 
 
@@ -73,6 +73,23 @@ class AuthoriserContract:
         else:
             with pytest.raises(Forbidden):
                 authoriser.allow(actor, action)
+
+    @pytest.mark.parametrize("role", list(Role))
+    def test_a_credential_for_one_study_may_fetch_as_far_as_its_role_goes_and_nothing_else(self, authoriser, role):
+        actor = Actor(ActorKind.USER, "someone", role, "", "http", "1.2.3")
+        for action in Action:
+            if action is Action.FETCH and action in MAY[role]:
+                authoriser.allow(actor, action)
+            else:
+                with pytest.raises(Forbidden):
+                    authoriser.allow(actor, action)
+
+    def test_another_member_may_fetch_and_nothing_else(self, authoriser):
+        member = Actor(ActorKind.PEER, "St. Elsewhere", None, "", "members")
+        for action in set(Action) - {Action.FETCH}:
+            with pytest.raises(Forbidden):
+                authoriser.allow(member, action)
+        authoriser.allow(member, Action.FETCH)
 
     def test_an_actor_without_a_role_may_nothing(self, authoriser):
         for action in Action:

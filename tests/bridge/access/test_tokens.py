@@ -46,6 +46,14 @@ def test_a_revoked_token_is_refused_at_once_in_another_process_too(index: SqlInd
     other.close()
 
 
+def test_a_token_may_name_the_one_study_that_it_is_good_for(index: SqlIndex) -> None:
+    tokens = Tokens(index)
+    made = tokens.create(Role.VIEWER, "partner", study="1.2.3")
+    assert tokens.identify(made.secret, "").study == "1.2.3"
+    assert tokens.list()[0].study == "1.2.3"
+    assert tokens.identify(tokens.create(Role.VIEWER, "ward").secret, "").study is None
+
+
 def test_tokens_are_listed_without_secrets_and_revoked_once(index: SqlIndex) -> None:
     clock = Clock()
     tokens = Tokens(index, clock)
