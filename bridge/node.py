@@ -87,6 +87,7 @@ class Node:
             owner,
             self.index.locate_block,
             committed_end=self.index.committed_end,
+            last_pack=self.index.last_pack,
             pack_bytes=settings.content.pack_bytes,
             reserve_bytes=settings.content.reserve_bytes,
         )

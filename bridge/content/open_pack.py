@@ -84,13 +84,16 @@ class OpenPack:
                 self._fd = -1
 
 
-def create_pack(directory: Path) -> OpenPack:
-    """Begin the pack after the highest: header and directory entry durable, the lock held. Raises OSError."""
+def create_pack(directory: Path, after: int = -1) -> OpenPack:
+    """Begin the pack after the highest there and after `after`: header and directory entry durable, the lock held.
+
+    A number is never given again, though its file be gone: the index names blocks by it. Raises OSError.
+    """
     if not directory.is_dir():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_directory(directory.parent)
     packs = packs_in(directory)
-    number = pack_number(packs[-1]) + 1 if packs else 0
+    number = max(pack_number(packs[-1]) if packs else -1, after) + 1
     while True:
         try:
             fd = os.open(pack_path(directory, number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -48,6 +48,8 @@ class PackStore:
     committed_end
         As `recovery.recover`: when given, the first `put` goes on with an unfinished pack that no process holds, after
         recovering it; otherwise it begins a new one.
+    last_pack
+        The highest number that the index names, -1 for none: a new pack gets a higher one, though no file be there.
 
     Make it after a fork, not before.
     """
@@ -61,6 +63,7 @@ class PackStore:
         pack_bytes: int = 1 << 30,
         reserve_bytes: int = 0,
         committed_end: Callable[[int], int] | None = None,
+        last_pack: Callable[[], int] = lambda: -1,
     ) -> None:
         self.owner = owner
         self._directory = home / "packs"
@@ -68,6 +71,7 @@ class PackStore:
         self._pack_bytes = pack_bytes
         self._reserve = reserve_bytes
         self._committed_end = committed_end
+        self._last_pack = last_pack
         self._append = threading.Lock()  # held while bytes are appended; taken before _state
         self._state = threading.Condition()
         self._pack: OpenPack | None = None
@@ -156,15 +160,17 @@ class PackStore:
         position = self.position(cid)
         if position is None:
             raise ContentMissing(f"block {cids.to_text(cid)} is not held")
-        try:
-            reader = self._reader(position.pack)  # this reference keeps the descriptor open
-            data = pread_full(reader.fd, position.length, position.offset)
-        except FileNotFoundError:
-            raise ContentMissing(f"{_where(position)}: the pack is gone") from None
-        except OSError as error:
-            raise ContentCorrupt(f"{_where(position)}: {os.strerror(error.errno or 0)}") from error
+        data = self._read(position.pack, position.offset, position.length, _where(position))
         if len(data) != position.length or not cids.verify(cid, data):
             raise ContentCorrupt(f"{_where(position)} is damaged")
+        return data
+
+    def read(self, pack: int, offset: int, length: int) -> bytes:
+        """A stretch of a pack as it lies there, not verified. Raises ContentMissing, ContentCorrupt when it is short."""
+        where = f"the stretch of pack {pack} at byte {offset}"
+        data = self._read(pack, offset, length, where)
+        if len(data) != length:
+            raise ContentCorrupt(f"{where} is cut short")
         return data
 
     def has(self, cid: bytes) -> bool:
@@ -212,6 +218,15 @@ class PackStore:
                 self._recent.clear()
                 self._readers.clear()
 
+    def _read(self, pack: int, offset: int, length: int, where: str) -> bytes:
+        try:
+            reader = self._reader(pack)  # this reference keeps the descriptor open
+            return pread_full(reader.fd, length, offset)
+        except FileNotFoundError:
+            raise ContentMissing(f"{where}: the pack is gone") from None
+        except OSError as error:
+            raise ContentCorrupt(f"{where}: {os.strerror(error.errno or 0)}") from error
+
     def _lead_sync(self) -> None:
         with self._state:
             upto = self._written
@@ -241,7 +256,7 @@ class PackStore:
             if self._committed_end is not None:
                 pack = claim_pack(self._directory, self._pack_bytes, self._committed_end)
                 self._committed_end = None  # once: what this process fills later is its own
-            pack = pack or create_pack(self._directory)
+            pack = pack or create_pack(self._directory, self._last_pack())
             with self._state:
                 self._pack = pack
         return pack

@@ -19,6 +19,7 @@ from bridge.index.database import Database, check, sql
 from bridge.index.pins import Pins
 from bridge.index.reader import Reader
 from bridge.index.rows import RebuiltInstance, block_rows, instance_rows
+from bridge.index.scrub_state import ScrubState
 from bridge.index.search import Search
 from bridge.index.storing import adopt, place, store
 from bridge.index.trees import Trees
@@ -69,6 +70,7 @@ class SqlIndex:
         self.pins = Pins(self.database, self.run)
         self.content_state = ContentState(self.database, self.run)
         self.assignments = Assignments(self.database, self.run)
+        self.scrub = ScrubState(self.database, self.run)
         self._reader = Reader(self.database)
         self._search = Search(self.database)
 
@@ -138,6 +140,10 @@ class SqlIndex:
     def packs(self) -> list[int]:
         """The numbers of the packs that the index names, ascending. Raises StorageFault."""
         return self._reader.packs()
+
+    def last_pack(self) -> int:
+        """The highest number of a pack that the index names, -1 when it names none. Raises StorageFault."""
+        return self._reader.last_pack()
 
     def instances(self) -> Iterator[tuple[StoredInstance, bytes]]:
         """Every instance, all versions, in the order of arrival, with its instance block's CID. Raises StorageFault."""

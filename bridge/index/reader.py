@@ -67,6 +67,7 @@ _POSITIONS: Final = sql(
 )
 _SUPERSEDED: Final = sql(select(s.block.c.offset).where(s.block.c.pack == bindparam("pack"), s.block.c.superseded))
 _PACKS: Final = sql(select(s.block.c.pack).distinct().order_by(s.block.c.pack))
+_LAST_PACK: Final = sql(select(func.max(s.block.c.pack)))
 _EVERY: Final = sql(
     _stored.add_columns(_i.c.link)
     .where(_i.c.id > bindparam("after"))
@@ -169,6 +170,11 @@ class Reader:
     def packs(self) -> list[int]:
         """The numbers of the packs that the index names, ascending."""
         return [int(pack) for (pack,) in self._database.rows(_PACKS, {})]
+
+    def last_pack(self) -> int:
+        """The highest number of a pack that the index names; -1 when it names none."""
+        found = self._database.rows(_LAST_PACK, {})[0][0]
+        return -1 if found is None else int(found)
 
     def instances(self) -> Iterator[tuple[StoredInstance, bytes]]:
         """Every instance in the order of arrival with its instance block's CID, read two hundred at a time."""

@@ -20,7 +20,7 @@ from bridge import crash
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.errors import CairnError
-from bridge.model import STORES, Actor, Batch, BatchClosing, Committed, SealedRecord, StudyKey, WriteUnit
+from bridge.model import STORES, Actor, Adopted, Batch, BatchClosing, Committed, SealedRecord, StudyKey, WriteUnit
 from bridge.ports import ContentStore, Index
 from bridge.services.provenance import Clock, now_us
 from ledger import merkle
@@ -143,6 +143,24 @@ class Batches:
         if open_batch.batch.type in STORES:
             self._watch(open_batch)
         return True
+
+    def adopt(self, open_batch: OpenBatch, write: Callable[[Batch], Future[Adopted]]) -> Adopted | None:
+        """Take in a whole tree under an open batch; None when that was closed meanwhile.
+
+        `write` is the index's `adopt` of the tree, with records for the batch that it is given. Raises what it does.
+        """
+        if not open_batch.enter():
+            return None
+        adopted = None
+        try:
+            adopted = write(open_batch.batch).result()
+        finally:
+            if adopted is not None:
+                open_batch.leave(adopted.position, adopted.records)
+            else:
+                open_batch.leave(None, ())
+        self._watch(open_batch)
+        return adopted
 
     def _watch(self, open_batch: OpenBatch) -> None:
         """Close this batch of stores when it is due."""

@@ -12,7 +12,8 @@ import pytest
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Cost, Keystore, open_keystore
 from bridge.crypto.unlock import Protection
-from bridge.errors import ContentMissing, StorageFault, StorageFull
+from bridge.errors import ContentMissing, KeyFileInvalid, StorageFault, StorageFull
+from bridge.model import StudyKey
 from tests.contract.key_store import KeyStoreContract
 
 ROOT = Path(__file__).parents[3]
@@ -178,3 +179,57 @@ def test_settings_of_the_database_are_those_of_the_design(ring):
         for name in ("journal_mode", "synchronous", "secure_delete")
     }
     assert asked == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
+
+
+THEIRS = StudyKey("1.2.3", 2, b"their study tag.", bytes(range(32)))
+ORIGIN = b"their node's id."
+
+
+def test_another_nodes_key_is_held_beside_our_own_and_ours_stays_the_current(ring, path):
+    own = ring.study_key("1.2.3")
+    ring.adopt(THEIRS, ORIGIN)
+    ring.adopt(THEIRS, ORIGIN)
+    assert ring.open(THEIRS.tag, 2) == THEIRS
+    assert ring.study_key("1.2.3") == own
+    assert (ring.origin_of(THEIRS.tag), ring.origin_of(own.tag)) == (ORIGIN, None)
+    assert ring.study_of(THEIRS.tag) == "1.2.3"
+    assert ring.next_generation("1.2.3").tag == own.tag
+    assert THEIRS.secret not in contents(path)
+    with pytest.raises(ContentMissing):
+        ring.origin_of(bytes(16))
+
+
+def test_a_nodes_own_key_comes_back(ring):
+    back = StudyKey("1.2.4", 0, b"our own tag long", bytes(32))
+    ring.adopt(back, KEYS.node_id)
+    assert ring.study_key("1.2.4") == back
+    assert ring.origin_of(back.tag) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "origin"),
+    [
+        (THEIRS._replace(secret=bytes(32)), ORIGIN),
+        (THEIRS._replace(study="1.2.9"), ORIGIN),
+        (THEIRS._replace(generation=3, study="1.2.9"), ORIGIN),
+        (THEIRS._replace(generation=3, tag=b"another study tg"), ORIGIN),
+        (THEIRS._replace(tag=b"another study tg"), ORIGIN),
+        (THEIRS, b"another node's i"),
+        (THEIRS._replace(generation=3), b"another node's i"),
+    ],
+)
+def test_a_key_that_contradicts_one_that_is_held_is_refused(ring, key, origin):
+    ring.adopt(THEIRS, ORIGIN)
+    with pytest.raises(KeyFileInvalid):
+        ring.adopt(key, origin)
+    assert ring.open(THEIRS.tag, 2) == THEIRS
+    assert [held.generation for held in ring.held("1.2.3")] == [2]
+    assert ring.held("1.2.9") == []
+
+
+def test_an_adopted_key_goes_with_the_study(ring):
+    ring.study_key("1.2.3")
+    ring.adopt(THEIRS, ORIGIN)
+    assert ring.delete("1.2.3") == 2
+    with pytest.raises(ContentMissing):
+        ring.open(THEIRS.tag, 2)
