@@ -134,6 +134,7 @@ COMMANDS: dict[str, Command] = {
     "fsck": _fsck,
     "backup": _backup,
     "key-show": study_commands.key_show,
+    "study-export": study_commands.export,
     "ledger-alerts": alert_commands.alerts,
     "ledger-review": alert_commands.review,
     "ledger-entries": ledger_commands.entries,

@@ -148,9 +148,11 @@ class Access:
         """One administrative fact, durable and closed on return. Raises StorageFull, StorageFault, Busy."""
         self._fact(self._batches.open(kind, actor, None, "HOPERAT", outcome), body, self._audit_key)
 
-    def about_study(self, kind: str, actor: Actor, study: StudyKey, purpose: str, body: Mapping[str, object]) -> None:
+    def about_study(
+        self, kind: str, actor: Actor, study: StudyKey, purpose: str, body: Mapping[str, object], *, outcome: int = 0
+    ) -> None:
         """One fact about a study (an export, a damage), durable and closed on return. Errors as `administered`."""
-        self._fact(self._batches.open(kind, actor, study, purpose), body, derive.record_key(study))
+        self._fact(self._batches.open(kind, actor, study, purpose, outcome), body, derive.record_key(study))
 
     def count(self, session: Session, item: Item) -> bool:
         """Count one detail of a session, to be recorded by the next `flush`; False when the session has ended.
