@@ -97,7 +97,8 @@ def _check(cid: bytes, copies: Sequence[Copy], elsewhere: Elsewhere) -> tuple[Ch
         try:
             read = copy.read(cid)
         except ContentMissing:
-            failed.append((copy, where, "missing"))
+            if copy.holds(cid):  # and was not trimmed meanwhile
+                failed.append((copy, where, "missing"))
         except ContentCorrupt:
             failed.append((copy, where, "damaged"))
         else:

@@ -1,0 +1,141 @@
+"""Fixity: that what is stored is still what was stored. What all checks of it have in common, and `fsck --content`.
+
+(1) every tree, or of each a sample of its instances chosen at random, is read from every copy
+(2) what is damaged or missing is mended from another copy or source                    services.check_content
+(3) an instance of which a block is lost is flagged, so that the same bytes sent again heal it
+(4) a tree that was read whole is noted as verified
+(5) what was found is recorded on the ledger
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridge.content import cid as cids
+from bridge.content.copies import Copy, PackCopy
+from bridge.model import OPERATOR, Tree
+from bridge.node import Node
+from bridge.services.check_content import Checked, ContentFinding, check_tree
+from bridge.services.provenance import now_us
+
+SCRUB: Final = "content.scrub"
+RECORDED: Final = 50
+"""Findings told one by one in a record; all of them are counted."""
+INSTANCES: Final = 2
+"""The depth of instance blocks below a StudyRoot."""
+TELLING: Final = 10_000
+"""Progress is told after so many blocks of one study."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a check has found so far; `findings` are the first of those that are counted in `wrong`."""
+
+    trees: int = 0
+    blocks: int = 0
+    octets: int = 0
+    wrong: int = 0
+    mended: int = 0
+    findings: list[ContentFinding] = field(default_factory=list)
+
+    def take(self, checked: Checked) -> None:
+        """Count one block."""
+        self.blocks += 1
+        self.octets += checked.octets
+        self.wrong += len(checked.findings)
+        self.mended += sum(bool(finding.mended) for finding in checked.findings)
+        self.findings += checked.findings[: RECORDED - len(self.findings)]
+
+    @property
+    def outcome(self) -> int:
+        """EventOutcomeIndicator: 0 when all was whole, 4 when all that was not is mended, 8 otherwise."""
+        return 0 if not self.wrong else 4 if self.wrong == self.mended else 8
+
+    def body(self, did: str) -> dict[str, object]:
+        """The record of it (docs/audit.md). CIDs are those of sealed blocks; nobody is named."""
+        said: dict[str, object] = {
+            "what": self.words,
+            "did": did,
+            "trees": self.trees,
+            "blocks": self.blocks,
+            "bytes": self.octets,
+            "wrong": self.wrong,
+            "mended": self.mended,
+        }
+        if self.findings:
+            said["findings"] = [told(finding) for finding in self.findings]
+        return said
+
+    @property
+    def words(self) -> str:
+        """The check in a sentence."""
+        found = f"{self.wrong:,} not whole, of them {self.mended:,} mended" if self.wrong else "all whole"
+        return f"{self.blocks:,} blocks checked by reading {self.octets:,} bytes: {found}"
+
+
+def told(finding: ContentFinding) -> dict[str, str]:
+    """A finding as records and commands tell it."""
+    text = cids.to_text(finding.block)
+    return {"block": text, "place": finding.place, "what": finding.what, "mended": finding.mended}
+
+
+def copies_of(node: Node, tree: Tree) -> Sequence[Copy]:
+    """The copies that ought to hold a tree: the packs, and an engine beside them once it has said that it holds it."""
+    index = node.index
+    packs = PackCopy(node.packs, node.settings.home / "packs", index.content_state.trimmed, index.scrub.move)
+    beside: Copy | None = getattr(node.content, "copy", None)  # as services.keep_content.ContentEngine
+    if beside is None or tree.root is None or index.pins.of(tree.root) is None:
+        return [packs]
+    return [packs, beside]
+
+
+def note_verified(node: Node, root: bytes, tree: int) -> None:
+    """(4); the embedded engine pins a root that nobody has pinned yet, by looking at what lies below it."""
+    pins = node.index.pins
+    if pins.of(root) is None and node.settings.content.engine == "embedded":
+        former = pins.of_tree(tree)
+        node.content.pin(root, former[-1].root if former else None)
+    pins.verified(root, now_us())
+
+
+def check_all(node: Node, report: Callable[[str], None], sample: float = 100.0) -> Tally:
+    """(1) to (5), now; `sample` is the percentage of instances that are read, each whole: roots and pages are, always.
+
+    Raises EngineFault when the engine cannot be asked; what was found until then is recorded all the same.
+    """
+    whole = sample >= 100
+    tally = Tally()
+    chance = random.SystemRandom()
+
+    def wanted(cid: bytes, depth: int) -> bool:
+        return whole or depth != INSTANCES or chance.random() * 100 < sample
+
+    try:
+        for tree in node.index.trees.every():
+            if tree.root is None:
+                continue
+            report(f"reading study {tree.study or tree.tag.hex()} ({tree.covered} instances)")
+            before = tally.wrong - tally.mended
+            for checked in check_tree(tree.root, copies_of(node, tree), node.content.get, wanted):
+                _take(node, tally, checked, report)
+            tally.trees += 1
+            if whole and tally.wrong - tally.mended == before:
+                note_verified(node, tree.root, tree.id)
+    finally:
+        did = "all" if whole else f"a sample of {sample:g} percent"
+        node.access.administered(SCRUB, OPERATOR, tally.body(did), outcome=tally.outcome)
+    return tally
+
+
+def _take(node: Node, tally: Tally, checked: Checked, report: Callable[[str], None]) -> None:
+    tally.take(checked)
+    for finding in checked.findings:
+        end = f"mended from {finding.mended}" if finding.mended else "NOT mended"
+        report(f"{finding.place}: block {cids.to_text(finding.block)} {finding.what}; {end}")
+    if checked.lost:
+        node.index.scrub.flag(checked.cid)
+    if not tally.blocks % TELLING:
+        report(tally.words)
