@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from bridge.config import Settings
 from bridge.content.embedded import EmbeddedStore
 from bridge.content.packs import PackStore
 from bridge.content.pins import PinTable
-from bridge.errors import ConfigError
 from bridge.ports import ContentStore
+
+if TYPE_CHECKING:
+    from bridge.content.kubo.store import Source
 
 __all__ = ["open_content"]
 
 
-def open_content(settings: Settings, packs: PackStore, pins: PinTable) -> ContentStore:
-    """The engine of `content.engine` over the node's packs, which it closes. Asks no engine anything yet.
+def open_content(settings: Settings, packs: PackStore, pins: PinTable, sources: Sequence[Source] = ()) -> ContentStore:
+    """The engine of `content.engine` over the node's packs, which it closes; asks no engine anything yet.
 
+    `sources` are asked, in turn, for blocks that neither the node nor its engine has.
     What an engine beyond the embedded one needs is imported only when it is chosen, for it costs memory and time.
     """
     if settings.content.engine == "embedded":
         return EmbeddedStore(packs, pins)
-    raise ConfigError(f"content.engine: {settings.content.engine} is not there yet")
+    from bridge.content.cache import DiskCache
+    from bridge.content.kubo.control import Control
+    from bridge.content.kubo.rpc import Rpc
+    from bridge.content.kubo.store import KuboStore
+
+    content = settings.content
+    cache = DiskCache(settings.home / "cache", content.cache_bytes, content.reserve_bytes)
+    return KuboStore(packs, pins, cache, Rpc(content.kubo), Control(content.kubo), content.kubo.timeout_s, sources)

@@ -166,7 +166,7 @@ class PackStore:
         return data
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
-        """A stretch of a pack as it lies there, not verified. Raises ContentMissing, ContentCorrupt when it is short."""
+        """A stretch of a pack as it lies there, not verified. Raises ContentMissing, ContentCorrupt if it is short."""
         where = f"the stretch of pack {pack} at byte {offset}"
         data = self._read(pack, offset, length, where)
         if len(data) != length:

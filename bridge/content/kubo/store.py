@@ -1,0 +1,259 @@
+"""The Kubo engine: the packs are the spool, Kubo keeps what is pinned, and reads go where a block is.
+
+    (1) the node's own packs        (2) the cache of blocks read before
+    (3) Kubo: what it holds itself, then what its peers in the private swarm give      (4) other sources, in turn
+
+Every block is verified against its CID wherever it comes from. Putting never waits for Kubo.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from bridge.content import cid as cids
+from bridge.content import dag, pack_car
+from bridge.content.cache import DiskCache
+from bridge.content.kubo import configuration
+from bridge.content.kubo.control import Control
+from bridge.content.kubo.rpc import ChildMissing, ImportRefused, Rpc
+from bridge.content.packs import PackStore
+from bridge.content.pins import PinTable
+from bridge.errors import ContentCorrupt, ContentMissing, EngineFault, IntegrityError
+from bridge.model import Block, BlockPosition, ContentStatus, PinReceipt
+
+__all__ = ["KuboStore", "Source"]
+
+log = logging.getLogger(__name__)
+NETWORK_S: Final = 5.0
+REST_S: Final = 5.0
+Source = Callable[[bytes], bytes]
+"""The block of a CID from somewhere else. Raises ContentMissing, ContentCorrupt, EngineFault."""
+
+
+class KuboStore:
+    """`bridge.ports.ContentStore` over the packs and one Kubo; safe to use from many threads. Closes the packs.
+
+    Parameters
+    ----------
+    packs, pins, cache
+        The spool, the table of what is kept, the cache of what was read elsewhere.
+    rpc, control
+        The Kubo.
+    timeout_s
+        Seconds after which Kubo is not waited for when it takes and pins a tree.
+    sources
+        Where else blocks may be had, asked in turn.
+    clock
+        Microseconds since the epoch.
+    """
+
+    engine = "kubo"
+
+    def __init__(
+        self,
+        packs: PackStore,
+        pins: PinTable,
+        cache: DiskCache,
+        rpc: Rpc,
+        control: Control,
+        timeout_s: float,
+        sources: Sequence[Source] = (),
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._packs = packs
+        self._pins = pins
+        self._cache = cache
+        self._rpc = rpc
+        self._control = control
+        self._timeout_s = timeout_s
+        self._sources = sources
+        self._clock = clock
+        self._resting: tuple[float, str] = (0.0, "")  # until when Kubo is not asked for blocks, and why
+        self._known: bytes | None = None  # a root that Kubo holds, to see whether it reads
+        self.put: Callable[[Sequence[Block]], Sequence[BlockPosition]] = packs.put
+        self.sync: Callable[[], None] = packs.sync
+
+    def get(self, cid: bytes) -> bytes:
+        """The block, verified. Raises ContentMissing when nobody has it, ContentCorrupt when the only copies are not
+        whole, EngineFault when it is not here and somebody who may have it does not answer."""
+        try:
+            return self._packs.get(cid)
+        except IntegrityError as error:
+            here = error
+        data = self._cache.get(cid)
+        if data is None:
+            data = self._from_elsewhere(cid, here)
+            self._cache.put(cid, data)
+        if isinstance(here, ContentCorrupt):
+            log.warning("a block of the packs is damaged; it was read from elsewhere")
+        return data
+
+    def has(self, cid: bytes) -> bool:
+        """Whether the block is held by this node, be it in Kubo; False too when only Kubo could tell and does not."""
+        if self._packs.has(cid) or self._cache.has(cid):
+            return True
+        try:
+            self._raise_resting()
+            return self._rpc.holds(cid)
+        except EngineFault:
+            return False
+
+    def pin(self, root: bytes, replaces: bytes | None = None) -> PinReceipt:
+        """As the port says: one CAR to Kubo, of what is not below `replaces` when Kubo holds all of that, else of
+        everything; its root pinned by the same request. A ContentCorrupt or ContentMissing names the block.
+        """
+        self._packs.sync()
+        if replaces is None or replaces == root or not self._brought_beside(root, replaces):
+            self._bring(root, lambda cid: False)
+        self._known = root
+        receipt, wanted = self._keep(root)
+        self._pins.record(root, receipt, wanted)
+        if replaces is not None and replaces != root:
+            self.unpin(replaces)
+        return receipt
+
+    def unpin(self, root: bytes) -> None:
+        """As the port says; Kubo keeps the blocks until its garbage is collected, which is for an operator to do."""
+        if self._known == root:
+            self._known = None
+        self._let_go(root)
+        self._pins.drop(root)
+
+    def status(self, root: bytes | None = None) -> ContentStatus:
+        """As the port says. Of a root, what the table says stands while Kubo does not answer."""
+        reasons = []
+        pin = self._pins.of(root) if root is not None else None
+        replicas = pin.replicas if pin else None
+        if self._packs.refuses:
+            reasons.append("the packs refuse writing after an I/O error")
+        try:
+            self._control.version()
+            self._read_something()
+            if root is not None:
+                replicas = 1 if self._control.pinned(root) else None
+        except (EngineFault, IntegrityError) as error:
+            reasons.append(error.detail)
+        return ContentStatus(self.engine, tuple(reasons), replicas, 1)
+
+    def close(self) -> None:
+        """As the port says; then the connections."""
+        try:
+            self._packs.close()
+        finally:
+            self._rpc.close()
+            self._control.close()
+
+    # what can be asked of Kubo alone
+
+    def read_back(self, cid: bytes) -> bytes:
+        """The block as Kubo itself holds it, verified. Raises ContentMissing, ContentCorrupt, EngineFault."""
+        return self._rpc.block(cid)
+
+    def mend(self, block: Block) -> None:
+        """Give Kubo a verified block that it lost or damaged. Raises EngineFault, ContentCorrupt if it stays damaged.
+
+        Kubo writes nothing over a block that it has, and removes none that a pin keeps: for a damaged one the pins
+        above it are taken away for this moment. Killed in between, they are brought again with the pins that are lost.
+        """
+        freed: list[bytes] = []
+        try:
+            try:
+                self._rpc.block(block.cid)
+                return
+            except ContentMissing:
+                pass
+            except ContentCorrupt:
+                while (above := self._rpc.remove(block.cid)) is not None:
+                    freed.append(cids.from_text(above))
+                    self._control.unpin(freed[-1])
+            self._rpc.put(block)
+            self._rpc.block(block.cid)
+        finally:
+            for root in freed:
+                self._rpc.pin(root, self._timeout_s)
+
+    def pinned(self) -> set[bytes]:
+        """Every root that Kubo pins recursively. Raises EngineFault."""
+        return self._control.pins()
+
+    def unsafe(self) -> str | None:
+        """Why a power cut may lose what Kubo took; None when its datastore is known to fsync. Raises EngineFault."""
+        if configuration.fsyncs(self._rpc.configuration()):
+            return None
+        return "Kubo's datastore does not fsync what it writes (Datastore.Spec: sync)"
+
+    # for engines that keep more than one copy
+
+    def _keep(self, root: bytes) -> tuple[PinReceipt, int]:
+        """What holds now that Kubo has the tree, and how many copies were wanted."""
+        return PinReceipt(root, 1, self._clock()), 1
+
+    def _let_go(self, root: bytes) -> None:
+        self._control.unpin(root)
+
+    def _brought_beside(self, root: bytes, replaces: bytes) -> bool:
+        """Whether the tree is pinned after only what is new in it was sent."""
+        if self._pins.of(replaces) is None:
+            return False
+        try:
+            if not self._control.pinned(replaces) or not self._rpc.lacks_nothing(replaces, self._timeout_s):
+                return False
+            self._bring(root, dag.shared(root, replaces, self.get).__contains__)
+        except (ChildMissing, IntegrityError):  # what is wrong, sending everything will tell
+            return False
+        return True
+
+    def _bring(self, root: bytes, skip: Callable[[bytes], bool]) -> None:
+        try:
+            self._rpc.import_car(root, pack_car.pieces(root, self._packs, self.get, skip), self._timeout_s)
+        except ImportRefused:
+            # The packs' bytes were sent as they lie. Read verified, each block comes from where it is whole.
+            verified = pack_car.pieces(root, self._packs, self.get, skip, verified=True)
+            self._rpc.import_car(root, verified, self._timeout_s)
+
+    def _from_elsewhere(self, cid: bytes, here: IntegrityError) -> bytes:
+        """(3), (4) The block from Kubo or another source; `here` is why the packs do not give it."""
+        damaged = here if isinstance(here, ContentCorrupt) else None
+        silent: EngineFault | None = None
+        for source in (self._from_kubo, *self._sources):
+            try:
+                data = source(cid)
+                if cids.verify(cid, data):
+                    return data
+                damaged = damaged or ContentCorrupt(f"block {cids.to_text(cid)} is damaged where it comes from")
+            except ContentMissing:
+                continue
+            except ContentCorrupt as error:
+                damaged = damaged or error
+            except EngineFault as error:
+                silent = silent or error
+        if silent is not None:
+            raise silent
+        raise damaged or ContentMissing(f"block {cids.to_text(cid)} is not held, and nobody gives it")
+
+    def _from_kubo(self, cid: bytes) -> bytes:
+        """(3) After a Kubo that does not answer no request waits for it again for some seconds."""
+        self._raise_resting()
+        try:
+            try:
+                return self._rpc.block(cid)
+            except IntegrityError:
+                return self._rpc.block(cid, NETWORK_S)
+        except EngineFault as error:
+            self._resting = (time.monotonic() + REST_S, error.detail)
+            raise
+
+    def _raise_resting(self) -> None:
+        until, reason = self._resting
+        if time.monotonic() < until:
+            raise EngineFault(reason)
+
+    def _read_something(self) -> None:
+        """Read a root that Kubo is known to hold: a Kubo that only answers is half dead."""
+        if self._known is None:
+            self._known = next((pin.root for pin in self._pins.all()), None)
+        if self._known is not None:
+            self._rpc.block(self._known)
