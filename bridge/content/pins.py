@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from bridge.model import PinReceipt
 
-__all__ = ["Pin", "PinTable"]
+__all__ = ["MemoryPins", "Pin", "PinTable"]
 
 
 class Pin(NamedTuple):
@@ -37,3 +37,27 @@ class PinTable(Protocol):
 
     def all(self) -> Sequence[Pin]:
         """Every row, the oldest first."""
+
+
+class MemoryPins:
+    """A pin table that is gone with its process, for stores without an index."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, Pin] = {}
+
+    def record(self, root: bytes, receipt: PinReceipt, wanted: int) -> None:
+        """As PinTable."""
+        old = self._rows.pop(root, None)
+        self._rows[root] = Pin(root, receipt.at, old.verified if old else None, receipt.replicas, wanted)
+
+    def drop(self, root: bytes) -> None:
+        """As PinTable."""
+        self._rows.pop(root, None)
+
+    def of(self, root: bytes) -> Pin | None:
+        """As PinTable."""
+        return self._rows.get(root)
+
+    def all(self) -> Sequence[Pin]:
+        """As PinTable."""
+        return sorted(self._rows.values(), key=lambda pin: pin.pinned)
