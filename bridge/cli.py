@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from bridge import config, study_cli
+from bridge import config, content_cli, study_cli
 from bridge.control import Failed, exit_code
 from bridge.errors import CairnError, ConfigError
 from bridge.invocation import as_json, perform, say, settings_of
@@ -169,11 +169,15 @@ def token() -> None:
 @click.option("--role", type=ROLES, required=True)
 @click.option("--name", help="Who holds it; the role by default.")
 @click.option("--expires", help="When it ends: 2027-01-31, 2027-01-31T12:00:00Z, or a span such as 12h or 30d.")
+@click.option("--study", metavar="UID", help="Good for the sealed blocks of this study alone (/ipfs/); role viewer.")
 @as_json
 @click.pass_context
-def create(ctx: click.Context, role: str, name: str | None, expires: str | None, as_json: bool) -> None:
+def create(
+    ctx: click.Context, role: str, name: str | None, expires: str | None, study: str | None, as_json: bool
+) -> None:
     """Make a token; it is shown once and kept only as a hash."""
-    result = perform(settings_of(ctx), "token-create", {"role": role, "name": name, "expires": expires})
+    arguments = {"role": role, "name": name, "expires": expires, "study": study}
+    result = perform(settings_of(ctx), "token-create", arguments)
     show_result(result, as_json, lambda r: str(r["token"]))
 
 
@@ -362,7 +366,7 @@ def review(ctx: click.Context, entry: str, note: str, as_json: bool) -> None:
     show_result(result, as_json, lambda r: f"reviewed: {r['what']}")
 
 
-for group in (study_cli.key, study_cli.study):
+for group in (study_cli.key, study_cli.study, content_cli.content):
     main.add_command(group)
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import alert_commands, ledger_commands, study_commands
+from bridge import alert_commands, assignment_commands, ledger_commands, study_commands
 from bridge.access import expiry
-from bridge.errors import CairnError, CapacityError, ConfigError, RequestError
+from bridge.errors import CairnError, CapacityError, ConfigError, NotFound, RequestError
 from bridge.index.credentials import TokenRow
 from bridge.model import OPERATOR, Role
 from bridge.node import COMMAND, Node
@@ -40,11 +40,25 @@ def _token_create(node: Node, arguments: Mapping[str, Any], report: Report) -> o
     role = Role(arguments["role"])
     name = _holder(arguments, role)
     expires = expiry.parse(arguments["expires"], now_us()) if arguments.get("expires") is not None else None
-    token = node.tokens.create(role, name, expires)
+    study = _studied(node, arguments, role)
+    token = node.tokens.create(role, name, expires, study)
     ends = {"expires": expires} if expires is not None else {}
-    body = {"did": "created", "name": name, "role": role.value, "id": token.id, **ends}
+    of = {"of": "sealed blocks", "for": study} if study is not None else {}
+    body = {"did": "created", "name": name, "role": role.value, "id": token.id, **ends, **of}
     node.access.administered("admin.token", OPERATOR, body)
     return {"token": token.secret, "id": token.id, "name": name, "role": role.value}
+
+
+def _studied(node: Node, arguments: Mapping[str, Any], role: Role) -> str | None:
+    """The one study that a token shall be good for. Raises RequestError for another role, NotFound when not held."""
+    study = arguments.get("study")
+    if study is None:
+        return None
+    if role is not Role.VIEWER:
+        raise RequestError("a token for one study has the role viewer")
+    if not node.index.trees.of_study(str(study)):
+        raise NotFound("no such study is held")
+    return str(study)
 
 
 def _token_list(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -55,9 +69,8 @@ def _described(row: TokenRow) -> dict[str, object]:
     ended = row.expires is not None and row.expires <= now_us()
     state = "revoked" if row.revoked is not None else "expired" if ended else "valid"
     moments = {"created": row.created, "expires": row.expires, "revoked": row.revoked}
-    return {"id": row.id, "name": row.name, "role": row.role, "state": state} | {
-        name: iso(moment) if moment is not None else None for name, moment in moments.items()
-    }
+    told: dict[str, object] = {"id": row.id, "name": row.name, "role": row.role, "state": state, "study": row.study}
+    return told | {name: iso(moment) if moment is not None else None for name, moment in moments.items()}
 
 
 def _token_revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -133,6 +146,9 @@ COMMANDS: dict[str, Command] = {
     "import": _import,
     "fsck": _fsck,
     "backup": _backup,
+    "content-assign": assignment_commands.assign,
+    "content-unassign": assignment_commands.unassign,
+    "content-assignments": assignment_commands.every,
     "key-show": study_commands.key_show,
     "study-export": study_commands.export,
     "ledger-alerts": alert_commands.alerts,
