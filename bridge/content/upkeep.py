@@ -20,10 +20,11 @@ __all__ = [
     "Outlook",
     "Pack",
     "Setback",
+    "Standing",
     "Step",
     "StepKind",
     "TreeState",
-    "changed_faults",
+    "due",
     "faults",
     "next_step",
     "set_back",
@@ -36,15 +37,27 @@ FIRST_REST_S: Final = 1.0
 LONGEST_REST_S: Final = {True: 30.0, False: 600.0}  # of the engine, of one root
 AUDIT_S: Final = 60.0
 RECOUNT_S: Final = 30.0
-TRIM_S: Final = 30.0
 
 
 class TreeState(NamedTuple):
-    """A study's tree: its row, its newest root, and the former root that is still pinned (None: there is none)."""
+    """A study's tree: its row, its newest root, and the former root that is still pinned (None: there is none).
+
+    `verified`: whether all below the former one was read back.
+    """
 
     tree: int
     root: bytes
     former: bytes | None = None
+    verified: bool = False
+
+
+class Standing(NamedTuple):
+    """Where the trees stand, as the index says: `Outlook` has the same under the same names."""
+
+    waiting: Sequence[TreeState] = ()
+    unverified: Sequence[TreeState] = ()
+    stale: Sequence[bytes] = ()
+    short: Sequence[bytes] = ()
 
 
 class Pack(NamedTuple):
@@ -75,7 +88,7 @@ class StepKind(StrEnum):
 
 
 class Step(NamedTuple):
-    """One thing to do: `tree` for PIN and READ_BACK, `root` for DROP and RECOUNT, `pack` for TRIM."""
+    """One thing to do: with `tree` for PIN and READ_BACK, with `root` for DROP, with `pack` for TRIM."""
 
     kind: StepKind
     tree: TreeState | None = None
@@ -89,8 +102,8 @@ class Outlook:
 
     `waiting` trees' newest roots are not pinned (1); `unverified` ones are and were never read back (3); `stale` roots
     are pinned although a newer one of their tree is, and was read back (5); `short` ones have fewer copies than wanted.
-    `packs` lie in the spool, oldest first. `audited`, `recounted` and `trimmed` are when (monotonic seconds) pins were
-    last compared with the engine's, copies counted, and the trimming of the spool tried; None: never by this process.
+    `packs` lie in the spool, oldest first; `may_trim`: the engine is known to fsync. `audited` and `recounted` are when
+    (monotonic seconds) pins were last compared with the engine's, and copies counted; None: never by this process.
     """
 
     waiting: Sequence[TreeState] = ()
@@ -102,7 +115,6 @@ class Outlook:
     may_trim: bool = False
     audited: float | None = None
     recounted: float | None = None
-    trimmed: float | None = None
     setbacks: Mapping[bytes, Setback] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -115,7 +127,7 @@ def next_step(outlook: Outlook, now: float) -> Step | None:
     """
     if _set_aside(outlook.setbacks, ENGINE, now):
         return None
-    if _due(outlook.audited, AUDIT_S, now):
+    if due(outlook.audited, AUDIT_S, now):
         return Step(StepKind.AUDIT)
     for root in outlook.stale:
         if not _set_aside(outlook.setbacks, root, now):
@@ -124,12 +136,10 @@ def next_step(outlook: Outlook, now: float) -> Step | None:
         for tree in trees:
             if not _set_aside(outlook.setbacks, tree.root, now):
                 return Step(kind, tree=tree)
-    for root in outlook.short:
-        if _due(outlook.recounted, RECOUNT_S, now) and not _set_aside(outlook.setbacks, root, now):
-            return Step(StepKind.RECOUNT, root=root)
-    if outlook.may_trim and _due(outlook.trimmed, TRIM_S, now):
-        for pack in trimmable(outlook.packs, outlook.spool_bytes):
-            return Step(StepKind.TRIM, pack=pack.number)
+    if outlook.short and due(outlook.recounted, RECOUNT_S, now):
+        return Step(StepKind.RECOUNT)
+    for pack in trimmable(outlook.packs, outlook.spool_bytes) if outlook.may_trim else ():
+        return Step(StepKind.TRIM, pack=pack.number)
     return None
 
 
@@ -156,34 +166,48 @@ def set_back(former: Setback | None, subject: bytes, reason: str, now: float) ->
     return Setback(failures, now + rest, reason)
 
 
-def faults(engine: Collection[str], outlook: Outlook, lost: Mapping[bytes, str]) -> dict[str, str]:
+def faults(
+    outlook: Outlook,
+    engine: Collection[str] = (),
+    lost: Collection[str] = (),
+    unpinned: int = 0,
+    spool: str = "",
+) -> dict[str, str]:
     """What is wrong now, by name, in words for an operator; empty when nothing is.
 
     Parameters
     ----------
-    engine
-        What the engine says is wrong with it.
     outlook
         What waits, and what was set back.
+    engine
+        What the engine says is wrong with it.
     lost
-        Why a root cannot be kept whole: blocks below it that are nowhere to be had.
+        Why roots cannot be kept whole: blocks below them that are nowhere to be had.
+    unpinned
+        How many roots the engine no longer pinned and has not got again yet.
+    spool
+        Why the spool holds more than it should.
     """
     found: dict[str, str] = {}
-    behind = f"; {len(outlook.waiting)} studies wait for it" if outlook.waiting else ""
+    waiting = len(outlook.waiting)
+    behind = f"; {_studies(waiting)} to be brought to it" if waiting else ""
     reasons = "; ".join(engine) or (outlook.setbacks[ENGINE].reason if ENGINE in outlook.setbacks else "")
     if reasons:
         found["engine"] = reasons + behind
-    kept_back = [held.reason for root, held in outlook.setbacks.items() if root != ENGINE and root not in lost]
-    if kept_back:
-        found["pins"] = f"{len(kept_back)} studies could not be brought to the engine: {kept_back[0]}"
+    held_back = [held.reason for root, held in outlook.setbacks.items() if root != ENGINE]
     if lost:
-        found["blocks"] = f"{len(lost)} studies are not whole in the engine or the spool: {next(iter(lost.values()))}"
+        found["blocks"] = f"{_studies(len(lost))} not whole: {next(iter(lost))}"
+    elif held_back:
+        found["pins"] = f"{_studies(len(held_back))} not taken by the engine: {held_back[0]}"
+    elif unpinned:
+        found["pins"] = f"the engine has lost pins: {_studies(unpinned)} to be brought to it again"
+    if spool:
+        found["spool"] = spool
     return found
 
 
-def changed_faults(held: Mapping[str, str], now: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """What to record of faults, and which to remove: a fault that goes on keeps since when it is there."""
-    return {name: reason for name, reason in now.items() if held.get(name) != reason}, sorted(held.keys() - now.keys())
+def _studies(count: int) -> str:
+    return "1 study is" if count == 1 else f"{count} studies are"
 
 
 def _set_aside(setbacks: Mapping[bytes, Setback], subject: bytes, now: float) -> bool:
@@ -191,5 +215,6 @@ def _set_aside(setbacks: Mapping[bytes, Setback], subject: bytes, now: float) ->
     return held is not None and now < held.until
 
 
-def _due(last: float | None, every: float, now: float) -> bool:
+def due(last: float | None, every: float, now: float) -> bool:
+    """Whether something that is done from time to time is to be done now; `last` None: it never was."""
     return last is None or now - last >= every

@@ -10,14 +10,12 @@ from bridge.content.upkeep import (
     AUDIT_S,
     ENGINE,
     RECOUNT_S,
-    TRIM_S,
     Outlook,
     Pack,
     Setback,
     Step,
     StepKind,
     TreeState,
-    changed_faults,
     faults,
     next_step,
     set_back,
@@ -25,7 +23,7 @@ from bridge.content.upkeep import (
 )
 
 NOW = 1000.0
-CALM = Outlook(audited=NOW, recounted=NOW, trimmed=NOW)
+CALM = Outlook(audited=NOW, recounted=NOW)
 FIRST, SECOND = TreeState(1, b"first"), TreeState(2, b"second", b"former")
 
 
@@ -66,7 +64,7 @@ def test_nothing_is_asked_of_an_engine_that_is_set_aside() -> None:
 def test_copies_that_are_too_few_are_counted_again_after_a_while() -> None:
     outlook = replace(CALM, short=[b"root"])
     assert next_step(outlook, NOW) is None
-    assert next_step(replace(outlook, recounted=NOW - RECOUNT_S), NOW) == Step(StepKind.RECOUNT, root=b"root")
+    assert next_step(replace(outlook, recounted=NOW - RECOUNT_S), NOW) == Step(StepKind.RECOUNT)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +78,10 @@ def test_the_oldest_verified_packs_go_until_the_spool_fits_and_the_newest_stays(
     assert [pack.number for pack in trimmable(packs, spool_bytes)] == gone
 
 
-def test_no_pack_goes_where_it_may_not_or_before_its_time() -> None:
-    outlook = replace(CALM, packs=[Pack(0, 100, True), Pack(1, 100)], may_trim=True, trimmed=NOW - TRIM_S)
+def test_no_pack_goes_where_it_may_not() -> None:
+    outlook = replace(CALM, packs=[Pack(0, 100, True), Pack(1, 100)], may_trim=True)
     assert next_step(outlook, NOW) == Step(StepKind.TRIM, pack=0)
     assert next_step(replace(outlook, may_trim=False), NOW) is None
-    assert next_step(replace(outlook, trimmed=NOW), NOW) is None
     assert next_step(replace(outlook, packs=[Pack(0, 100), Pack(1, 100)]), NOW) is None
     assert next_step(replace(outlook, packs=[Pack(0, 1 << 40, True)]), NOW) is None
 
@@ -99,23 +96,19 @@ def test_a_rest_doubles_up_to_its_limit() -> None:
 
 
 def test_no_faults_when_nothing_is_wrong() -> None:
-    assert faults((), replace(CALM, waiting=[FIRST]), {}) == {}
+    assert faults(replace(CALM, waiting=[FIRST])) == {}
 
 
 def test_faults_say_what_is_wrong_and_what_waits() -> None:
-    setbacks = {ENGINE: held_back(NOW, "does not answer"), b"first": held_back(NOW, "a block is missing")}
+    setbacks = {ENGINE: held_back(NOW, "it does not answer"), b"first": held_back(NOW, "it timed out")}
     outlook = replace(CALM, waiting=[FIRST, SECOND], setbacks=setbacks)
-    assert faults((), outlook, {}) == {
-        "engine": "does not answer; 2 studies wait for it",
-        "pins": "1 studies could not be brought to the engine: a block is missing",
+    assert faults(outlook) == {
+        "engine": "it does not answer; 2 studies are to be brought to it",
+        "pins": "1 study is not taken by the engine: it timed out",
     }
-    assert faults(("its disk is full",), CALM, {b"first": "block b is missing"}) == {
+    assert faults(CALM, ["its disk is full"], ["block b is missing"], unpinned=3, spool="no fsync") == {
         "engine": "its disk is full",
-        "blocks": "1 studies are not whole in the engine or the spool: block b is missing",
+        "blocks": "1 study is not whole: block b is missing",
+        "spool": "no fsync",
     }
-
-
-def test_a_fault_that_goes_on_is_not_recorded_again() -> None:
-    assert changed_faults({}, {"engine": "down"}) == ({"engine": "down"}, [])
-    assert changed_faults({"engine": "down"}, {"engine": "down"}) == ({}, [])
-    assert changed_faults({"engine": "down", "pins": "x"}, {"engine": "full"}) == ({"engine": "full"}, ["pins"])
+    assert faults(CALM, unpinned=3) == {"pins": "the engine has lost pins: 3 studies are to be brought to it again"}
