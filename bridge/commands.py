@@ -13,6 +13,7 @@ from bridge.index.credentials import TokenRow
 from bridge.model import OPERATOR, Role
 from bridge.node import COMMAND, Node
 from bridge.services.backup import backup
+from bridge.services.fixity import check_all
 from bridge.services.fsck import fsck
 from bridge.services.import_files import import_files
 from bridge.services.provenance import iso, now_us
@@ -109,6 +110,8 @@ def _import(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 
 def _fsck(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    if arguments.get("content"):
+        return check_all(node, report, float(arguments.get("sample") or 100)).answer()
     findings = fsck(node, report, repair=bool(arguments.get("repair")))
     return {"findings": [{"place": finding.place, "what": finding.what} for finding in findings]}
 

@@ -22,8 +22,8 @@ from bridge.services.check_content import Checked, ContentFinding, check_tree
 from bridge.services.provenance import now_us
 
 SCRUB: Final = "content.scrub"
-RECORDED: Final = 50
-"""Findings told one by one in a record; all of them are counted."""
+RECORDED, LISTED = 50, 10_000
+"""Findings told one by one in a record, and by a command; all of them are counted."""
 INSTANCES: Final = 2
 """The depth of instance blocks below a StudyRoot."""
 TELLING: Final = 10_000
@@ -32,13 +32,14 @@ TELLING: Final = 10_000
 
 @dataclass(slots=True)
 class Tally:
-    """What a check has found so far; `findings` are the first of those that are counted in `wrong`."""
+    """What a check has found so far; `findings` are the first, at most `most`, of those that are counted in `wrong`."""
 
     trees: int = 0
     blocks: int = 0
     octets: int = 0
     wrong: int = 0
     mended: int = 0
+    most: int = RECORDED
     findings: list[ContentFinding] = field(default_factory=list)
 
     def take(self, checked: Checked) -> None:
@@ -47,7 +48,7 @@ class Tally:
         self.octets += checked.octets
         self.wrong += len(checked.findings)
         self.mended += sum(bool(finding.mended) for finding in checked.findings)
-        self.findings += checked.findings[: RECORDED - len(self.findings)]
+        self.findings += checked.findings[: self.most - len(self.findings)]
 
     @property
     def outcome(self) -> int:
@@ -66,8 +67,17 @@ class Tally:
             "mended": self.mended,
         }
         if self.findings:
-            said["findings"] = [told(finding) for finding in self.findings]
+            said["findings"] = [told(finding) for finding in self.findings[:RECORDED]]
         return said
+
+    def answer(self) -> dict[str, object]:
+        """What a command answers: as the record, with `findings` those that were not mended, `repaired` the others."""
+        found = [told(finding) for finding in self.findings]
+        sorted_out = {
+            "findings": [finding for finding in found if not finding["mended"]],
+            "repaired": [finding for finding in found if finding["mended"]],
+        }
+        return self.body("") | sorted_out
 
     @property
     def words(self) -> str:
@@ -107,7 +117,7 @@ def check_all(node: Node, report: Callable[[str], None], sample: float = 100.0) 
     Raises EngineFault when the engine cannot be asked; what was found until then is recorded all the same.
     """
     whole = sample >= 100
-    tally = Tally()
+    tally = Tally(most=LISTED)
     chance = random.SystemRandom()
 
     def wanted(cid: bytes, depth: int) -> bool:
