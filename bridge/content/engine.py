@@ -32,4 +32,11 @@ def open_content(settings: Settings, packs: PackStore, pins: PinTable, sources: 
 
     content = settings.content
     cache = DiskCache(settings.home / "cache", content.cache_bytes, content.reserve_bytes)
-    return KuboStore(packs, pins, cache, Rpc(content.kubo), Control(content.kubo), content.kubo.timeout_s, sources)
+    rpc, control, timeout_s = Rpc(content.kubo), Control(content.kubo), content.kubo.timeout_s
+    if content.engine == "kubo":
+        return KuboStore(packs, pins, cache, rpc, control, timeout_s, sources)
+    from bridge.content.cluster.rest import ClusterApi
+    from bridge.content.cluster.store import ClusterStore
+
+    cluster = ClusterApi(content.cluster.api, content.cluster.token)
+    return ClusterStore(packs, pins, cache, rpc, control, timeout_s, cluster, content.cluster.replicas, sources)

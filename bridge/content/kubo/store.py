@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from bridge import crash
 from bridge.content import cid as cids
 from bridge.content import dag, pack_car
 from bridge.content.cache import DiskCache
 from bridge.content.kubo import configuration
 from bridge.content.kubo.control import Control
+from bridge.content.kubo.copy import KuboCopy
 from bridge.content.kubo.rpc import ChildMissing, ImportRefused, Rpc
 from bridge.content.packs import PackStore
 from bridge.content.pins import PinTable
@@ -70,6 +72,7 @@ class KuboStore:
         self._control = control
         self._timeout_s = timeout_s
         self._sources = sources
+        self.copy = KuboCopy(rpc, control, timeout_s)
         self._clock = clock
         self._resting: tuple[float, str] = (0.0, "")  # until when Kubo is not asked for blocks, and why
         self._known: bytes | None = None  # a root that Kubo holds, to see whether it reads
@@ -105,13 +108,14 @@ class KuboStore:
         """As the port says: one CAR to Kubo, of what is not below `replaces` when Kubo holds all of that, else of
         everything; its root pinned by the same request. A ContentCorrupt or ContentMissing names the block.
         """
+        crash.step("pin.1")
         self._packs.sync()
         if replaces is None or replaces == root or not self._brought_beside(root, replaces):
             self._bring(root, lambda cid: False)
         self._known = root
-        receipt, wanted = self._keep(root)
+        receipt, wanted = self._keep(root, replaces)
         self._pins.record(root, receipt, wanted)
-        if replaces is not None and replaces != root:
+        if replaces is not None and replaces != root and receipt.replicas >= min(wanted, self._copies(replaces)):
             self.unpin(replaces)
         return receipt
 
@@ -120,6 +124,7 @@ class KuboStore:
         if self._known == root:
             self._known = None
         self._let_go(root)
+        crash.step("pin.4")
         self._pins.drop(root)
 
     def status(self, root: bytes | None = None) -> ContentStatus:
@@ -148,33 +153,6 @@ class KuboStore:
 
     # what can be asked of Kubo alone
 
-    def read_back(self, cid: bytes) -> bytes:
-        """The block as Kubo itself holds it, verified. Raises ContentMissing, ContentCorrupt, EngineFault."""
-        return self._rpc.block(cid)
-
-    def mend(self, block: Block) -> None:
-        """Give Kubo a verified block that it lost or damaged. Raises EngineFault, ContentCorrupt if it stays damaged.
-
-        Kubo writes nothing over a block that it has, and removes none that a pin keeps: for a damaged one the pins
-        above it are taken away for this moment. Killed in between, they are brought again with the pins that are lost.
-        """
-        freed: list[bytes] = []
-        try:
-            try:
-                self._rpc.block(block.cid)
-                return
-            except ContentMissing:
-                pass
-            except ContentCorrupt:
-                while (above := self._rpc.remove(block.cid)) is not None:
-                    freed.append(cids.from_text(above))
-                    self._control.unpin(freed[-1])
-            self._rpc.put(block)
-            self._rpc.block(block.cid)
-        finally:
-            for root in freed:
-                self._rpc.pin(root, self._timeout_s)
-
     def pinned(self) -> set[bytes]:
         """Every root that Kubo pins recursively. Raises EngineFault."""
         return self._control.pins()
@@ -187,9 +165,14 @@ class KuboStore:
 
     # for engines that keep more than one copy
 
-    def _keep(self, root: bytes) -> tuple[PinReceipt, int]:
+    def _keep(self, root: bytes, replaces: bytes | None) -> tuple[PinReceipt, int]:
         """What holds now that Kubo has the tree, and how many copies were wanted."""
         return PinReceipt(root, 1, self._clock()), 1
+
+    def _copies(self, root: bytes) -> int:
+        """How many copies the table says there are: a root with fewer does not take the place of one with more."""
+        pin = self._pins.of(root)
+        return pin.replicas if pin is not None else 0
 
     def _let_go(self, root: bytes) -> None:
         self._control.unpin(root)
