@@ -44,7 +44,11 @@ class ContentStore(Protocol):
         """Make everything put so far durable: one fdatasync for all that wait. Raises StorageFull, StorageFault."""
 
     def get(self, cid: bytes) -> bytes:
-        """The block, verified against its CID, wherever it lies. Raises ContentMissing, ContentCorrupt."""
+        """The block, verified against its CID, wherever it lies.
+
+        Raises ContentMissing when nobody has it, ContentCorrupt when no copy is whole, EngineFault when somebody who
+        may have it cannot be asked now.
+        """
 
     def has(self, cid: bytes) -> bool:
         """Whether the block is held by this node (neither read nor verified)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from bridge import crash
 from bridge.content import cid as cids
 from bridge.content import dag
 from bridge.content.packs import PackStore
@@ -45,6 +46,7 @@ class EmbeddedStore:
 
         What lies below `replaces`, when that is pinned, is not looked at again. Errors as the port says.
         """
+        crash.step("pin.1")
         skip: set[bytes] = set()
         if replaces is not None and self._pins.of(replaces) is not None:
             skip = dag.shared(root, replaces, self._packs.get)
@@ -52,14 +54,17 @@ class EmbeddedStore:
             if data is None and not self._packs.has(cid):
                 raise ContentMissing(f"block {cids.to_text(cid)} is not held")
         self._packs.sync()
+        crash.step("pin.2")
         receipt = PinReceipt(root, 1, self._clock())
         self._pins.record(root, receipt, 1)
+        crash.step("pin.3")
         if replaces is not None and replaces != root:
-            self._pins.drop(replaces)
+            self.unpin(replaces)
         return receipt
 
     def unpin(self, root: bytes) -> None:
         """Forget the pin; the blocks stay in their packs. Raises StorageFull, StorageFault."""
+        crash.step("pin.4")
         self._pins.drop(root)
 
     def status(self, root: bytes | None = None) -> ContentStatus:

@@ -132,9 +132,14 @@ class Rpc:
         if _object(answer.text).get("Key") != cids.to_text(block.cid):
             raise EngineFault("Kubo named a block otherwise than by its CID")
 
-    def remove(self, cid: bytes) -> str | None:
-        """Remove a block; the root that pins it (text) when one does, and it then stays. Absent ones are removed."""
-        answer = self._post("block/rm", {"arg": cids.to_text(cid), "force": "true"})
+    def remove(self, cid: bytes, timeout_s: float) -> str | None:
+        """Remove a block; the root that pins it (text) when one does, and it then stays. Absent ones are removed.
+
+        Kubo looks through the trees of its pins for the block.
+        """
+        parameters = {"arg": cids.to_text(cid), "force": "true", "timeout": f"{timeout_s:g}s"}
+        timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
+        answer = self._post("block/rm", parameters, timeout=timeout)
         reason = str(_object(answer.text).get("Error") or "")
         if not reason:
             return None
