@@ -149,6 +149,10 @@ class SqlIndex:
         """Every instance, all versions, in the order of arrival, with its instance block's CID. Raises StorageFault."""
         return self._reader.instances()
 
+    def instance(self, row: int) -> StoredInstance:
+        """One version of an instance by its row. Raises NotFound, StorageFault."""
+        return self._reader.instance(row)
+
     def closed_records(self) -> Iterator[tuple[int, bytes, list[bytes]]]:
         """Every closed batch: its number, the root that was closed, its leaves in order. Raises StorageFault."""
         return closed_records(self.database)
@@ -157,10 +161,15 @@ class SqlIndex:
         """What SQLite finds wrong with the database; empty when it is sound. Reads all of it."""
         return check(self.database)
 
-    def add_instance(self, instance: RebuiltInstance, study_tag: bytes, origin: bytes | None) -> None:
-        """Place an instance again under its tree, without a record. Errors as `commit`."""
+    def add_instance(
+        self, instance: RebuiltInstance, study_tag: bytes, origin: bytes | None, *, replace: bool = False
+    ) -> tuple[int, Outcome]:
+        """Place an instance again under its tree, without a record; its row and what was decided. Errors as `commit`.
+
+        With `replace` it takes the place of a copy that is held already.
+        """
         rows = instance_rows(instance, study_tag, origin)
-        self.writer.submit(lambda transaction: place(transaction, rows, replace=True)).result()
+        return self.writer.submit(lambda transaction: place(transaction, rows, replace=replace)).result()
 
     def adopt(
         self,

@@ -75,6 +75,7 @@ _EVERY: Final = sql(
     .limit(literal_column("200"))
     .offset(literal_column("0"))
 )
+_ONE: Final = sql(_stored.where(_i.c.id == bindparam("instance")))
 _COUNTS: Final = tuple(
     (name, sql(select(func.count()).select_from(table).where(*conditions)))
     for name, table, conditions in (
@@ -183,6 +184,13 @@ class Reader:
             for *row, link in rows:
                 yield _instance(row), link
             after = rows[-1][0]
+
+    def instance(self, row: int) -> StoredInstance:
+        """One version of an instance by its row. Raises NotFound."""
+        rows = self._database.rows(_ONE, {"instance": row})
+        if not rows:
+            raise NotFound("no such instance")
+        return _instance(rows[0])
 
     def json(self, instance: int) -> bytes:
         """The DICOM JSON of one version of an instance. Raises ContentCorrupt when it cannot be inflated, NotFound."""

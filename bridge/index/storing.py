@@ -76,8 +76,8 @@ def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False
     Of several versions the first is served, until its own sender sends another; another sender's is a conflict that
     an administrator decides.
 
-    With `replace` the same bytes take the place of the copy held even when that is not flagged damaged: a rebuild meets
-    a damaged copy before the one that healed it.
+    With `replace` the same bytes take the place of the copy held even when that is not flagged damaged, as a rebuild
+    finds it damaged.
     """
     study = _study(transaction, rows)
     tree = trees.of(transaction, {**rows.tree(), "study": study})

@@ -7,6 +7,7 @@ are the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, select, update
@@ -112,16 +113,20 @@ def set_root(transaction: Transaction, tag: bytes, root: bytes, pages: Sequence[
 def adopt(transaction: Transaction, tree: AdoptedTree, study: int | None) -> int:
     """Keep a tree with its root and pages as they are, once its instances are placed; its row.
 
-    `study` is the study's row, None when it is not known. This node's own tree goes on growing, so that its root is
-    taken only where none is known and the instances held are those that its pages name; otherwise it is made anew.
+    `study` is the study's row, None when it is not known. This node's own tree goes on growing: a root is taken only
+    where none is known, and pages from the first on that names other instances than are held are made anew.
     """
     row = of(transaction, {"study": study, "origin": tree.origin, "tag": tree.tag, "root": None, "covered": 0})
     origin, root = transaction.one(_ORIGIN, {"row": row})
+    pages, covered = tree.pages, len(tree.links)
     if origin is None:
-        held = [link for (link,) in transaction.cursor.execute(_LINKS, {"row": row}).fetchall()]
-        if root is not None or tuple(held[: len(tree.links)]) != tree.links:
+        if root is not None:
             return row
-    set_root(transaction, tree.tag, tree.root, tree.pages, len(tree.links))
+        held = [link for (link,) in transaction.cursor.execute(_LINKS, {"row": row}).fetchall()]
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(held, tree.links, strict=False)))
+        if same < covered:
+            pages, covered = pages[: same // PAGE_LINKS], same // PAGE_LINKS * PAGE_LINKS
+    set_root(transaction, tree.tag, tree.root, pages, covered)
     return row
 
 

@@ -1,34 +1,71 @@
-"""`cairn rebuild-index`: a new index from packs and keys alone.
+"""`cairn rebuild-index`: a new index from packs, keys and what the content engine keeps.
 
     (1) the old index is set aside, never overwritten
     (2) every pack is read; every whole block's position enters the new index
-    (3) every instance block whose key is held is opened, and its rows are made again from the sealed metadata
-    (4) the studies' manifests are made again when their next batch closes
+    (3) roots that the engine keeps are read too: their blocks may have left the packs
+    (4) of each study, this node's own or another's, the newest root is taken, and every instance whose key is held is
+        opened and its rows made again from the sealed metadata: first those that the root names, in its order
+    (5) the root is named again, as it was, so that its CID stays
 
-What lies only in the index does not come back: tokens, sessions, and the sealed details of past records (the ledger's
-entries stay, with their hashes). `cairn backup` keeps these.
+What lies only in the index does not come back: tokens, sessions, assignments, whose sealed blocks are kept without a
+key, and the sealed details of past records (the ledger's entries stay, with their hashes). `cairn backup` keeps these.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, Protocol, runtime_checkable
 
 from bridge.content import cid as cids
-from bridge.content import manifest
+from bridge.content import dag, manifest
+from bridge.content.manifest import InstanceBlock, StudyRoot
 from bridge.content.pack_format import packs_in
 from bridge.content.scan import rebuild
 from bridge.content.sealed_metadata import inflate
 from bridge.dicom import attributes
-from bridge.errors import CairnError, ContentCorrupt
+from bridge.errors import CairnError, ContentCorrupt, ContentMissing, IntegrityError
 from bridge.index.rows import rebuilt
-from bridge.model import BlockPosition
+from bridge.model import AdoptedTree, BlockPosition, Outcome
 from bridge.node import Node
 from bridge.services.metadata import open_metadata
 
 Report = Callable[[str], None]
+_AT_ONCE: Final = 1000
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A content engine that keeps trees outside of the packs."""
+
+    def pinned(self) -> Collection[bytes]:
+        """Every root that it keeps. Raises EngineFault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A root whose pages can be read: its CID, the pages' CIDs, and the instance blocks that they name, in order."""
+
+    root: bytes
+    pages: tuple[bytes, ...] = ()
+    links: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class Study:
+    """What was found of one study tag: its roots, the newest of them, and its instance blocks as they were met.
+
+    `received` is when its first instance came, in microseconds since the epoch; 0 when that cannot be told.
+    """
+
+    roots: dict[bytes, StudyRoot] = field(default_factory=dict)
+    links: list[bytes] = field(default_factory=list)
+    newest: Manifest | None = None
+    received: int = 0
 
 
 def set_aside(home: Path) -> Path | None:
@@ -45,34 +82,146 @@ def set_aside(home: Path) -> Path | None:
 
 
 def rebuild_index(node: Node, report: Report) -> dict[str, int]:
-    """(2), (3) Fill an empty index; counts of blocks and instances, and of instances that could not be opened."""
-    links: list[bytes] = []
+    """(2) to (5) Fill an empty index.
+
+    Counts of "blocks" in packs, "instances" placed, "studies" whose root was named again, and of what could not be
+    opened: "not_opened" instances. Raises EngineFault when the engine cannot be asked what it keeps.
+    """
+    kept = sorted(node.content.pinned()) if isinstance(node.content, Keeping) else []
+    studies: dict[bytes, Study] = {}
+    counts = {"blocks": _read_packs(node, studies, report), "instances": 0, "studies": 0, "not_opened": 0}
+    for root in kept:
+        _note_root(node, root, studies, report)
+    for study in studies.values():
+        _complete(node, study)
+    # In the order of arrival, in which rows are numbered (see bridge.index.overview).
+    for tag, study in sorted(studies.items(), key=lambda item: item[1].received):
+        _place_study(node, tag, study, counts, report)
+    return counts
+
+
+def _complete(node: Node, study: Study) -> None:
+    """Find the newest root, put what it names before everything else, and learn when the first instance came."""
+    study.newest = newest_manifest(node, study.roots)
+    if study.newest is not None:
+        named = set(study.newest.links)
+        study.links = [*study.newest.links, *(link for link in study.links if link not in named)]
+    with contextlib.suppress(CairnError):  # which is told when the instance is placed
+        study.received = open_metadata(node.content, node.keys, study.links[0]).received if study.links else 0
+
+
+def _place_study(node: Node, tag: bytes, study: Study, counts: dict[str, int], report: Report) -> None:
+    """(4), (5)"""
+    try:
+        origin, uid = node.keys.origin_of(tag), node.keys.study_of(tag)
+    except ContentMissing as error:
+        report(f"{len(study.links)} instances: {error.detail}")
+        counts["not_opened"] += len(study.links)
+        return
+    for link in study.links:
+        try:
+            counts["instances"] += _place(node, link, origin)
+        except CairnError as error:
+            counts["not_opened"] += 1
+            report(f"{cids.to_text(link)}: {error.detail}")
+    if study.newest is not None:
+        newest = study.newest
+        node.index.adopt(AdoptedTree(uid, origin, tag, newest.root, newest.pages, newest.links)).result()
+        counts["studies"] += 1
+
+
+def _read_packs(node: Node, studies: dict[bytes, Study], report: Report) -> int:
+    """(2) The positions of all blocks, and what the manifests' blocks among them are; how many blocks there are."""
     blocks = 0
     for path in packs_in(node.settings.home / "packs"):
         report(f"reading pack {path.name}")
         waiting: list[BlockPosition] = []
         for position in rebuild(path):
             waiting.append(position)
-            blocks += 1
-            if cids.parse(position.cid).codec == cids.DAG_CBOR:
-                links.append(position.cid)
-            if len(waiting) == 1000:
-                node.index.add_blocks(waiting)
+            if len(waiting) == _AT_ONCE:
+                blocks += _add(node, waiting, studies)
                 waiting = []
-        node.index.add_blocks(waiting)
-    instances = lost = 0
-    for link in links:
-        try:
-            block = manifest.decode_instance(node.content.get(link))
-        except ContentCorrupt:
-            continue  # a page or a root
-        try:
-            metadata = open_metadata(node.content, node.keys, link)
-        except CairnError as error:
-            lost += 1
-            report(f"{cids.to_text(link)}: {error.detail}")
+        blocks += _add(node, waiting, studies)
+    return blocks
+
+
+def _add(node: Node, positions: list[BlockPosition], studies: dict[bytes, Study]) -> int:
+    node.index.add_blocks(positions)
+    for cid, *_ in positions:
+        if cids.parse(cid).codec != cids.DAG_CBOR:
             continue
-        found = attributes.extract(json.loads(inflate(metadata.json)))
-        node.index.add_instance(rebuilt(metadata, block, link, found), block.study, node.keys.origin_of(block.study))
-        instances += 1
-    return {"blocks": blocks, "instances": instances, "not_opened": lost}
+        block = _manifest_block(node.content.get(cid))
+        if isinstance(block, InstanceBlock):
+            studies.setdefault(block.study, Study()).links.append(cid)
+        elif block is not None:
+            studies.setdefault(block.study, Study()).roots[cid] = block
+    return len(positions)
+
+
+def _manifest_block(data: bytes) -> InstanceBlock | StudyRoot | None:
+    """An instance block or a root; None for a page."""
+    for decode in (manifest.decode_instance, manifest.decode_root):
+        try:
+            return decode(data)
+        except ContentCorrupt:
+            continue
+    return None
+
+
+def _note_root(node: Node, root: bytes, studies: dict[bytes, Study], report: Report) -> None:
+    """(3) A root that the engine keeps; what else may be pinned there is nobody's concern here."""
+    if cids.parse(root).codec != cids.DAG_CBOR:
+        return
+    try:
+        block = _manifest_block(node.content.get(root))
+    except IntegrityError as error:
+        report(f"{cids.to_text(root)} is pinned: {error.detail}")
+        return
+    if isinstance(block, StudyRoot):
+        studies.setdefault(block.study, Study()).roots[root] = block
+
+
+def newest_manifest(node: Node, roots: Mapping[bytes, StudyRoot]) -> Manifest | None:
+    """(4) The last of a study's states whose pages can be read: one that no other follows, and that names the most."""
+    former = {root.previous for root in roots.values()}
+    for group in ([cid for cid in roots if cid not in former], [cid for cid in roots if cid in former]):
+        read = [found for cid in group if (found := _read_manifest(node, cid, roots[cid])) is not None]
+        if read:
+            return max(read, key=lambda found: len(found.links))
+    return None
+
+
+def _read_manifest(node: Node, cid: bytes, root: StudyRoot) -> Manifest | None:
+    try:
+        links = [link for page in root.pages for link in manifest.decode_page(node.content.get(page))]
+    except IntegrityError:
+        return None
+    return Manifest(cid, root.pages, tuple(links))
+
+
+def _place(node: Node, link: bytes, origin: bytes | None) -> bool:
+    """(4) Place one instance; whether it was not there yet. Of two copies of the same bytes the whole one stays."""
+    block = manifest.decode_instance(node.content.get(link))
+    metadata = open_metadata(node.content, node.keys, link)
+    found = attributes.extract(json.loads(inflate(metadata.json)))
+    instance = rebuilt(metadata, block, link, found, tuple(_positions(node, link)))
+    row, outcome = node.index.add_instance(instance, block.study, origin)
+    if outcome is Outcome.AGAIN and not _is_whole(node, row):
+        node.index.add_instance(instance, block.study, origin, replace=True)
+    return outcome is not Outcome.AGAIN
+
+
+def _positions(node: Node, link: bytes) -> Iterator[BlockPosition]:
+    """Where the blocks of an instance lie, as far as they lie in packs."""
+    for cid, _ in dag.order(link, node.content.get):
+        position = node.index.locate_block(cid)
+        if position is not None:
+            yield position
+
+
+def _is_whole(node: Node, row: int) -> bool:
+    try:
+        node.retrieve.verify(node.index.instance(row))
+    except IntegrityError:
+        return False
+    return True

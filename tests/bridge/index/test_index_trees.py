@@ -181,14 +181,14 @@ def test_this_nodes_own_study_comes_back_and_grows_on(index: SqlIndex) -> None:
     assert index.study_tree(OWN).root == b"their root"
 
 
-def test_a_root_of_this_nodes_own_that_does_not_fit_what_is_held_is_made_anew(index: SqlIndex) -> None:
+def test_pages_of_this_nodes_own_that_name_other_instances_than_are_held_are_made_anew(index: SqlIndex) -> None:
     held = units(2)
     index.commit(held[1]).result()
     instances = [their(one) for one in held]
     index.adopt(tree_of(instances, None, OWN), instances).result()
     own = index.study_tree(OWN)
-    assert (own.root, own.covered, own.instances) == (None, 0, (held[1].link, instances[0].link))
-    assert grow(own).covered == 2
+    assert (own.root, own.covered, own.instances) == (b"their root", 0, (held[1].link, instances[0].link))
+    assert own.pages == () and grow(own).covered == 2
 
 
 def test_a_tree_that_cannot_be_taken_in_leaves_nothing_behind(index: SqlIndex) -> None:
