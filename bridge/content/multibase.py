@@ -38,7 +38,7 @@ def cid_from_text(text: str) -> bytes:
 
 def _decoded(prefix: str, body: str) -> bytes:
     """https://github.com/multiformats/multibase: the bases that CIDs are written in."""
-    if prefix in ("b", "B") and (body.islower() if prefix == "b" else body.isupper()):
+    if prefix in ("b", "B") and "=" not in body and (body.islower() if prefix == "b" else body.isupper()):
         return base64.b32decode(body.upper() + "=" * (-len(body) % 8))
     if prefix in ("f", "F") and _HEX.match(body):
         return bytes.fromhex(body)
