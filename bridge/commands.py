@@ -154,6 +154,7 @@ COMMANDS: dict[str, Command] = {
     "content-assignments": assignment_commands.every,
     "key-show": study_commands.key_show,
     "study-export": study_commands.export,
+    "study-import": study_commands.import_,
     "ledger-alerts": alert_commands.alerts,
     "ledger-review": alert_commands.review,
     "ledger-entries": ledger_commands.entries,

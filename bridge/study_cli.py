@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -61,3 +63,38 @@ def export(
         as_json,
         lambda r: f"wrote {r['instances']} instances, {r['bytes']} bytes, to {out}\nroot {r['root']}",
     )
+
+
+@study.command("import")
+@click.argument("file", metavar="FILE.car", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The key file that came with it."
+)
+@click.option("--from", "sender", metavar="VKEY", help="Who must have signed the key file: `cairn key show` there.")
+@as_json
+@click.pass_context
+def import_(ctx: click.Context, file: Path, key: Path | None, sender: str | None, as_json: bool) -> None:
+    """Take in a study from a CAR; with its key it appears in searches, without it its sealed blocks are kept.
+
+    Everything is verified before anything is written. Exit 3 names the block or key that is wrong, and nothing is left.
+    """
+    if sender is not None and key is None:
+        raise click.UsageError("--from is about a key file: give --key")
+    arguments = {
+        "path": str(file.absolute()),
+        "key": str(key.absolute()) if key else None,
+        "from": sender,
+    }
+    result = perform(settings_of(ctx), "study-import", arguments)
+    show_result(result, as_json, lambda r: _imported(r, checked=sender is not None))
+
+
+def _imported(result: Mapping[str, Any], *, checked: bool) -> str:
+    if result["study"] is None:
+        return f"kept {result['blocks']} sealed blocks below {result['root']}; without a key nothing of it can be found"
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in result["outcomes"].items())
+    lines = [f"study {result['study']}: {outcomes}", f"root {result['root']}"]
+    if result["sender"] is not None:
+        unchecked = "" if checked else "; compare it with what `cairn key show` prints there, or give it as --from"
+        lines.append(f"the key file is signed by {result['sender']}{unchecked}")
+    return "\n".join(lines)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from bridge.content import cid as cids
+from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
-from bridge.errors import RequestError
+from bridge.errors import ConfigError, RequestError
+from bridge.index.rows import rebuilt
 from bridge.ledger_reading import origin_of, public_key
-from bridge.model import OPERATOR
+from bridge.model import OPERATOR, Adopted, AdoptedTree, BlockPosition
 from bridge.node import Node
+from bridge.services import import_study
 from bridge.services.export_study import Sender, export_study
+from bridge.services.import_study import Imported, Recorded
+from bridge.services.received_study import ReceivedInstance
 from ledger import checkpoint
+from ledger.errors import CodecError
 
 Report = Callable[[str], None]
 
@@ -54,4 +61,60 @@ def export(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         "bytes": written.size,
         "file": str(out),
         "key_file": str(key_file) if key_file else None,
+    }
+
+
+def import_(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    """Take in a study from a CAR, with its key when a key file is given. Errors as `import_study`."""
+
+    def take(
+        tree: AdoptedTree,
+        instances: Sequence[ReceivedInstance],
+        blocks: Sequence[BlockPosition],
+        recorded: Recorded,
+    ) -> Future[Adopted]:
+        rows = [rebuilt(each.metadata, each.block, each.link, each.attributes, each.placed) for each in instances]
+        return node.index.adopt(tree, rows, blocks, recorded)
+
+    recipient = import_study.Recipient(
+        keystore=node.keystore,
+        content=node.content,
+        keys=node.keys,
+        batches=node.batches,
+        provenance=node.store.provenance,
+        take=take,
+        tree=node.index.trees.by_tag,
+        position=node.packs.position,
+    )
+    try:
+        sender = checkpoint.parse_vkey(arguments["from"]).key if arguments.get("from") else None
+    except CodecError as error:
+        raise RequestError(f"--from is not a verifier key: {error.detail}") from None
+    path, key = Path(arguments["path"]), arguments.get("key")
+    try:
+        key_file = _small(Path(key)) if key else None
+        with path.open("rb") as file:
+            found = import_study.import_study(recipient, OPERATOR, file, report, key_file=key_file, sender_key=sender)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+    return _described(found)
+
+
+def _small(path: Path) -> bytes:
+    """A key file's contents; of anything larger only so much that it is seen to be none."""
+    with path.open("rb") as file:
+        return file.read(study_key_file.MAX_SIZE + 1)
+
+
+def _described(found: Imported) -> dict[str, object]:
+    return {
+        "root": cids.to_text(found.root),
+        "study": found.study,
+        "instances": found.instances,
+        "outcomes": dict(found.outcomes),
+        "blocks": found.kept.blocks,
+        "new_blocks": found.kept.new,
+        "bytes": found.kept.size,
+        "pinned": found.pinned,
+        "sender": found.sender.verifier if found.sender else None,
     }

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from bridge.content import manifest, sealed_metadata, unixfs
 from bridge.crypto import derive, sealing
 from bridge.errors import ContentCorrupt
-from bridge.model import SealedObject
-from bridge.ports import ContentStore, KeyStore
-from bridge.services.sealed_object import SealedObjectReader
+from bridge.model import SealedObject, StudyKey
+from bridge.services.sealed_object import Blocks, SealedObjectReader
 
 
-def open_metadata(content: ContentStore, keys: KeyStore, link: bytes) -> sealed_metadata.SealedMetadata:
+class Keys(Protocol):
+    """Where study keys are found: the keyring, or what came with a study."""
+
+    def open(self, study_tag: bytes, generation: int) -> StudyKey:
+        """The key that a sealed object names. Raises ContentMissing."""
+
+
+def open_metadata(content: Blocks, keys: Keys, link: bytes) -> sealed_metadata.SealedMetadata:
     """The metadata of the instance block `link`. Raises ContentMissing (block or key), ContentCorrupt."""
     block = manifest.decode_instance(content.get(link))
     key = keys.open(block.study, block.generation)

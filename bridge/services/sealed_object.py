@@ -6,6 +6,7 @@ A segment is a leaf, so opening any part of an object costs the dag-pb nodes abo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from bridge.content import cid as cids
 from bridge.content import unixfs
@@ -67,6 +68,13 @@ class SealedObjectWriter:
             self._sink.add(block)
 
 
+class Blocks(Protocol):
+    """Where blocks are read from: a content store, or a file that holds a whole tree."""
+
+    def get(self, cid: bytes) -> bytes:
+        """The block, verified against its CID. Raises IntegrityError."""
+
+
 class SealedObjectReader:
     """Opens ranges of one sealed object; every block is verified against its CID, every segment by its tag.
 
@@ -76,7 +84,7 @@ class SealedObjectReader:
 
     def __init__(
         self,
-        content: ContentStore,
+        content: Blocks,
         sealed: SealedObject,
         key: bytes,
         associated_data: bytes,

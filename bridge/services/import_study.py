@@ -1,0 +1,308 @@
+"""`cairn study import`: a study's sealed blocks from a CAR and, with its key, the study itself.
+
+    (1) the key file: signed, for this node, opened
+    (2) the CAR, read whole: every block verified, none missing
+    (3) its manifest, strictly; it continues what is held of the same tree
+    (4) the keys: those of the file, or those held here for the same study tag, or none
+    (5) with keys: every instance opened and read again
+    (6) the blocks put and synced
+    (7) the keys adopted, durably
+    (8) ONE transaction: the tree, its instances, block positions, the records
+    (9) the batch closed, the root pinned
+
+Nothing is written before (6), so that what is refused leaves nothing. Without keys the blocks are kept for others and
+no search finds anything of them; the key may come later, with the CAR again. The tree stays that of its origin: its
+CIDs are the same here as there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Final, NamedTuple, Protocol
+
+from bridge.content import cid as cids
+from bridge.content import manifest
+from bridge.content.car_transfer import Car, Kept, keep
+from bridge.crypto import derive, study_key_file
+from bridge.crypto.keystore import Keystore
+from bridge.crypto.study_key_file import Envelope, SealedKeys
+from bridge.errors import Busy, CapacityError, CarInvalid, ContentMissing, EngineFault, KeyFileInvalid
+from bridge.model import (
+    Actor,
+    Adopted,
+    AdoptedTree,
+    Batch,
+    BlockPosition,
+    Outcome,
+    SealedRecord,
+    StudyKey,
+    Tree,
+)
+from bridge.ports import ContentStore, KeyStore
+from bridge.services.close_batch import Batches
+from bridge.services.provenance import Clock, Provenance, by, now_us
+from bridge.services.received_study import (
+    Keys,
+    Received,
+    ReceivedInstance,
+    blocks_of,
+    open_instances,
+    read_manifest,
+)
+
+__all__ = ["Imported", "Recipient", "Take", "import_study"]
+
+KIND: Final = "study.import"
+TOLD_EVERY: Final = 200
+Report = Callable[[str], None]
+Recorded = tuple[Batch, Callable[[Sequence[Outcome]], Sequence[SealedRecord]]]
+Take = Callable[
+    [AdoptedTree, Sequence[ReceivedInstance], Sequence[BlockPosition], Recorded],
+    "Future[Adopted]",
+]
+"""Step (8) at the index: the tree, its instances in order, where its new blocks lie, and what to record."""
+
+
+class Keyring(KeyStore, Protocol):
+    """The key store as one that takes in others' keys."""
+
+    def origin_of(self, tag: bytes) -> bytes | None:
+        """Whose key a study tag is of; None for this node. Raises ContentMissing."""
+
+    def adopt(self, key: StudyKey, origin: bytes) -> None:
+        """Hold another node's key. Raises KeyFileInvalid when another is held in its place, StorageFault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who imports: this node's keys, and where its content, index, keys and records are.
+
+    `tree` looks a study tag's tree up, `position` where a block lies (both None when not known).
+    """
+
+    keystore: Keystore
+    content: ContentStore
+    keys: Keyring
+    batches: Batches
+    provenance: Provenance
+    take: Take
+    tree: Callable[[bytes], Tree | None]
+    position: Callable[[bytes], BlockPosition | None]
+    clock: Clock = now_us
+
+
+class Imported(NamedTuple):
+    """What was taken in: root, study (None: its key is not held), instances, outcomes by name, blocks, bytes, pinned.
+
+    `sender` is the readable part of the key file, when there was one; `kept` the blocks of the tree and how many of
+    them were new here. A root that is not `pinned` is pinned later, when the content engine is there again.
+    """
+
+    root: bytes
+    study: str | None
+    instances: int
+    outcomes: Mapping[str, int]
+    kept: Kept
+    pinned: bool
+    sender: Envelope | None
+
+
+class _Opened(NamedTuple):
+    """The keys of a study, and whose tree it is (None: this node's own)."""
+
+    study: str
+    keys: tuple[StudyKey, ...]
+    origin: bytes | None
+
+
+def import_study(
+    recipient: Recipient,
+    actor: Actor,
+    file: BinaryIO,
+    report: Report,
+    *,
+    key_file: bytes | None = None,
+    sender_key: bytes | None = None,
+) -> Imported:
+    """Take in a study.
+
+    Parameters
+    ----------
+    file
+        The CAR, seekable.
+    key_file
+        The contents of its key file.
+    sender_key
+        The Ed25519 public key that must have signed the key file; None: any that it names.
+
+    Raises CarInvalid, naming the block that is wrong or missing, and KeyFileInvalid, both before anything is written;
+    then StorageFull, StorageFault, Busy.
+    """
+    envelope, sealed = _open_key_file(recipient.keystore, key_file, sender_key)  # (1)
+    car = Car(file, envelope.root if envelope else None)  # (2)
+    received = read_manifest(car)  # (3)
+    held = recipient.tree(received.tag)
+    if held is not None and held.root not in (None, received.root):
+        _continues(recipient.content, held, received, envelope)
+    opened = _keys(recipient, received, envelope, sealed)  # (4)
+    instances = _open(car, received, opened, report) if opened else []  # (5)
+    positions: dict[bytes, BlockPosition] = {}
+    kept = keep(recipient.content, car, lambda put: positions.update({each.cid: each for each in put}))  # (6)
+    if opened and envelope:
+        for key in opened.keys:
+            recipient.keys.adopt(key, envelope.origin)  # (7)
+    placed = [_placed(recipient, car, each, positions, opened) for each in instances]
+    adopted = _take(recipient, actor, received, placed, positions, opened, envelope, kept)  # (8), (9)
+    outcomes = Counter(outcome.value for outcome in adopted.outcomes)
+    pinned = _pin(recipient, received, report)
+    return Imported(
+        received.root, opened.study if opened else None, len(received.links), outcomes, kept, pinned, envelope
+    )
+
+
+def _open_key_file(
+    keystore: Keystore, data: bytes | None, sender_key: bytes | None
+) -> tuple[Envelope | None, SealedKeys | None]:
+    """(1) Signed by whom it says, for this node, and its sealed part opens with this node's key."""
+    if data is None:
+        return None, None
+    envelope = study_key_file.read(data)
+    if sender_key is not None and envelope.sender_key != sender_key:
+        raise KeyFileInvalid("the key file is signed by another key than the one given")
+    own = envelope.origin == keystore.node_id
+    if own and envelope.sender != keystore.node_id:
+        raise KeyFileInvalid("the key file claims to hold a key that this node made, but another sent it")
+    return envelope, study_key_file.open_keys(envelope, keystore.node_id, keystore.agreement_seed)
+
+
+def _continues(content: ContentStore, held: Tree, received: Received, envelope: Envelope | None) -> None:
+    """(3) A manifest of a tree that is held is an earlier or later state of it, unless its own node says otherwise.
+
+    Whoever knows a study tag could otherwise put another manifest in the place of the one that is held. The node that
+    made the tree may send one that names a healed copy where the former named a damaged one.
+    """
+    if held.root is None or (envelope is not None and envelope.sender == envelope.origin):
+        return
+    pages = manifest.decode_root(content.get(held.root)).pages
+    links = [link for page in pages for link in manifest.decode_page(content.get(page))]
+    common = min(len(links), len(received.links))
+    if tuple(links[:common]) != received.links[:common]:
+        raise CarInvalid(f"the manifest {cids.to_text(received.root)} does not continue the one that is held")
+
+
+def _keys(
+    recipient: Recipient, received: Received, envelope: Envelope | None, sealed: SealedKeys | None
+) -> _Opened | None:
+    """(4) The keys of every generation that the instances name, and whose they are; None without any."""
+    if envelope is not None and sealed is not None:
+        if envelope.tag != received.tag or not received.generations <= set(envelope.generations):
+            raise KeyFileInvalid("the key file is of another study, or lacks a generation of its keys")
+        origin = None if envelope.origin == recipient.keystore.node_id else envelope.origin
+        return _Opened(sealed.study, sealed.keys, origin)
+    try:
+        keys = tuple(recipient.keys.open(received.tag, generation) for generation in sorted(received.generations))
+        return _Opened(keys[0].study, keys, recipient.keys.origin_of(received.tag))
+    except ContentMissing:
+        return None
+
+
+def _open(car: Car, received: Received, opened: _Opened, report: Report) -> list[ReceivedInstance]:
+    """(5) All instances; the memory of their index rows, not of their bytes."""
+    found: list[ReceivedInstance] = []
+    for instance in open_instances(car, received, opened.study, Keys(opened.keys)):
+        found.append(instance)
+        if len(found) % TOLD_EVERY == 0:
+            report(f"{len(found)} of {len(received.links)} instances verified")
+    return found
+
+
+def _placed(
+    recipient: Recipient,
+    car: Car,
+    instance: ReceivedInstance,
+    put: Mapping[bytes, BlockPosition],
+    opened: _Opened | None,
+) -> ReceivedInstance:
+    """The instance with the places of its blocks, and with its origin as its source.
+
+    Another node does not choose in whose name an instance comes: of several versions the one that its own source sent
+    last is served.
+    """
+    places = (put.get(cid) or recipient.position(cid) for cid in blocks_of(car, instance.link))
+    metadata = instance.metadata
+    if opened is not None and opened.origin is not None:
+        metadata = replace(metadata, source=f"node {opened.origin.hex()}")
+    return instance._replace(metadata=metadata, placed=tuple(place for place in places if place is not None))
+
+
+def _take(
+    recipient: Recipient,
+    actor: Actor,
+    received: Received,
+    instances: Sequence[ReceivedInstance],
+    put: Mapping[bytes, BlockPosition],
+    opened: _Opened | None,
+    envelope: Envelope | None,
+    kept: Kept,
+) -> Adopted:
+    """(8) Tree, instances, positions and records at once; (9) the batch closed."""
+    tree = AdoptedTree(
+        study=opened.study if opened else None,
+        origin=opened.origin if opened else b"",
+        tag=received.tag,
+        root=received.root,
+        pages=received.pages,
+        links=received.links,
+    )
+    key = opened.keys[-1] if opened else None
+    secret = derive.record_key(key) if key else derive.node_record_key(recipient.keystore.audit_key)
+    said: dict[str, object] = {"actor": by(actor), "root": cids.to_text(received.root), "blocks": kept.blocks}
+    if envelope is not None:
+        said |= {"sender": envelope.sender.hex(), "verifier": envelope.verifier}
+
+    def records(outcomes: Sequence[Outcome]) -> list[SealedRecord]:
+        bodies = [said | ({"study": opened.study} if opened else {})]
+        bodies += [_body(actor, instance, outcome) for instance, outcome in zip(instances, outcomes, strict=True)]
+        return [recipient.provenance.seal(KIND, body, secret) for body in bodies]
+
+    adopted = None
+    while adopted is None:
+        open_batch = recipient.batches.open(KIND, actor, key, "TREAT")
+        adopted = recipient.batches.adopt(
+            open_batch, lambda batch: recipient.take(tree, instances, tuple(put.values()), (batch, records))
+        )
+    recipient.batches.close_or_log([open_batch])
+    return adopted
+
+
+def _body(actor: Actor, instance: ReceivedInstance, outcome: Outcome) -> dict[str, object]:
+    """The record of one instance, as `bridge.services.store` writes it."""
+    metadata = instance.metadata
+    return {
+        "actor": by(actor),
+        "study": metadata.study,
+        "series": metadata.series,
+        "instance": metadata.sop,
+        "class": metadata.sop_class,
+        "digest": metadata.digest,
+        "source": metadata.source,
+        "outcome": outcome.value,
+        "conflict": outcome is Outcome.VERSION,
+    }
+
+
+def _pin(recipient: Recipient, received: Received, report: Report) -> bool:
+    """(9) Pin the root, when it is still its tree's; what fails now is done by the node's content process later."""
+    tree = recipient.tree(received.tag)
+    if tree is None or tree.root != received.root:
+        report("a later state of this study's manifest is held; that one stays pinned")
+        return False
+    try:
+        recipient.content.pin(received.root)
+    except (EngineFault, CapacityError, Busy) as error:
+        report(f"not pinned yet: {error.detail}")
+        return False
+    return True
