@@ -142,7 +142,7 @@ class ClusterApi:
                     if isinstance(document, dict):
                         yield document
             # An error behind the first line is in a trailer that httpx does not show; the ledger of pins is ours.
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:
             raise _silent(error) from error
         except ValueError as error:
             raise EngineFault("IPFS Cluster answered something that is not JSON") from error
@@ -150,12 +150,12 @@ class ClusterApi:
     def _ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> httpx.Response:
         try:
             return self._client.request(method, path, params=query)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:
             raise _silent(error) from error
 
 
-def _silent(error: httpx.HTTPError) -> EngineFault:
-    """A connection that failed, in words; httpx says nothing of its own for some."""
+def _silent(error: Exception) -> EngineFault:
+    """A connection that failed, in words; httpx says nothing of its own for some, and RuntimeError when closed."""
     return EngineFault(f"IPFS Cluster does not answer: {error or type(error).__name__}")
 
 
