@@ -59,12 +59,14 @@ class Manifest:
 class Study:
     """What was found of one study tag: its roots, the newest of them, and its instance blocks as they were met.
 
-    `received` is when its first instance came, in microseconds since the epoch; 0 when that cannot be told.
+    `foreign`: another node's, or nobody knows. `received` is when its first instance came, in microseconds since the
+    epoch; 0 when that cannot be told.
     """
 
     roots: dict[bytes, StudyRoot] = field(default_factory=dict)
     links: list[bytes] = field(default_factory=list)
     newest: Manifest | None = None
+    foreign: bool = True
     received: int = 0
 
 
@@ -92,21 +94,22 @@ def rebuild_index(node: Node, report: Report) -> dict[str, int]:
     counts = {"blocks": _read_packs(node, studies, report), "instances": 0, "studies": 0, "not_opened": 0}
     for root in kept:
         _note_root(node, root, studies, report)
-    for study in studies.values():
-        _complete(node, study)
-    # In the order of arrival, in which rows are numbered (see bridge.index.overview).
-    for tag, study in sorted(studies.items(), key=lambda item: item[1].received):
+    for tag, study in studies.items():
+        _complete(node, tag, study)
+    # This node's own first: an instance of both is in its tree. Then by arrival, as rows are (bridge.index.overview).
+    for tag, study in sorted(studies.items(), key=lambda item: (item[1].foreign, item[1].received)):
         _place_study(node, tag, study, counts, report)
     return counts
 
 
-def _complete(node: Node, study: Study) -> None:
-    """Find the newest root, put what it names before everything else, and learn when the first instance came."""
+def _complete(node: Node, tag: bytes, study: Study) -> None:
+    """Find the newest root, put what it names before everything else, and learn whose it is and since when."""
     study.newest = newest_manifest(node, study.roots)
     if study.newest is not None:
         named = set(study.newest.links)
         study.links = [*study.newest.links, *(link for link in study.links if link not in named)]
     with contextlib.suppress(CairnError):  # which is told when the instance is placed
+        study.foreign = node.keys.origin_of(tag) is not None
         study.received = open_metadata(node.content, node.keys, study.links[0]).received if study.links else 0
 
 
