@@ -29,7 +29,7 @@ from bridge.content.car_transfer import Car, Kept, keep
 from bridge.crypto import derive, study_key_file
 from bridge.crypto.keystore import Keystore
 from bridge.crypto.study_key_file import Envelope, SealedKeys
-from bridge.errors import Busy, CapacityError, CarInvalid, ContentMissing, EngineFault, KeyFileInvalid
+from bridge.errors import CapacityError, CarInvalid, ContentMissing, EngineFault, KeyFileInvalid
 from bridge.model import (
     Actor,
     Adopted,
@@ -49,6 +49,7 @@ from bridge.services.received_study import (
     Received,
     ReceivedInstance,
     blocks_of,
+    is_study,
     open_instances,
     read_manifest,
 )
@@ -80,7 +81,8 @@ class Keyring(KeyStore, Protocol):
 class Recipient:
     """Who imports: this node's keys, and where its content, index, keys and records are.
 
-    `tree` looks a study tag's tree up, `position` where a block lies (both None when not known).
+    `tree` looks a study tag's tree up, `position` where a block lies (both None when not known); `index_blocks` tells
+    the index where blocks lie.
     """
 
     keystore: Keystore
@@ -91,6 +93,7 @@ class Recipient:
     take: Take
     tree: Callable[[bytes], Tree | None]
     position: Callable[[bytes], BlockPosition | None]
+    index_blocks: Callable[[Sequence[BlockPosition]], None]
     clock: Clock = now_us
 
 
@@ -143,6 +146,8 @@ def import_study(
     """
     envelope, sealed = _open_key_file(recipient.keystore, key_file, sender_key)  # (1)
     car = Car(file, envelope.root if envelope else None)  # (2)
+    if envelope is None and not is_study(car):
+        return _keep_sealed(recipient, actor, car, report)
     received = read_manifest(car)  # (3)
     held = recipient.tree(received.tag)
     if held is not None and held.root not in (None, received.root):
@@ -157,7 +162,12 @@ def import_study(
     placed = [_placed(recipient, car, each, positions, opened) for each in instances]
     adopted = _take(recipient, actor, received, placed, positions, opened, envelope, kept)  # (8), (9)
     outcomes = Counter(outcome.value for outcome in adopted.outcomes)
-    pinned = _pin(recipient, received, report)
+    tree = recipient.tree(received.tag)
+    if tree is None or tree.root != received.root:
+        report("a later state of this study's manifest is held; that one stays pinned")
+        pinned = False
+    else:
+        pinned = _pin(recipient, received.root, report)
     return Imported(
         received.root, opened.study if opened else None, len(received.links), outcomes, kept, pinned, envelope
     )
@@ -294,15 +304,22 @@ def _body(actor: Actor, instance: ReceivedInstance, outcome: Outcome) -> dict[st
     }
 
 
-def _pin(recipient: Recipient, received: Received, report: Report) -> bool:
-    """(9) Pin the root, when it is still its tree's; what fails now is done by the node's content process later."""
-    tree = recipient.tree(received.tag)
-    if tree is None or tree.root != received.root:
-        report("a later state of this study's manifest is held; that one stays pinned")
-        return False
+def _keep_sealed(recipient: Recipient, actor: Actor, car: Car, report: Report) -> Imported:
+    """Keep and pin a tree that is no study's manifest: blocks are blocks, and nothing of them is shown to anybody."""
+    kept = keep(recipient.content, car, recipient.index_blocks)
+    open_batch = recipient.batches.open(KIND, actor, None, "TREAT")
+    body = {"actor": by(actor), "root": cids.to_text(car.root), "blocks": kept.blocks}
+    secret = derive.node_record_key(recipient.keystore.audit_key)
+    recipient.batches.append(open_batch, [recipient.provenance.seal(KIND, body, secret)])
+    recipient.batches.close_or_log([open_batch])
+    return Imported(car.root, None, 0, {}, kept, _pin(recipient, car.root, report), None)
+
+
+def _pin(recipient: Recipient, root: bytes, report: Report) -> bool:
+    """(9) Pin the root; what cannot be done now is done by the node's content process later."""
     try:
-        recipient.content.pin(received.root)
-    except (EngineFault, CapacityError, Busy) as error:
+        recipient.content.pin(root)
+    except (EngineFault, CapacityError) as error:
         report(f"not pinned yet: {error.detail}")
         return False
     return True

@@ -24,7 +24,7 @@ from bridge.model import Attributes, BlockPosition, SealedObject, StudyKey
 from bridge.services.metadata import open_metadata
 from bridge.services.sealed_object import SealedObjectReader
 
-__all__ = ["Keys", "Received", "ReceivedInstance", "blocks_of", "open_instances", "read_manifest"]
+__all__ = ["Keys", "Received", "ReceivedInstance", "blocks_of", "is_study", "open_instances", "read_manifest"]
 
 T = TypeVar("T")
 _PEEK: Final = 16  # bytes of the data set that tell where the file meta information ends
@@ -67,6 +67,15 @@ class Keys:
         if key is None:
             raise ContentMissing(f"the key of study {study_tag.hex()}, generation {generation}, did not come with it")
         return key
+
+
+def is_study(car: Car) -> bool:
+    """Whether the root of a CAR is a StudyRoot."""
+    try:
+        manifest.decode_root(car.get(car.root))
+    except ContentCorrupt:
+        return False
+    return True
 
 
 def read_manifest(car: Car) -> Received:
