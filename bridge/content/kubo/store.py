@@ -113,8 +113,10 @@ class KuboStore:
         if replaces is None or replaces == root or not self._brought_beside(root, replaces):
             self._bring(root, lambda cid: False)
         self._known = root
+        crash.step("pin.2")
         receipt, wanted = self._keep(root, replaces)
         self._pins.record(root, receipt, wanted)
+        crash.step("pin.3")
         if replaces is not None and replaces != root and receipt.replicas >= min(wanted, self._copies(replaces)):
             self.unpin(replaces)
         return receipt
@@ -224,6 +226,8 @@ class KuboStore:
             try:
                 return self._rpc.block(cid)
             except IntegrityError:
+                if not self._control.peers():
+                    raise
                 return self._rpc.block(cid, NETWORK_S)
         except EngineFault as error:
             self._resting = (time.monotonic() + REST_S, error.detail)

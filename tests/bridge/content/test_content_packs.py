@@ -1,4 +1,4 @@
-"""The embedded store: its contract, and what a full disk, a failing disk and kill -9 leave."""
+"""The packs: their part of the contract, and what a full disk, a failing disk and kill -9 leave."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from bridge.content import cid as cids
 from bridge.content.pack_format import pack_path
 from bridge.errors import ContentCorrupt, ContentMissing, StorageFault, StorageFull
 from bridge.model import BlockPosition
-from tests.contract.content_store import ContentStoreContract, block, blocks
+from tests.contract.content_store import BlocksContract, block, blocks
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,7 +37,7 @@ def open_store(home, index, **options):
     return packs.PackStore(home, "test", index.get, committed_end=index.end, **options)
 
 
-class TestPackStore(ContentStoreContract):
+class TestPackStore(BlocksContract):
     @pytest.fixture(autouse=True)
     def _index(self):
         self.index = Index()

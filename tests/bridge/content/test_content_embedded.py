@@ -1,0 +1,63 @@
+"""The embedded engine: the contract of content stores, and what it alone does."""
+
+import pytest
+
+from bridge.content import cid as cids
+from bridge.content.embedded import EmbeddedStore
+from bridge.content.packs import PackStore
+from bridge.content.pins import MemoryPins
+from bridge.errors import ContentMissing
+from tests.contract.content_store import ContentStoreContract, Study
+
+
+class TestEmbeddedStore(ContentStoreContract):
+    @pytest.fixture
+    def environment(self):
+        return {"CAIRN_CONTENT__ENGINE": "embedded"}
+
+
+class CountingPacks(PackStore):
+    """Packs that tell what was read."""
+
+    def __init__(self, home):
+        super().__init__(home, "test", {}.get)
+        self.asked = []
+
+    def get(self, cid):
+        self.asked.append(cid)
+        return super().get(cid)
+
+
+@pytest.fixture
+def packs(tmp_path):
+    packs = CountingPacks(tmp_path)
+    yield packs
+    packs.close()
+
+
+def test_pinning_reads_no_leaf_and_nothing_that_the_former_root_holds(packs):
+    store, study = EmbeddedStore(packs, MemoryPins()), Study()
+    store.put(study.add(1200))
+    store.pin(study.root)
+    assert all(cids.parse(cid).codec != cids.RAW for cid in packs.asked)
+    assert len(packs.asked) == 1 + 2 + 1200
+    former = study.root
+    store.put(study.add(2))
+    packs.asked.clear()
+    store.pin(study.root, replaces=former)
+    assert len(set(packs.asked)) == 2 + 2 + 2
+
+
+def test_a_store_that_refuses_to_write_says_so(packs, monkeypatch):
+    store = EmbeddedStore(packs, MemoryPins())
+    monkeypatch.setattr(type(packs), "refuses", True)
+    assert store.status().reasons == ("the packs refuse writing after an I/O error",)
+
+
+def test_a_block_that_is_known_and_gone_is_missing(packs, tmp_path):
+    store, study = EmbeddedStore(packs, MemoryPins()), Study()
+    store.put(study.add(1))
+    store.sync()
+    (tmp_path / "packs/00000000.car").unlink()
+    with pytest.raises(ContentMissing):
+        store.pin(study.root)
