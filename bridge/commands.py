@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import alert_commands, assignment_commands, ledger_commands, study_commands
+from bridge import alert_commands, assignment_commands, ledger_commands, study_commands, study_show
 from bridge.access import expiry
 from bridge.errors import CairnError, CapacityError, ConfigError, NotFound, RequestError
 from bridge.index.credentials import TokenRow
@@ -154,6 +154,7 @@ COMMANDS: dict[str, Command] = {
     "content-assignments": assignment_commands.every,
     "key-show": study_commands.key_show,
     "study-export": study_commands.export,
+    "study-show": study_show.show,
     "study-import": study_commands.import_,
     "ledger-alerts": alert_commands.alerts,
     "ledger-review": alert_commands.review,

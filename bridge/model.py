@@ -364,3 +364,77 @@ class StorageOverview:
     pack_bytes: int
     disk_free: int
     disk_size: int
+
+
+class BlockCount(NamedTuple):
+    """How many blocks, and the bytes in them."""
+
+    blocks: int = 0
+    octets: int = 0
+
+
+class ManifestInstance(NamedTuple):
+    """An instance in a study's tree: CIDs of its block and its sealed object, the object's leaves, all bytes below."""
+
+    cid: bytes
+    object: bytes
+    leaves: int
+    octets: int
+
+
+class ManifestPage(NamedTuple):
+    """A page of a study's tree: its CID, how many instances it names, and the first of them."""
+
+    cid: bytes
+    instances: int
+    first: tuple[ManifestInstance, ...] = ()
+
+
+class PackShare(NamedTuple):
+    """What of a tree lies in one pack; `trimmed`: its file is gone, and the content engine has the blocks."""
+
+    pack: int
+    blocks: int
+    octets: int
+    trimmed: bool
+
+
+BLOCK_KINDS = ("root", "page", "instance", "metadata", "node", "leaf")
+"""What a block of a study's tree is: StudyRoot, page, instance block, sealed metadata, and of a sealed object the file
+nodes (of more than one leaf) and the leaves of at most 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeContent:
+    """A study's tree as it lies in the archive; times in microseconds since the epoch.
+
+    `kinds` has every one of BLOCK_KINDS. `counted` instances of `tree.covered` were looked at for it. `unread` blocks
+    could not be read or are not known to the index, so that what lies below them is not counted. Of the content engine:
+    when it `pinned` the root, when everything was last `verified`, `replicas` held of `wanted` (None: not pinned).
+    """
+
+    tree: Tree
+    kinds: Mapping[str, BlockCount]
+    pages: tuple[ManifestPage, ...]
+    packs: tuple[PackShare, ...]
+    counted: int
+    unread: int
+    pinned: int | None = None
+    verified: int | None = None
+    replicas: int | None = None
+    wanted: int | None = None
+
+    @property
+    def total(self) -> BlockCount:
+        """All blocks counted."""
+        return BlockCount(*map(sum, zip(*self.kinds.values(), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class StudyContent:
+    """Where a study lies: its trees, this node's own first, in which content engine, and what is wrong with that."""
+
+    study: str
+    engine: str
+    faults: tuple[str, ...]
+    trees: tuple[TreeContent, ...]

@@ -10,6 +10,7 @@ import click
 
 from bridge.invocation import as_json, perform, settings_of
 from bridge.invocation import show as show_result
+from bridge.study_words import words
 
 
 @click.group()
@@ -98,3 +99,13 @@ def _imported(result: Mapping[str, Any], *, checked: bool) -> str:
         unchecked = "" if checked else "; compare it with what `cairn key show` prints there, or give it as --from"
         lines.append(f"the key file is signed by {result['sender']}{unchecked}")
     return "\n".join(lines)
+
+
+@study.command()
+@click.argument("uid", metavar="UID")
+@as_json
+@click.pass_context
+def show(ctx: click.Context, uid: str, as_json: bool) -> None:
+    """Where the study UID lies: root, blocks and bytes by kind, packs, pins, copies, last verified; its tree drawn."""
+    result = perform(settings_of(ctx), "study-show", {"study": uid})
+    show_result(result, as_json, words)

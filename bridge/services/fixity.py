@@ -57,27 +57,21 @@ class Tally:
 
     def body(self, did: str) -> dict[str, object]:
         """The record of it (docs/audit.md). CIDs are those of sealed blocks; nobody is named."""
-        said: dict[str, object] = {
-            "what": self.words,
-            "did": did,
-            "trees": self.trees,
-            "blocks": self.blocks,
-            "bytes": self.octets,
-            "wrong": self.wrong,
-            "mended": self.mended,
-        }
-        if self.findings:
-            said["findings"] = [told(finding) for finding in self.findings[:RECORDED]]
-        return said
+        told_ones = {"findings": [told(finding) for finding in self.findings[:RECORDED]]} if self.findings else {}
+        return {**self._counts, "did": did, **told_ones}
 
     def answer(self) -> dict[str, object]:
-        """What a command answers: as the record, with `findings` those that were not mended, `repaired` the others."""
+        """What a command answers: the counts, `findings` that were not mended, and those that were `repaired`."""
         found = [told(finding) for finding in self.findings]
-        sorted_out = {
+        return self._counts | {
             "findings": [finding for finding in found if not finding["mended"]],
             "repaired": [finding for finding in found if finding["mended"]],
         }
-        return self.body("") | sorted_out
+
+    @property
+    def _counts(self) -> dict[str, object]:
+        counts = {"trees": self.trees, "blocks": self.blocks, "bytes": self.octets}
+        return {"what": self.words, **counts, "wrong": self.wrong, "mended": self.mended}
 
     @property
     def words(self) -> str:
