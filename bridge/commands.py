@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import alert_commands, assignment_commands, ledger_commands, study_commands, study_show
+from bridge import alert_commands, assignment_commands, content_commands, ledger_commands, study_commands, study_show
 from bridge.access import expiry
 from bridge.errors import CairnError, CapacityError, ConfigError, NotFound, RequestError
 from bridge.index.credentials import TokenRow
@@ -140,6 +140,8 @@ AUDITED = frozenset({"ledger-entries", "ledger-prove", "ledger-alerts"})
 """What reads the ledger and is recorded, where a node runs; the files of one that does not are read by other means."""
 CREATING = frozenset({"token-create", "login-link", "import"})
 """What may be the first thing ever done at a CAIRN_HOME; the others need a node to be there."""
+CONTENT = frozenset({"fsck", "study-show", "study-export", "study-import", "content-status", "content-repair"})
+"""What reads or keeps stored content, for which a Kubo of the node's own must run."""
 COMMANDS: dict[str, Command] = {
     "status": _status,
     "token-create": _token_create,
@@ -149,6 +151,8 @@ COMMANDS: dict[str, Command] = {
     "import": _import,
     "fsck": _fsck,
     "backup": _backup,
+    "content-status": content_commands.status,
+    "content-repair": content_commands.repair,
     "content-assign": assignment_commands.assign,
     "content-unassign": assignment_commands.unassign,
     "content-assignments": assignment_commands.every,

@@ -36,7 +36,7 @@ def perform(settings: Settings, name: str, arguments: Mapping[str, Any]) -> Any:
     from bridge import commands
     from bridge.offline import opened
 
-    with opened(settings, create=name in commands.CREATING) as node:
+    with opened(settings, create=name in commands.CREATING, content=name in commands.CONTENT) as node:
         return commands.perform(node, name, arguments, say)
 
 

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 from bridge import start_stop
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore, open_keystore
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, EngineFault
 from bridge.ledger_reading import ledger_is_empty
 from bridge.node import COMMAND, Node
 from bridge.runlock import RunLock
 from bridge.services import rebuild_index
 from bridge.services.access import SYSTEM
 
+KUBO_STARTS_S, KUBO_ASKED_S = 60.0, 0.1
+
 
 @contextlib.contextmanager
-def opened(settings: Settings, *, create: bool) -> Iterator[Node]:
-    """The node's stores under the run lock.
+def opened(settings: Settings, *, create: bool, content: bool = False) -> Iterator[Node]:
+    """The node's stores under the run lock; with `content`, a Kubo of the node's own runs for that long.
 
     Raises InUse when a node runs but cannot be asked, ConfigError when there is none at CAIRN_HOME and `create` is not
-    given: a mistyped home must not look like an empty archive.
+    given: a mistyped home must not look like an empty archive. Raises EngineFault when that Kubo does not start.
     """
     if not create:
         _require_keystore(settings)
-    with RunLock(settings.home):
+    with RunLock(settings.home), managed_kubo(settings) if content else contextlib.nullcontext():
         node = Node(settings, _keystore(settings), COMMAND)
         try:
             if create and ledger_is_empty(settings):
@@ -36,9 +39,14 @@ def opened(settings: Settings, *, create: bool) -> Iterator[Node]:
 
 
 def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]:
-    """Set the index aside and make it again. Raises InUse when a node runs, ConfigError without a keystore."""
+    """Set the index aside and make it again.
+
+    Raises InUse when a node runs, ConfigError without a keystore, EngineFault when Kubo, which may hold some of the
+    archive alone, does not answer; the index is set aside only when it does.
+    """
     _require_keystore(settings)
-    with RunLock(settings.home):
+    with RunLock(settings.home), managed_kubo(settings):
+        _require_kubo(settings)
         old = rebuild_index.set_aside(settings.home)
         if old:
             report(f"the old index is now {old}")
@@ -47,6 +55,40 @@ def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]
             return rebuild_index.rebuild_index(node, report)
         finally:
             node.close()
+
+
+@contextlib.contextmanager
+def managed_kubo(settings: Settings) -> Iterator[None]:
+    """Run the node's own Kubo, when it has one. Raises EngineFault when it does not start, or not in a minute."""
+    if settings.content.engine == "embedded" or not settings.content.kubo.managed:
+        yield
+        return
+    from bridge.content.kubo.daemon import ManagedKubo
+
+    kubo = ManagedKubo(settings, settings.home)
+    try:
+        kubo.prepare()
+        kubo.start()
+        until = time.monotonic() + KUBO_STARTS_S
+        while not kubo.ready():
+            if time.monotonic() > until:
+                raise EngineFault(f"Kubo does not start: {kubo.last_words()}")
+            time.sleep(KUBO_ASKED_S)
+        yield
+    finally:
+        kubo.stop()
+
+
+def _require_kubo(settings: Settings) -> None:
+    if settings.content.engine == "embedded":
+        return
+    from bridge.content.kubo.control import Control
+
+    control = Control(settings.content.kubo)
+    try:
+        control.version()
+    finally:
+        control.close()
 
 
 def _require_keystore(settings: Settings) -> None:

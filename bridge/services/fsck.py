@@ -2,7 +2,7 @@
 
 (1) the index database is sound
 (2) every pack is read from end to end; every block the index names hashes to its CID
-(3) every block the index names lies in a pack that exists
+(3) every block the index names lies in a pack that exists, or that was trimmed when the content engine had its blocks
 (4) every instance: its key is held, its sealed metadata opens and says what the index says
 (5) every batch: its records give the root that was closed
 (6) every page of a study's manifest: the index knows the instances it names
@@ -19,7 +19,7 @@ from bridge.content import manifest
 from bridge.content.pack_format import pack_number, packs_in
 from bridge.content.scan import scan
 from bridge.content.sealed_metadata import SealedMetadata, inflate
-from bridge.errors import CairnError, ContentCorrupt
+from bridge.errors import CairnError, ContentCorrupt, IntegrityError
 from bridge.model import BlockPosition, StoredInstance
 from bridge.node import COMMAND, Node
 from bridge.services.metadata import open_metadata
@@ -61,7 +61,8 @@ def _index(node: Node) -> Iterator[Finding]:
 def _packs(node: Node, report: Report) -> Iterator[Finding]:
     """(2), (3)"""
     directory = node.settings.home / "packs"
-    present = set()
+    present = node.index.content_state.trimmed()
+    known = Known(node)
     for path in packs_in(directory):
         number = pack_number(path)
         present.add(number)
@@ -69,7 +70,7 @@ def _packs(node: Node, report: Report) -> Iterator[Finding]:
         superseded = node.index.superseded(number)
         for position, whole in scan(path, node.index.positions(number)):
             if whole:
-                yield from _page(node, path, position)
+                yield from _page(known, path, position)
             elif position.offset not in superseded and not _being_written(node, position):
                 block = f"block {cids.to_text(position.cid)}" if position.cid else "bytes that belong to no block"
                 place = f"pack {path.name} at byte {position.offset}"
@@ -84,7 +85,23 @@ def _being_written(node: Node, position: BlockPosition) -> bool:
     return node.owner != COMMAND and position.offset >= node.index.committed_end(position.pack)
 
 
-def _page(node: Node, path: Path, position: BlockPosition) -> Iterator[Finding]:
+class Known:
+    """Which instance blocks the index knows: by its table of blocks, or by its instances, once their packs are gone."""
+
+    def __init__(self, node: Node) -> None:
+        self._index = node.index
+        self._links: set[bytes] | None = None
+
+    def has(self, link: bytes) -> bool:
+        """Whether the index knows the instance block. Reads all instances the first time that a block is not there."""
+        if self._index.locate_block(link) is not None:
+            return True
+        if self._links is None:
+            self._links = {link for _, link in self._index.instances()}
+        return link in self._links
+
+
+def _page(known: Known, path: Path, position: BlockPosition) -> Iterator[Finding]:
     """(6) A page names committed instances only, so the index must know each."""
     if cids.parse(position.cid).codec != cids.DAG_CBOR:
         return
@@ -95,7 +112,7 @@ def _page(node: Node, path: Path, position: BlockPosition) -> Iterator[Finding]:
         links = manifest.decode_page(data)
     except ContentCorrupt:
         return  # an instance block or a root
-    lost = sum(node.index.locate_block(link) is None for link in links)
+    lost = sum(not known.has(link) for link in links)
     if lost:
         place = f"page {cids.to_text(position.cid)} in pack {path.name}"
         yield Finding(place, f"the index does not know {lost} of its {len(links)} instances; run cairn rebuild-index")
@@ -112,7 +129,7 @@ def _instances(node: Node, repair: bool) -> Iterator[Finding]:
             node.retrieve.verify(instance)
         except CairnError as error:
             yield Finding(place, error.detail)
-            if repair:
+            if repair and isinstance(error, IntegrityError):  # an engine that does not answer has lost nothing
                 node.index.mark_damaged(instance)
 
 

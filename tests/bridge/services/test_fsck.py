@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.errors import EngineFault
+from bridge.model import Block
 from bridge.node import Node
 from bridge.services.fsck import Finding, fsck
 from bridge.services.rebuild_index import set_aside
@@ -52,3 +54,39 @@ def test_a_row_that_was_changed_is_told_apart_from_what_was_sealed(
         connection.execute(change, values)
     (found,) = findings(open_node())
     assert said in found.what
+
+
+def test_packs_that_were_trimmed_are_not_missed_and_pages_elsewhere_name_what_lay_in_them(
+    open_node: Callable[[], Node], home: Path
+) -> None:
+    node = open_node()
+    store(node, part10(instance(study="1.2")))
+    node.close()
+    (pack,) = (home / "packs").glob("*.car")
+    held = pack.read_bytes()
+    node = open_node()
+    page = node.index.trees.pages(node.index.trees.of_study("1.2")[0])[0]
+    position = node.index.locate_block(page)
+    assert position is not None
+    node.index.content_state.trim(0, 1)
+    node.content.put([Block(page, held[position.offset : position.offset + position.length])])
+    node.close()
+    with closing(sqlite3.connect(home / "index.db")) as connection, connection:
+        connection.execute("DELETE FROM block")  # as in an index made again after the packs were gone
+    assert [found.what for found in findings(open_node()) if found.place.startswith("page")] == []
+    pack.unlink()
+    assert [found.place.split()[0] for found in findings(open_node())] == ["instance"]
+
+
+def test_an_engine_that_does_not_answer_makes_no_instance_a_damaged_one(
+    open_node: Callable[[], Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = open_node()
+    store(node, part10(instance(study="1.2")))
+
+    def silent(cid: bytes) -> bytes:
+        raise EngineFault("Kubo does not answer")
+
+    monkeypatch.setattr(node.content, "get", silent)
+    assert [found.what for found in fsck(node, lambda _: None, repair=True)] == ["Kubo does not answer"]
+    assert not node.index.locate("1.2")[0].damaged

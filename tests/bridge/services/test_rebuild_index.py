@@ -19,12 +19,15 @@ from bridge.errors import EngineFault
 from bridge.index.rows import rebuilt
 from bridge.model import AdoptedTree, Outcome, Tree
 from bridge.node import Node
+from bridge.offline import managed_kubo
+from bridge.offline import rebuilt as rebuilt_offline
 from bridge.services.fsck import fsck
 from bridge.services.metadata import open_metadata
 from bridge.services.rebuild_index import rebuild_index, set_aside
 from tests.bridge.services.conftest import CHEAP, instance, part10
 from tests.bridge.services.test_store import read, store
-from tests.kubo_daemon import KuboDaemon
+from tests.kubo_daemon import IPFS, KuboDaemon
+from tests.node.running_node import free_ports
 
 STUDY = "1.2.840.1"
 EMBEDDED = Content(reserve_bytes=0)
@@ -221,3 +224,34 @@ def test_without_the_kubo_that_holds_it_nothing_is_made_rather_than_half_of_it(
     set_aside(node.settings.home)
     with pytest.raises(EngineFault):
         rebuild_index(node, quiet)
+
+
+def test_a_kubo_of_the_nodes_own_runs_while_the_index_is_made_again(open_at: Open, tmp_path: Path) -> None:
+    api, swarm = free_ports(2)
+    kubo = Kubo(api=f"http://127.0.0.1:{api}", managed=True, binary=str(IPFS), swarm_port=swarm)
+    settings = Settings(home=tmp_path / "home", content=Content(engine="kubo", reserve_bytes=0, kubo=kubo))
+    with managed_kubo(settings):
+        node = open_at("home", settings.content)
+        (file,) = send(node, "1.1")
+        root = own_tree(node).root
+        assert root is not None
+        node.content.pin(root)
+        node.close()
+    (pack,) = packs_in(settings.home / "packs")
+    pack.unlink()
+    assert rebuilt_offline(settings, quiet)["instances"] == 1
+    with managed_kubo(settings):
+        node = open_at("home", settings.content)
+        assert [read(node, one) for one in node.retrieve.locate(STUDY)] == [file]
+        node.close()
+
+
+def test_the_index_is_not_set_aside_while_kubo_does_not_answer(open_at: Open, tmp_path: Path) -> None:
+    (api,) = free_ports(1)
+    content = Content(engine="kubo", reserve_bytes=0, kubo=Kubo(api=f"http://127.0.0.1:{api}"))
+    node = open_at("home", content)
+    send(node, "1.1")
+    node.close()
+    with pytest.raises(EngineFault):
+        rebuilt_offline(Settings(home=tmp_path / "home", content=content), quiet)
+    assert len(open_at("home", content).retrieve.locate(STUDY)) == 1
