@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from bridge.invocation import as_json, perform, settings_of
@@ -54,3 +56,46 @@ def assignments(ctx: click.Context, as_json: bool) -> None:
 
 def _until(expires: str | None) -> str:
     return f", until {expires}" if expires else ""
+
+
+@content.command()
+@as_json
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """How the archive stands with its content engine: what is wrong, how many studies it keeps, the spool."""
+    result = perform(settings_of(ctx), "content-status", {})
+    show_result(result, as_json, _status)
+
+
+def _status(r: dict[str, Any]) -> str:
+    studies, spool = r["studies"], r["spool"]
+    of = f" of at most {spool['most_bytes']:,}" if spool["most_bytes"] is not None else ""
+    return "\n".join(
+        [
+            f"engine      {r['engine']}, {'; '.join(r['answers']) or 'as it should be'}",
+            *(f"FAULT       {fault['reason']} (since {fault['since']})" for fault in r["faults"]),
+            f"studies     {studies['pinned']:,} pinned, {studies['waiting']:,} waiting, "
+            f"{studies['verified']:,} read back, {studies['short']:,} with too few copies",
+            f"read back   every one since {r['verified_before'] or 'never'}",
+            f"spool       {spool['packs']:,} packs of {spool['bytes']:,} bytes{of}; {spool['trimmed']:,} trimmed",
+        ]
+    )
+
+
+@content.command()
+@as_json
+@click.pass_context
+def repair(ctx: click.Context, as_json: bool) -> None:
+    """Bring everything to the content engine now, read it back whole, and mend what it lost or damaged.
+
+    The node does so by itself all the time, more slowly. Exit 3 when a block is nowhere to be had.
+    """
+    result = perform(settings_of(ctx), "content-repair", {})
+    show_result(result, as_json, _repaired)
+    if result["lost"]:
+        ctx.exit(3)
+
+
+def _repaired(r: dict[str, Any]) -> str:
+    lost = "".join(f"\nNOT WHOLE   {one['study']}: {one['what']}" for one in r["lost"])
+    return f"{r['brought']:,} studies brought, {r['read_back']:,} read back, {r['mended']:,} blocks mended{lost}"

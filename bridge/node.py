@@ -26,7 +26,7 @@ from bridge.content.packs import PackStore
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
-from bridge.errors import CairnError
+from bridge.errors import CairnError, StorageFault
 from bridge.index.audit_source import AuditSource
 from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
@@ -67,6 +67,7 @@ class Node:
         owner: str,
         *,
         not_ready: Callable[[], list[str]] = list,
+        late: Callable[[], list[str]] = list,
         beat: Callable[[], None] = lambda: None,
         follows: bool = False,
     ) -> None:
@@ -76,6 +77,7 @@ class Node:
         self.keystore = keystore
         self.owner = owner
         self.ready = not_ready
+        self._late = late
         self.ending: Callable[[], bool] = lambda: self.closed
         self._beat = beat
         home = settings.home
@@ -124,6 +126,13 @@ class Node:
         """One page of matches. Raises QueryInvalid."""
         return self.index.search(query)
 
+    def degraded(self) -> list[str]:
+        """What is wrong while the node takes and serves instances all the same: of the content engine, above all."""
+        try:
+            return [*self._late(), *(fault.reason for fault in self.index.content_state.faults())]
+        except StorageFault as error:
+            return [error.detail]
+
     def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, at most 1,000, newest first. Raises StorageFault."""
         return self.watch.recorded()
@@ -154,6 +163,7 @@ class Node:
     def _record_access(self) -> None:
         self._beat()
         self.access.flush()
+        self.packs.release_removed()
         if self.packs.refuses:
             log.error("the content store refuses to write after an I/O error: this process ends, to be started afresh")
             os.kill(os.getpid(), signal.SIGTERM)

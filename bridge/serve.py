@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.audit_forwarding.forwarder import Forwarder
 
 log = logging.getLogger(__name__)
-WEB, LEDGER = "web-0", "ledger-0"
+WEB, LEDGER, CONTENT = "web-0", "ledger-0", "content-0"
 MOST_DOORS = 4
 WEB_APP = "dicomweb.app:create_app"
 DICOM_DOOR = "bridge.dimse.acceptor"
@@ -50,11 +50,12 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
         http = listen(settings.web.host, settings.web.port, "HTTP")
         doors = [f"dimse-{number}" for number in range(settings.dimse.processes or min(processors(), MOST_DOORS))]
-        board = StatusBoard((*doors, WEB, LEDGER))
+        board = StatusBoard((*doors, WEB, LEDGER), spared=(CONTENT,))
         children = [
             *(Child(door, partial(_dimse, settings, keystore, dicom, board, door, doors)) for door in doors),
-            Child(WEB, partial(_web, settings, keystore, http, board, (*doors, WEB, LEDGER), keys_are_new)),
+            Child(WEB, partial(_web, settings, keystore, http, board, board.names, keys_are_new)),
             Child(LEDGER, partial(_ledger, settings, keystore, board)),
+            Child(CONTENT, partial(_content, settings, keystore, board)),
         ]
         # Imported before the fork, so that the doors share its pages. Where pydicom finds numpy, that would start
         # threads, which a fork must not meet.
@@ -157,6 +158,7 @@ def _web(
         keystore,
         WEB,
         not_ready=board.reasons,
+        late=board.spared,
         beat=lambda: board.beat(WEB, accepting.is_set()),
         follows=True,
     )
@@ -219,6 +221,13 @@ def _ledger(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:
     from bridge.sealing_process import run
 
     run(settings, keystore, ended, lambda: board.beat(LEDGER, True))
+
+
+def _content(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:
+    ended = _until_terminated()
+    from bridge.content_process import run
+
+    run(settings, keystore, CONTENT, ended, lambda: board.beat(CONTENT, True))
 
 
 def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bool, say: Say) -> None:

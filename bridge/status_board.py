@@ -17,11 +17,15 @@ LATE_S = 15.0
 
 
 class StatusBoard:
-    """Slots by process name ("dimse-0", "web-0", "ledger-0"), made before the processes are."""
+    """Slots by process name ("dimse-0", "web-0", "ledger-0"), made before the processes are.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self._memory = mmap.mmap(-1, _SIZE * max(len(names), 1))
+    The node is ready without those that are `spared`: what they do not do now is done later.
+    """
+
+    def __init__(self, names: Sequence[str], spared: Sequence[str] = ()) -> None:
+        self.names = (*names, *spared)
+        self._needed = tuple(names)
+        self._memory = mmap.mmap(-1, _SIZE * max(len(self.names), 1))
 
     def beat(self, name: str, accepting: bool) -> None:
         """Say that the process lives now, and whether it accepts."""
@@ -43,10 +47,17 @@ class StatusBoard:
 
     def reasons(self) -> list[str]:
         """Why the node is not ready: one line for each process that is late or does not accept."""
+        return self._late(self._needed)
+
+    def spared(self) -> list[str]:
+        """The same of the processes without which the node is ready."""
+        return self._late(self.names[len(self._needed) :])
+
+    def _late(self, names: Sequence[str]) -> list[str]:
         now = time.monotonic()
         reasons = []
-        for index, name in enumerate(self.names):
-            at, accepting = _SLOT.unpack_from(self._memory, index * _SIZE)
+        for name in names:
+            at, accepting = _SLOT.unpack_from(self._memory, self.names.index(name) * _SIZE)
             if not at or now - at > LATE_S:
                 reasons.append(f"{name} does not answer")
             elif not accepting:

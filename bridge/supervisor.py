@@ -1,4 +1,5 @@
-"""`cairn serve`: binds the listeners, forks one process per door and one for the ledger, restarts and drains them.
+"""`cairn serve`: binds the listeners, forks one process per door, one for the content and one for the ledger, restarts
+and drains them.
 
 The parent holds the run lock and no data; everything is imported before the fork so that the pages are shared. A child
 whose parent dies dies with it (prctl PR_SET_PDEATHSIG), so that a killed node leaves nothing half alive.
@@ -53,7 +54,7 @@ def listen(host: str, port: int, what: str) -> socket.socket:
 
 
 class Supervisor:
-    """Keeps children alive until a signal, then drains them in the order given (doors first, the ledger last)."""
+    """Keeps children alive until a signal, then drains them: doors first, then the content, the ledger last."""
 
     def __init__(self, children: list[Child], board: StatusBoard) -> None:
         self._children = children
@@ -105,10 +106,12 @@ class Supervisor:
         return time.monotonic() - child.started > min(0.2 * 2.0**child.failures, 30.0)
 
     def _drain(self) -> int:
-        """End the doors together, then the ledger, so that it seals what they closed last."""
-        doors = [child for child in self._children if not child.name.startswith("ledger")]
+        """End the doors together, then what they read from, then the ledger, so that it seals what was closed last."""
+        last = {"content": 1, "ledger": 2}
+        order = {child.name: last.get(child.name.partition("-")[0], 0) for child in self._children}
         clean = True
-        for group in (doors, [child for child in self._children if child not in doors]):
+        for place in sorted(set(order.values())):
+            group = [child for child in self._children if order[child.name] == place]
             for child in group:
                 if child.pid:
                     os.kill(child.pid, signal.SIGTERM)

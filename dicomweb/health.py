@@ -19,8 +19,14 @@ def livez(door: Door, request: Request) -> Response:
 
 
 def readyz(door: Door, request: Request) -> Response:
-    """200 when DICOM, HTTP and ledger accept, else 503 with the reasons; blocking."""
+    """200 when DICOM, HTTP and ledger accept, else 503 with the reasons; blocking.
+
+    What is wrong with the content engine meanwhile is told too: ingest and viewing go on without it.
+    """
     reasons = list(door.node.ready())
     if reasons:
         return JSONResponse({"status": "not ready", "reasons": reasons}, 503, {**_HEADERS, "retry-after": "1"})
+    degraded = list(door.node.degraded())
+    if degraded:
+        return JSONResponse({"status": "degraded", "reasons": degraded}, headers=_HEADERS)
     return JSONResponse({"status": "ready"}, headers=_HEADERS)

@@ -238,6 +238,9 @@ class Node(Protocol):
     def ready(self) -> Sequence[str]:
         """Reasons why the node is not ready; empty when it is."""
 
+    def degraded(self) -> Sequence[str]:
+        """What is wrong while the node is ready all the same; empty when nothing is."""
+
     def ending(self) -> bool:
         """Whether this process is about to stop, so that answers which last must end."""
 

@@ -135,6 +135,7 @@ class Upkeep:
         self._lost: dict[bytes, str] = {}
         self._unpinned: set[bytes] = set()
         self._unsafe: str | None = None
+        self._audit_now = False
         self.mended = 0
         """How many blocks the engine was given again."""
         self._steps: dict[StepKind, Callable[[Step], None]] = {
@@ -154,6 +155,8 @@ class Upkeep:
         """
         with self._lock:
             now = self._now()
+            if self._audit_now:
+                self._audit_now, self._outlook = False, replace(self._outlook, audited=None)
             self._outlook = self._look(now)
             step = next_step(self._outlook, now)
             if step is not None:
@@ -167,6 +170,16 @@ class Upkeep:
             self._stuck.clear()
             self._look_again = self._trim_again = 0.0
             self._outlook = replace(self._outlook, audited=None, recounted=None)
+
+    @property
+    def outlook(self) -> Outlook:
+        """What was known at the last step."""
+        return self._outlook
+
+    def engine_is_back(self) -> None:
+        """Wait no longer for the engine: it says that nothing is wrong with it. Never waits for a step."""
+        self._setbacks.pop(ENGINE, None)
+        self._audit_now = True
 
     def verify(self, root: bytes, progress: Callable[[Checked], None] = lambda checked: None) -> None:
         """(3), (4) Read a pinned root back as a whole and mend what is wrong.

@@ -24,7 +24,7 @@ PROGRAM = textwrap.dedent(
     from bridge.supervisor import Child, Supervisor
 
     folder = Path(sys.argv[1])
-    board = StatusBoard(("door-0", "ledger-0"))
+    board = StatusBoard(("door-0", "ledger-0"), spared=("content-0",))
 
     def child(name):
         ended = threading.Event()
@@ -74,14 +74,14 @@ def test_a_killed_child_is_started_again_and_all_drain_with_the_ledger_last(tmp_
         until(lambda: len(pids(tmp_path, "door-0")) == 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    assert (tmp_path / "ended").read_text().split() == ["door-0", "ledger-0"]
+    assert (tmp_path / "ended").read_text().split() == ["door-0", "content-0", "ledger-0"]
 
 
 def test_children_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         process.kill()
         process.wait(20)
-    until(lambda: all(gone(pid) for name in ("door-0", "ledger-0") for pid in pids(tmp_path, name)))
+    until(lambda: all(gone(pid) for name in ("door-0", "ledger-0", "content-0") for pid in pids(tmp_path, name)))
 
 
 def test_a_taken_address_is_a_configuration_error_that_names_it() -> None:

@@ -72,6 +72,7 @@ class FakeNode:
         self.page = SearchPage((), 0)
         self.queries: list[Query] = []
         self.not_ready: list[str] = []
+        self.wrong: list[str] = []
         self.fault: Exception | None = None
         self.stopped = False
         self.audit: Any = None
@@ -79,6 +80,9 @@ class FakeNode:
 
     def ready(self) -> list[str]:
         return self.not_ready
+
+    def degraded(self) -> list[str]:
+        return self.wrong
 
     def ending(self) -> bool:
         return self.stopped

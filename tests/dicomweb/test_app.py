@@ -59,6 +59,15 @@ def test_ready_only_without_reasons(anonymous: Client, node: FakeNode) -> None:
     assert anonymous.get("/livez").status_code == 200
 
 
+def test_ready_and_degraded_while_only_the_content_engine_is_at_fault(anonymous: Client, node: FakeNode) -> None:
+    node.wrong = ["Kubo does not answer"]
+    response = anonymous.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {"status": "degraded", "reasons": ["Kubo does not answer"]}
+    node.not_ready = ["the DICOM listener does not accept"]
+    assert anonymous.get("/readyz").status_code == 503
+
+
 def test_the_log_holds_neither_uids_nor_queries(
     client: Client, node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -98,7 +98,7 @@ def test_the_node_goes_on_after_each_of_its_processes_was_killed(fresh_node: Run
     fresh_node.start()
     files = iter(sorted(path for path in SERIES.iterdir() if path.is_file()))
     doors = [f"dimse-{number}" for number in range(min(processors(), MOST_DOORS))]
-    for worker, pid in zip((*doors, "web-0", "ledger-0"), sorted(fresh_node.processes()[1:]), strict=True):
+    for worker, pid in zip((*doors, "web-0", "ledger-0", "content-0"), sorted(fresh_node.processes()[1:]), strict=True):
         os.kill(pid, signal.SIGKILL)
         fresh_node.wait_printed(f'"worker": "{worker}", "status": 9')
         fresh_node.wait_ready()

@@ -1,0 +1,82 @@
+"""`cairn content repair`: everything is brought to the engine now, read back from it, and mended where it is not whole.
+
+(1) what was set back is tried again: pins that the engine lost, roots that wait for it
+(2) every root is read back as a whole; a block that the engine lost or damaged it is given again
+(3) what could not be mended is told, and the others go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from bridge.content import cid as cids
+from bridge.content.upkeep import ENGINE, StepKind
+from bridge.errors import ContentMissing, EngineFault
+from bridge.node import Node
+from bridge.services.check_content import Checked
+from bridge.services.keep_content import Upkeep
+
+__all__ = ["repair"]
+
+TOLD_EVERY: Final = 256 << 20
+"""Bytes of one study read back, after which progress is told."""
+
+
+def repair(node: Node, upkeep: Upkeep, report: Callable[[str], None]) -> dict[str, object]:
+    """(1) to (3): how many roots were brought and read back, how many blocks mended, and which studies are not whole.
+
+    Raises EngineFault when the engine does not do as asked, StorageFault.
+    """
+    before, brought = upkeep.mended, _bring(upkeep, report)
+    pins = node.index.pins.all()
+    lost: list[dict[str, str]] = []
+    for number, pin in enumerate(pins, 1):
+        tree = node.index.trees.by_root(pin.root)
+        study = tree.study if tree is not None and tree.study is not None else "a study kept for others"
+        report(f"reading back {number} of {len(pins)}: {study}")
+        try:
+            upkeep.verify(pin.root, _Progress(report))
+        except ContentMissing as error:
+            report(f"{study}: {error.detail}")
+            lost.append({"study": study, "what": error.detail})
+    waiting = len(upkeep.outlook.waiting)
+    return {
+        "brought": brought,
+        "read_back": len(pins) - len(lost),
+        "mended": upkeep.mended - before,
+        "waiting": waiting,
+        "lost": lost,
+    }
+
+
+def _bring(upkeep: Upkeep, report: Callable[[str], None]) -> int:
+    """(1)"""
+    upkeep.try_all_now()
+    brought = 0
+    while (step := upkeep.step()) is not None:
+        outlook = upkeep.outlook
+        if ENGINE in outlook.setbacks:
+            raise EngineFault(outlook.setbacks[ENGINE].reason)
+        if step.kind is StepKind.PIN:
+            brought += 1
+            report(f"brought to the engine: {brought} studies, {len(outlook.waiting)} to go")
+        elif step.kind is StepKind.TRIM:
+            report(f"pack {step.pack:08d}.car looked at, whether it may go")
+    return brought
+
+
+class _Progress:
+    """Tells how much of a large study was read back, and what was found."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._octets = 0
+
+    def __call__(self, checked: Checked) -> None:
+        before, self._octets = self._octets, self._octets + checked.octets
+        if self._octets // TOLD_EVERY > before // TOLD_EVERY:
+            self._report(f"{self._octets >> 20} MiB read back")
+        for finding in checked.findings:
+            end = f"mended from {finding.mended}" if finding.mended else "NOT mended"
+            self._report(f"{finding.place}: {cids.to_text(finding.block)} {finding.what}; {end}")
