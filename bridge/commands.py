@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import alert_commands, assignment_commands, content_commands, content_commands, ledger_commands, study_commands, study_show
+from bridge import alert_commands, assignment_commands, content_commands, ledger_commands, study_commands, study_show
 from bridge.access import expiry
 from bridge.errors import CairnError, CapacityError, ConfigError, NotFound, RequestError
 from bridge.index.credentials import TokenRow
@@ -151,8 +151,6 @@ COMMANDS: dict[str, Command] = {
     "import": _import,
     "fsck": _fsck,
     "backup": _backup,
-    "content-status": content_commands.status,
-    "content-repair": content_commands.repair,
     "content-status": content_commands.status,
     "content-repair": content_commands.repair,
     "content-assign": assignment_commands.assign,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from bridge import control
 from bridge.content.pack_format import packs_in
@@ -15,7 +15,6 @@ from bridge.services.provenance import iso
 from bridge.services.repair_content import repair as repair_here
 
 Report = Callable[[str], None]
-NOT_RUNNING: Final = "Kubo is managed by the node and runs only with it: start cairn serve"
 
 
 def status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -52,8 +51,6 @@ def repair(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     if upkeep is None:
         raise ConfigError("the embedded engine keeps blocks in the packs alone: see cairn fsck --content")
     if node.owner == COMMAND:
-        if node.settings.content.kubo.managed:
-            raise EngineFault(NOT_RUNNING)
         return repair_here(node, upkeep, report)
     try:
         return control.ask(node.settings.home / "run" / SOCKET, "repair", {}, report)
