@@ -47,10 +47,14 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One other hospital whose client certificate the members' listener knows, `[[members.peers]]` in TOML."""
+    """One other hospital, `[[members.peers]]` in TOML: its certificate (PEM), and where its own gateway listens.
+
+    Its first certificate is the one that it shows, as client and as server; an authority behind it does not count.
+    """
 
     name: str
     certificate: Path
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,9 +346,14 @@ def _members(value: object) -> tuple[Member, ...]:
     if not isinstance(value, list):
         raise ValueError("members are given as [[members.peers]] in a TOML file")
     for item in value:
-        if set(item) != {"name", "certificate"}:
-            raise ValueError("a member has a name and a certificate, nothing else")
-    return tuple(Member(item["name"], Path(item["certificate"]).absolute()) for item in value)
+        if not {"name", "certificate"} <= set(item) <= {"name", "certificate", "url"}:
+            raise ValueError("a member has a name, a certificate and, where it can be asked, a url; nothing else")
+        if not str(item.get("url", "https://")).startswith("https://"):
+            raise ValueError("a member's url begins with https://")
+    names = [item["name"] for item in value]
+    if len(set(names)) < len(names):
+        raise ValueError("two members have the same name")
+    return tuple(Member(i["name"], Path(i["certificate"]).absolute(), i.get("url")) for i in value)
 
 
 def _peers(value: object) -> tuple[Peer, ...]:

@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge import commands, control, start_stop
 from bridge.access import devices
@@ -29,7 +29,10 @@ from bridge.supervisor import Child, Supervisor, listen
 from ledger.export.atna import Source
 
 if TYPE_CHECKING:
+    import ssl
+
     from bridge.audit_forwarding.forwarder import Forwarder
+    from bridge.members_listener import MembersListener
 
 log = logging.getLogger(__name__)
 WEB, LEDGER, CONTENT = "web-0", "ledger-0", "content-0"
@@ -49,11 +52,12 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
         dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
         http = listen(settings.web.host, settings.web.port, "HTTP")
+        members = _members_door(settings)
         doors = [f"dimse-{number}" for number in range(settings.dimse.processes or min(processors(), MOST_DOORS))]
         board = StatusBoard((*doors, WEB, LEDGER), spared=(CONTENT,))
         children = [
             *(Child(door, partial(_dimse, settings, keystore, dicom, board, door, doors)) for door in doors),
-            Child(WEB, partial(_web, settings, keystore, http, board, board.names, keys_are_new)),
+            Child(WEB, partial(_web, settings, keystore, http, members, board, board.names, keys_are_new)),
             Child(LEDGER, partial(_ledger, settings, keystore, board)),
             Child(CONTENT, partial(_content, settings, keystore, board)),
         ]
@@ -144,6 +148,7 @@ def _web(
     settings: Settings,
     keystore: Keystore,
     listener: socket.socket,
+    members: _MembersDoor | None,
     board: StatusBoard,
     processes: Sequence[str],
     keys_are_new: bool,
@@ -180,15 +185,51 @@ def _web(
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when drained: not to end before the node
         signal.signal(number, lambda *_: None)
     forward = _forwarder(settings, keystore, node)
+    listening = _members_listener(node, members)
     commander = control.ControlServer(settings.home / "run" / "cairn.sock", partial(commands.perform, node))
     threading.Thread(target=_when_started, args=(server, accepting, board), daemon=True).start()
     server.run(sockets=[listener])
     board.beat(WEB, False)
+    if listening is not None:
+        listening.stop()
     commander.close()
     start_stop.stopped(node)
     if forward is not None:
         forward.stop()
     node.close()
+
+
+class _MembersDoor(NamedTuple):
+    """What the members' listener needs, made and checked before anything is forked."""
+
+    listener: socket.socket
+    context: ssl.SSLContext
+    names: Mapping[bytes, str]
+
+
+def _members_door(settings: Settings) -> _MembersDoor | None:
+    """The members' socket and TLS context; None when no certificate is set. Raises ConfigError."""
+    members = settings.members
+    if members.certificate is None:
+        return None
+    from bridge.members_listener import member_names, tls_context
+
+    return _MembersDoor(
+        listen(members.host, members.port, "members'"),
+        tls_context(members),
+        member_names(members),
+    )
+
+
+def _members_listener(node: Node, door: _MembersDoor | None) -> MembersListener | None:
+    """The members' listener, started; None when there is none."""
+    if door is None:
+        return None
+    from bridge.members_listener import MembersListener
+
+    listening = MembersListener(door.listener, door.context, door.names, node)
+    listening.start()
+    return listening
 
 
 def _forwarder(settings: Settings, keystore: Keystore, node: Node) -> Forwarder | None:

@@ -1,0 +1,125 @@
+"""The members' listener: HTTP over mutual TLS (RFC 8446), for the sealed blocks that members fetch from each other.
+
+A member is known by its certificate, to the byte; who issued it does not matter, so that no authority can make
+members. It runs in a thread of the web process, with an event loop of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.config import Members
+from bridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+log = logging.getLogger(__name__)
+APP = "dicomweb.members:create_app"
+Names = Mapping[bytes, str]
+
+
+def first_certificate(path: Path) -> bytes:
+    """The first certificate of a PEM file, in DER. Raises ConfigError."""
+    try:
+        text = path.read_text("ascii")
+        begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+        return ssl.PEM_cert_to_DER_cert(text[text.index(begin) : text.index(end) + len(end)] + "\n")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the certificate {path} cannot be read: {error}") from error
+
+
+def member_names(members: Members) -> Names:
+    """The name of each member by its certificate (DER). Raises ConfigError for an unreadable or a shared one."""
+    names: dict[bytes, str] = {}
+    for peer in members.peers:
+        other = names.setdefault(first_certificate(peer.certificate), peer.name)
+        if other != peer.name:
+            raise ConfigError(f"members.peers: {other} and {peer.name} have the same certificate")
+    return names
+
+
+def tls_context(members: Members) -> ssl.SSLContext:
+    """What the listener demands: TLS 1.3, and of the other side the certificate of a member. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # each connection shows its certificate
+    return pinned(context, members, list(member_names(members)))
+
+
+def pinned(context: ssl.SSLContext, members: Members, certificates: list[bytes]) -> ssl.SSLContext:
+    """A context that shows this node's certificate and trusts these (DER) and none that they signed for others.
+
+    Raises ConfigError when this node's certificate or key cannot be used.
+    """
+    assert members.certificate is not None and members.key is not None
+    try:
+        context.load_cert_chain(members.certificate, members.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"members.certificate and members.key cannot be used: {error}") from error
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # so that a certificate alone is an anchor
+    if certificates:
+        context.load_verify_locations(cadata=b"".join(certificates))
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class MembersListener:
+    """The listener, running from `start` to `stop`."""
+
+    def __init__(self, listener: socket.socket, context: ssl.SSLContext, names: Names, node: Any) -> None:
+        self._listener = listener
+        self._server = _server(context, names, node)
+        self._thread = threading.Thread(target=self._run, name="members", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more requests, end those that are under way within ten seconds, and return when they have."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._listener])
+        except Exception:
+            log.exception("the members' listener failed")
+
+
+def _server(context: ssl.SSLContext, names: Names, node: Any) -> uvicorn.Server:
+    import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class MemberProtocol(HttpToolsProtocol):
+        """Tells the application, in the scope's state, which member the connection is of."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            self.app_state = {**self.app_state, "member": names.get(certificate)}
+
+    module, _, factory = APP.partition(":")
+    config = uvicorn.Config(
+        getattr(importlib.import_module(module), factory)(node),
+        http=MemberProtocol,
+        loop="uvloop",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=10,
+    )
+    config.load()
+    config.ssl = context
+    return uvicorn.Server(config)
