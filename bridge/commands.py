@@ -126,7 +126,7 @@ def _backup(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     ) as error:  # as on a full disk, where a backup is needed most; who runs it can copy files anyway
         report(f"the backup could not be recorded: {error.detail}")
     try:
-        return backup(node.settings.home, to, report, content=content)
+        return backup(node.settings.home, to, report, content=content, get=node.content.get)
     except CairnError as error:
         node.access.administered("archive.export", OPERATOR, {**said, "failed": error.slug}, outcome=8)
         raise
@@ -140,7 +140,9 @@ AUDITED = frozenset({"ledger-entries", "ledger-prove", "ledger-alerts"})
 """What reads the ledger and is recorded, where a node runs; the files of one that does not are read by other means."""
 CREATING = frozenset({"token-create", "login-link", "import"})
 """What may be the first thing ever done at a CAIRN_HOME; the others need a node to be there."""
-CONTENT = frozenset({"fsck", "study-show", "study-export", "study-import", "content-status", "content-repair"})
+CONTENT = frozenset(
+    {"fsck", "backup", "study-show", "study-export", "study-import", "content-status", "content-repair"}
+)
 """What reads or keeps stored content, for which a Kubo of the node's own must run."""
 COMMANDS: dict[str, Command] = {
     "status": _status,

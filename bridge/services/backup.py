@@ -3,7 +3,8 @@
 Order makes it consistent without stopping anything: the ledger is copied first (it may know less than the index, and
 catches up), then the index, then the keys (they may know more), then the packs up to what the index names: what lies
 beyond may still be cut off by a recovery, what lies below never changes. So a backup into the same directory copies
-only what is new.
+only what is new. Packs that were trimmed, and are not in the backup from before, are made again from what the content
+engine has.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from bridge.content.pack_format import pack_number, pack_path, packs_in, sync_directory
 from bridge.errors import ConfigError, IntegrityError, StorageFault
+from bridge.services import trimmed_packs
+from bridge.services.trimmed_packs import Get
 from ledger.store import lock as ledger_lock
 
 Report = Callable[[str], None]
@@ -30,10 +33,13 @@ SECRETS = ("keys/keystore.json", "keys/unlock")
 CHUNK = 8 << 20
 
 
-def backup(home: Path, to: Path, report: Report, *, content: bool = True) -> dict[str, int]:
-    """Copy a node, running or not, into `to`; counts of files and bytes. Raises StorageFault.
+def backup(home: Path, to: Path, report: Report, *, content: bool = True, get: Get | None = None) -> dict[str, int]:
+    """Copy a node, running or not, into `to`; counts of files and bytes.
 
-    The copy holds the keys and, when it lies there, the file that unlocks them: keep it as safe as the node.
+    The copy holds the keys and, when it lies there, the file that unlocks them: keep it as safe as the node. Packs that
+    are gone from the spool are made of what `get` gives; without it they are left out, and told.
+
+    Raises StorageFault, and EngineFault when the content engine does not answer.
     """
     old = os.umask(0o077)
     try:
@@ -47,8 +53,9 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True) -> dic
         for name in SECRETS:
             if (home / name).exists():
                 _copy_file(home / name, to / name)
-        copied = _copy_packs(home / "packs", to / "packs", _committed_ends(to / "index.db"), report) if content else 0
-        _write(to / MANIFEST, json.dumps({"format": 1, "content": content}).encode())
+        copied, again = _copy_content(home, to, get, report) if content else (0, _made_again(to))
+        manifest = {"format": 2, "content": content, "made_again": again}
+        _write(to / MANIFEST, json.dumps(manifest).encode())
         return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
     except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be written: {error}") from error
@@ -73,7 +80,9 @@ def restore(source: Path, home: Path, report: Report) -> None:
         for name in DATABASES:
             _check(home / name)
         _copy_packs(source / "packs", home / "packs", _sizes(source / "packs"), report)
-    except OSError as error:
+        if (home / "index.db").exists():
+            trimmed_packs.take_back(home / "index.db", home / "packs", _made_again(source))
+    except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be restored: {error}") from error
     finally:
         os.umask(old)
@@ -165,6 +174,34 @@ def _sizes(packs: Path) -> dict[int, int]:
     return {pack_number(path): path.stat().st_size for path in packs_in(packs)}
 
 
+def _made_again(to: Path) -> list[int]:
+    """The packs of a backup that were made again from the engine's blocks."""
+    try:
+        return [int(number) for number in json.loads((to / MANIFEST).read_bytes()).get("made_again", ())]
+    except FileNotFoundError:
+        return []
+
+
+def _copy_content(home: Path, to: Path, get: Get | None, report: Report) -> tuple[int, list[int]]:
+    """Copy the packs; bytes copied, and the numbers of those that were made again, now or before."""
+    source, target, index = home / "packs", to / "packs", to / "index.db"
+    ends, again = _committed_ends(index), set(_made_again(to))
+    gone = {number for number in ends if not pack_path(source, number).exists()}
+    copied = _copy_packs(source, target, {number: end for number, end in ends.items() if number not in gone}, report)
+    gone = {number for number in ends if not pack_path(source, number).exists()}  # one may have been trimmed meanwhile
+    for number in sorted(gone - again):
+        copy = pack_path(target, number)
+        if copy.exists() and copy.stat().st_size >= ends[number]:
+            continue  # copied before it was trimmed
+        if get is None:
+            report(f"pack {copy.name} is not in the spool; its blocks are in the content engine alone")
+            continue
+        report(f"making pack {copy.name} again from the content engine")
+        copied += trimmed_packs.make_again(index, target, number, get, report)
+        again.add(number)
+    return copied, sorted(again)
+
+
 def _copy_packs(source: Path, target: Path, ends: Mapping[int, int], report: Report) -> int:
     """Append to each copy of a pack what its original holds from there to its end in `ends`; the bytes copied."""
     target.mkdir(parents=True, exist_ok=True)
@@ -175,7 +212,11 @@ def _copy_packs(source: Path, target: Path, ends: Mapping[int, int], report: Rep
         if left <= 0:
             continue
         report(f"copying pack {copy.name}: {left >> 20} MiB")
-        with pack_path(source, number).open("rb") as reading, copy.open("ab") as writing:
+        try:
+            original = pack_path(source, number).open("rb")
+        except FileNotFoundError:
+            continue  # trimmed just now
+        with original as reading, copy.open("ab") as writing:
             reading.seek(end - left)
             while left and (chunk := reading.read(min(CHUNK, left))):
                 writing.write(chunk)
