@@ -9,7 +9,7 @@ for these; here it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, Final, NamedTuple
 
 from bridge.content import car, dag
@@ -27,7 +27,7 @@ Placed = Callable[[Sequence[BlockPosition]], None]
 
 
 class Kept(NamedTuple):
-    """What `keep` did: how many blocks the tree has and their bytes, and how many of them were new here."""
+    """What `keep` did: how many blocks there are and their bytes, and how many of them were new here."""
 
     blocks: int
     size: int
@@ -104,12 +104,12 @@ class Car:
         return place
 
 
-def keep(store: ContentStore, source: Car, placed: Placed) -> Kept:
+def keep(store: ContentStore, source: Car, placed: Placed, chosen: Iterable[bytes] | None = None) -> Kept:
     """Put the blocks of a CAR's tree and make them durable; `placed` is told where these lie, to have them indexed.
 
-    A block that is held whole is not written again; a damaged one is, and so healed. Holds a few megabytes. Raises
-    StorageFull, StorageFault (blocks put before are harmless: nothing refers to them), what `placed` does, and
-    CarInvalid when the file changed since it was read.
+    `chosen` are CIDs of the tree, when not all of it. A block that is held whole is not written again; a damaged one
+    is, and so healed. Holds a few megabytes. Raises StorageFull, StorageFault (blocks put before are harmless: nothing
+    refers to them), what `placed` does, and CarInvalid when the file changed since it was read.
     """
     blocks = size = new = 0
     waiting: list[Block] = []
@@ -127,7 +127,7 @@ def keep(store: ContentStore, source: Car, placed: Placed) -> Kept:
                 placed(put)
             put = []
 
-    for cid in source.order():
+    for cid in source.order() if chosen is None else chosen:
         block = Block(cid, source.get(cid))
         blocks, size = blocks + 1, size + len(block.data)
         if _is_held(store, cid):

@@ -35,11 +35,15 @@ _put_block = upsert(s.block)
 ADD_BLOCK: Final = sql(
     _put_block.on_conflict_do_update(
         index_elements=["cid"],
-        set_={name: _put_block.excluded[name] for name in ("pack", "offset", "length", "instance")},
+        set_={
+            **{name: _put_block.excluded[name] for name in ("pack", "offset", "length")},
+            "instance": func.coalesce(_put_block.excluded.instance, s.block.c.instance),
+        },
     ),
     ("cid", "pack", "offset", "length", "instance"),
 )
-"""A block's position; the newest wins, so that a copy put again takes the place of one that was damaged."""
+"""A block's position; the newest wins, so that a copy put again takes the place of one that was damaged. Whose block it
+is stays known."""
 
 _OPEN_BATCHES: Final = sql(
     select(*(s.batch.c[name] for name in ("id", *_OPENED)))

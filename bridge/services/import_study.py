@@ -5,7 +5,7 @@
     (3) its manifest, strictly; it continues what is held of the same tree
     (4) the keys: those of the file, or those held here for the same study tag, or none
     (5) with keys: every instance opened and read again
-    (6) the blocks put and synced
+    (6) the blocks put, synced and indexed; then those of the manifest, so that no pack ever names unknown instances
     (7) the keys adopted, durably
     (8) ONE transaction: the tree, its instances, block positions, the records
     (9) the batch closed, the root pinned
@@ -154,13 +154,12 @@ def import_study(
         _continues(recipient.content, held, received, envelope)
     opened = _keys(recipient, received, envelope, sealed)  # (4)
     instances = _open(car, received, opened, report) if opened else []  # (5)
-    positions: dict[bytes, BlockPosition] = {}
-    kept = keep(recipient.content, car, lambda put: positions.update({each.cid: each for each in put}))  # (6)
+    kept, put = _keep(recipient, car, received)  # (6)
     if opened and envelope:
         for key in opened.keys:
             recipient.keys.adopt(key, envelope.origin)  # (7)
-    placed = [_placed(recipient, car, each, positions, opened) for each in instances]
-    adopted = _take(recipient, actor, received, placed, positions, opened, envelope, kept)  # (8), (9)
+    placed = [_placed(recipient, car, each, opened) for each in instances]
+    adopted = _take(recipient, actor, received, placed, put, opened, envelope, kept)  # (8), (9)
     outcomes = Counter(outcome.value for outcome in adopted.outcomes)
     tree = recipient.tree(received.tag)
     if tree is None or tree.root != received.root:
@@ -229,19 +228,22 @@ def _open(car: Car, received: Received, opened: _Opened, report: Report) -> list
     return found
 
 
-def _placed(
-    recipient: Recipient,
-    car: Car,
-    instance: ReceivedInstance,
-    put: Mapping[bytes, BlockPosition],
-    opened: _Opened | None,
-) -> ReceivedInstance:
+def _keep(recipient: Recipient, car: Car, received: Received) -> tuple[Kept, list[BlockPosition]]:
+    """(6) All blocks; where those of the manifest lie, which are not indexed yet."""
+    top = {received.root, *received.pages}
+    put: list[BlockPosition] = []
+    below = keep(recipient.content, car, recipient.index_blocks, (cid for cid in car.order() if cid not in top))
+    above = keep(recipient.content, car, put.extend, [cid for cid in car.order() if cid in top])
+    return Kept(below.blocks + above.blocks, below.size + above.size, below.new + above.new), put
+
+
+def _placed(recipient: Recipient, car: Car, instance: ReceivedInstance, opened: _Opened | None) -> ReceivedInstance:
     """The instance with the places of its blocks, and with its origin as its source.
 
     Another node does not choose in whose name an instance comes: of several versions the one that its own source sent
     last is served.
     """
-    places = (put.get(cid) or recipient.position(cid) for cid in blocks_of(car, instance.link))
+    places = map(recipient.position, blocks_of(car, instance.link))
     metadata = instance.metadata
     if opened is not None and opened.origin is not None:
         metadata = replace(metadata, source=f"node {opened.origin.hex()}")
@@ -253,7 +255,7 @@ def _take(
     actor: Actor,
     received: Received,
     instances: Sequence[ReceivedInstance],
-    put: Mapping[bytes, BlockPosition],
+    put: Sequence[BlockPosition],
     opened: _Opened | None,
     envelope: Envelope | None,
     kept: Kept,
@@ -282,7 +284,7 @@ def _take(
     while adopted is None:
         open_batch = recipient.batches.open(KIND, actor, key, "TREAT")
         adopted = recipient.batches.adopt(
-            open_batch, lambda batch: recipient.take(tree, instances, tuple(put.values()), (batch, records))
+            open_batch, lambda batch: recipient.take(tree, instances, put, (batch, records))
         )
     recipient.batches.close_or_log([open_batch])
     return adopted
