@@ -18,9 +18,10 @@ from bridge.content import cid as cids
 from bridge.content import dag, pack_car
 from bridge.content.cache import DiskCache
 from bridge.content.kubo import configuration
+from bridge.content.kubo.admission import Admission
 from bridge.content.kubo.control import Control
 from bridge.content.kubo.copy import KuboCopy
-from bridge.content.kubo.rpc import ChildMissing, ImportRefused, Rpc
+from bridge.content.kubo.rpc import ChildMissing, ImportRefused, NodeDamaged, Rpc
 from bridge.content.packs import PackStore
 from bridge.content.pins import PinTable
 from bridge.errors import ContentCorrupt, ContentMissing, EngineFault, IntegrityError
@@ -73,6 +74,7 @@ class KuboStore:
         self._timeout_s = timeout_s
         self._sources = sources
         self.copy = KuboCopy(rpc, control, timeout_s)
+        self.admission = Admission(rpc.configuration, control.version)
         self._clock = clock
         self._resting: tuple[float, str] = (0.0, "")  # until when Kubo is not asked for blocks, and why
         self._known: bytes | None = None  # a root that Kubo holds, to see whether it reads
@@ -109,6 +111,7 @@ class KuboStore:
         everything; its root pinned by the same request. A ContentCorrupt or ContentMissing names the block.
         """
         crash.step("pin.1")
+        self.admission.check()
         self._packs.sync()
         if replaces is None or replaces == root or not self._brought_beside(root, replaces):
             self._bring(root, lambda cid: False)
@@ -138,6 +141,7 @@ class KuboStore:
             reasons.append("the packs refuse writing after an I/O error")
         try:
             self._control.version()
+            self.admission.check()
             self._read_something()
             if root is not None:
                 replicas = 1 if self._control.pinned(root) else None
@@ -193,6 +197,15 @@ class KuboStore:
 
     def _bring(self, root: bytes, skip: Callable[[bytes], bool]) -> None:
         try:
+            self._send(root, skip)
+        except NodeDamaged:
+            for cid, data in dag.order(root, self.get):
+                if data is not None:
+                    self.copy.discard_damaged(cid)
+            self._send(root, lambda cid: False)
+
+    def _send(self, root: bytes, skip: Callable[[bytes], bool]) -> None:
+        try:
             self._rpc.import_car(root, pack_car.pieces(root, self._packs, self.get, skip), self._timeout_s)
         except ImportRefused:
             # The packs' bytes were sent as they lie. Read verified, each block comes from where it is whole.
@@ -228,6 +241,7 @@ class KuboStore:
             except IntegrityError:
                 if not self._control.peers():
                     raise
+                self.admission.check()  # a public network is not to hear what is looked for
                 return self._rpc.block(cid, NETWORK_S)
         except EngineFault as error:
             self._resting = (time.monotonic() + REST_S, error.detail)
