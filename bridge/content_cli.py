@@ -74,6 +74,7 @@ def _status(r: dict[str, Any]) -> str:
         [
             f"engine      {r['engine']}, {'; '.join(r['answers']) or 'as it should be'}",
             *(f"FAULT       {fault['reason']} (since {fault['since']})" for fault in r["faults"]),
+            *(f"{one['severity'].upper():<10}  {one['danger']}; mend: {one['command']}" for one in r["findings"]),
             f"studies     {studies['pinned']:,} pinned, {studies['waiting']:,} waiting, "
             f"{studies['verified']:,} read back, {studies['short']:,} with too few copies",
             f"read back   every one since {r['verified_before'] or 'never'}",

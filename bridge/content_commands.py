@@ -27,6 +27,7 @@ def status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     return {
         "engine": engine.engine,
         "answers": list(engine.reasons),
+        "findings": _findings(node),
         "faults": [
             {"name": fault.name, "since": iso(fault.since), "reason": fault.reason}
             for fault in index.content_state.faults()
@@ -40,6 +41,15 @@ def status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
             "trimmed": len(index.content_state.trimmed()),
         },
     }
+
+
+def _findings(node: Node) -> list[dict[str, str]]:
+    """What is dangerous in the configuration of a Kubo, with the command that mends it; [] while none answers."""
+    admission = getattr(node.content, "admission", None)
+    try:
+        return [finding._asdict() for finding in admission.findings()] if admission is not None else []
+    except EngineFault:  # which `answers` tells
+        return []
 
 
 def repair(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
