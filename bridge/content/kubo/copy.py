@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+
 from bridge.content import cid as cids
 from bridge.content.kubo.control import Control
-from bridge.content.kubo.rpc import Rpc
-from bridge.errors import CairnError, ContentCorrupt, ContentMissing
+from bridge.content.kubo.rpc import NodeDamaged, Rpc
+from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
 from bridge.model import Block
 
 __all__ = ["KuboCopy"]
+
+log = logging.getLogger(__name__)
 
 
 class KuboCopy:
@@ -28,6 +33,8 @@ class KuboCopy:
         self._rpc = rpc
         self._control = control
         self._timeout_s = timeout_s
+        self._mending = threading.Lock()
+        self._owed: set[bytes] = set()  # roots whose pins were taken away and are to be put back
 
     def holds(self, cid: bytes) -> bool:
         """As Copy: of a tree that is pinned, every block."""
@@ -45,33 +52,54 @@ class KuboCopy:
         """As Copy. Raises ContentCorrupt when the block is not whole there afterwards.
 
         Kubo writes nothing over a block that it has, and removes none that a pin keeps: for a damaged one the pins
-        above it are taken away for this moment. Killed in between, they are lost pins, which are brought again.
+        above it are taken away, and put back as soon as everything below them is whole. Killed in between, they are
+        lost pins, which are brought again.
         """
-        try:
-            self._rpc.block(block.cid)
-            return
-        except ContentMissing:
-            freed: list[bytes] = []
-        except ContentCorrupt:
-            freed = self._removed(block.cid)
-        try:
+        with self._mending:
+            try:
+                self._rpc.block(block.cid)
+                return
+            except ContentMissing:
+                pass
+            except ContentCorrupt:
+                self._remove(block.cid)
             self._rpc.put(block)
             self._rpc.block(block.cid)
-        finally:
-            self._pin_again(freed)
+            self._pin_again()
 
-    def _removed(self, cid: bytes) -> list[bytes]:
-        """Remove a block; the roots whose pins went for it."""
-        freed: list[bytes] = []
+    def discard_damaged(self, cid: bytes) -> None:
+        """Remove a block that is not whole, so that an import brings it anew. Raises EngineFault."""
+        with self._mending:
+            try:
+                self._rpc.block(cid)
+            except ContentMissing:
+                pass
+            except ContentCorrupt:
+                self._remove(cid)
+
+    def _remove(self, cid: bytes) -> None:
         try:
-            while (above := self._rpc.remove(cid, self._timeout_s)) is not None:
-                freed.append(cids.from_text(above))
-                self._control.unpin(freed[-1])
-        except (CairnError, ValueError):
-            self._pin_again(freed)
-            raise
-        return freed
+            self._unpin_above(cid)
+        except NodeDamaged:  # Kubo cannot even tell what pins a block while a tree of its pins cannot be read
+            for root in self._rpc.broken_pins(self._timeout_s):
+                self._unpin(root)
+            self._unpin_above(cid)
 
-    def _pin_again(self, roots: list[bytes]) -> None:
-        for root in roots:
-            self._rpc.pin(root, self._timeout_s)
+    def _unpin_above(self, cid: bytes) -> None:
+        while (root := self._rpc.remove(cid, self._timeout_s)) is not None:
+            self._unpin(root)
+
+    def _unpin(self, root: str) -> None:
+        self._owed.add(cids.from_text(root))
+        self._control.unpin(cids.from_text(root))
+
+    def _pin_again(self) -> None:
+        for root in sorted(self._owed):
+            try:
+                if not self._rpc.lacks_nothing(root, self._timeout_s):
+                    continue  # until that is mended too
+                self._rpc.pin(root, self._timeout_s)
+            except EngineFault as error:
+                log.warning("a pin that was in the way of mending is not put back yet: %s", error.detail)
+            else:
+                self._owed.discard(root)

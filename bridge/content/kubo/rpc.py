@@ -21,7 +21,7 @@ from bridge.content.kubo import configuration
 from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
 from bridge.model import Block
 
-__all__ = ["ChildMissing", "ImportRefused", "Rpc", "base_url", "credential"]
+__all__ = ["ChildMissing", "ImportRefused", "NodeDamaged", "Rpc", "base_url", "credential"]
 
 CONNECT_S: Final = 3.0
 BLOCK_S: Final = 10.0
@@ -34,6 +34,10 @@ _HASHES: Final = {cids.BLAKE3: "blake3", cids.SHA2_256: "sha2-256"}
 
 class ChildMissing(EngineFault):
     """Kubo did not find a block below the root within the time; or it had too little of it."""
+
+
+class NodeDamaged(EngineFault):
+    """Kubo holds a block with links below the root that it cannot read; it wrote nothing over it."""
 
 
 class ImportRefused(EngineFault):
@@ -74,8 +78,8 @@ class Rpc:
     def import_car(self, root: bytes, pieces: Iterable[bytes], timeout_s: float) -> None:
         """Stream a CAR to dag/import and have its root pinned recursively; all below it is held when this returns.
 
-        Raises ChildMissing when Kubo gave up on the pin within `timeout_s`, ImportRefused when it did not take the
-        CAR, EngineFault otherwise, and whatever `pieces` raises.
+        Raises ChildMissing when Kubo gave up on the pin within `timeout_s`, NodeDamaged when what it held already
+        cannot be read, ImportRefused when it did not take the CAR, EngineFault otherwise, and whatever `pieces` raises.
         """
         boundary = secrets.token_hex(16)
         parameters = {"pin-roots": "true", "timeout": f"{timeout_s:g}s"}
@@ -135,7 +139,7 @@ class Rpc:
     def remove(self, cid: bytes, timeout_s: float) -> str | None:
         """Remove a block; the root that pins it (text) when one does, and it then stays. Absent ones are removed.
 
-        Kubo looks through the trees of its pins for the block.
+        Kubo looks through the trees of its pins for the block. Raises NodeDamaged when it cannot read one of these.
         """
         parameters = {"arg": cids.to_text(cid), "force": "true", "timeout": f"{timeout_s:g}s"}
         timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
@@ -147,7 +151,15 @@ class Rpc:
             return reason.removeprefix("pinned via ").strip()
         if reason.startswith("pinned"):
             return cids.to_text(cid)
+        if reason.startswith("pin check failed"):
+            raise NodeDamaged(f"Kubo does not remove a block: {reason}")
         raise EngineFault(f"Kubo does not remove a block: {reason}")
+
+    def broken_pins(self, timeout_s: float) -> list[str]:
+        """The roots (text) of pins below which Kubo misses or cannot read a block with links; it looks at all pins."""
+        timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
+        lines = map(_object, self._post("pin/verify", {"verbose": "false"}, timeout=timeout).text.splitlines())
+        return [str(line["Cid"]) for line in lines if line.get("BadNodes")]
 
     def pin(self, root: bytes, timeout_s: float) -> None:
         """Pin a root whose blocks Kubo or its peers hold. Raises ChildMissing when one cannot be had in time."""
@@ -158,15 +170,13 @@ class Rpc:
             raise _pin_error(error.reason) from None
 
     def lacks_nothing(self, root: bytes, timeout_s: float) -> bool:
-        """Whether Kubo holds every block below a root itself; it reads all of them but hashes none."""
+        """Whether Kubo holds every block below a root itself, and can read it; it hashes none."""
         parameters = {"arg": cids.to_text(root), "offline": "true", "progress": "false", "timeout": f"{timeout_s:g}s"}
         timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
         try:
             self._post("dag/stat", parameters, timeout=timeout)
-        except _Answered as error:
-            if error.says("not found locally", "could not find"):
-                return False
-            raise
+        except _Answered:
+            return False
         return True
 
     def configuration(self) -> dict[str, Any]:
@@ -221,7 +231,7 @@ def _pin_error(reason: str) -> EngineFault:
         return ChildMissing(f"Kubo did not get every block below the root: {reason}")
     if "no space left on device" in reason:
         return EngineFault("Kubo's disk is full")
-    return EngineFault(f"Kubo does not pin: {reason}")
+    return NodeDamaged(f"Kubo does not pin: {reason}")
 
 
 def _object(text: str) -> dict[str, Any]:
