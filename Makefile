@@ -17,8 +17,9 @@ VIEWER := $(CACHE)/viewer.stamp
 DRIVER := tests/browser/node_modules/.package-lock.json
 GO := $(CACHE)/go/bin/go
 
-# A tool is built again when what go.mod and go.sum pin has changed; their hash is in the name of the stamp.
-built = $(CACHE)/tools/$(1)/$(shell cat tests/tools/$(1)/go.mod tests/tools/$(1)/go.sum | sha256sum | cut -c 1-16).built
+# A tool is built again when what go.mod and go.sum pin, or a source of ours beside them, has changed; their hash is in
+# the name of the stamp.
+built = $(CACHE)/tools/$(1)/$(shell cat tests/tools/$(1)/go.* $(wildcard tests/tools/$(1)/*/*.go) | sha256sum | cut -c 1-16).built
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -58,9 +59,10 @@ docs: $(DEV) ## write the pages that are generated from the code
 tools: $(foreach tool,kubo cluster,$(call built,$(tool))) ## build Kubo and IPFS Cluster for the tests (some minutes, once)
 
 .PHONY: bench
-bench: $(DEV) bench-packages tools ## measure Cairn beside Orthanc, and the ledger beside its raw steps, on this machine
+bench: $(DEV) bench-packages tools ## measure Cairn beside Orthanc, ledger and content engines beside their raw steps
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.ledger_speed
+	$(BIN)/python -m tests.benchmarks.content_speed
 
 .PHONY: lock
 lock: $(CACHE)/uv/bin/uv ## resolve requirements*.lock anew from pyproject.toml

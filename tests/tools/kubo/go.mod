@@ -2,7 +2,10 @@ module cairn.invalid/tools/kubo
 
 go 1.26.4
 
-tool github.com/ipfs/kubo/cmd/ipfs
+tool (
+	cairn.invalid/tools/kubo/gateway-client
+	github.com/ipfs/kubo/cmd/ipfs
+)
 
 exclude github.com/ipfs/go-ipfs-cmds v2.0.1+incompatible
 
