@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, literal_column, select
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
+from bridge.index.records import OF_BATCH, records_of
 from bridge.model import ActorKind, SealedRecord
 from ledger.event import Participant, Patient
 
@@ -20,22 +21,15 @@ _ACTORS: Final = sql(
         *(_b.closed_seq, _b.records_root, _b.actor_kind, _b.actor_name, _b.actor_role, _b.actor_address, _b.actor_how)
     ).where(*_IN_RANGE)
 )
-_OF_BATCH: Final = s.batch.join(s.record, _r.batch == _b.id)
-_LEAVES: Final = sql(select(_b.closed_seq, _r.leaf).select_from(_OF_BATCH).where(*_IN_RANGE))
-_RECORDS: Final = sql(
-    select(_b.study, _r.leaf, _r.sealed)
-    .select_from(_OF_BATCH)
-    .where(_b.closed_seq == bindparam("of_batch"))
-    .order_by(_r.position)
-)
+_LEAVES: Final = sql(select(_b.closed_seq, _r.leaf).select_from(OF_BATCH).where(*_IN_RANGE))
 _FIRST: Final = sql(
-    select(_b.study, _r.leaf, _r.sealed)
-    .select_from(_OF_BATCH)
+    select(_r.leaf, _r.sealed)
+    .select_from(OF_BATCH)
     .where(_b.closed_seq == bindparam("of_batch"), _r.position == literal_column("0"))
 )
 _HAS: Final = sql(
     select(_r.position)
-    .select_from(_OF_BATCH)
+    .select_from(OF_BATCH)
     .where(_b.closed_seq == bindparam("of_batch"), _r.leaf == bindparam("of_leaf"))
 )
 _PATIENT: Final = sql(
@@ -85,13 +79,12 @@ class AuditSource:
 
     def records(self, batch: int) -> list[tuple[str | None, SealedRecord]]:
         """The records of a closed batch in order, each with its Study Instance UID; [] when it is not held."""
-        found = self._database.rows(_RECORDS, {"of_batch": batch})
-        return [(study, SealedRecord(leaf, sealed)) for study, leaf, sealed in found]
+        return records_of(self._database, batch)
 
     def first_record(self, batch: int) -> SealedRecord | None:
         """The first record of a closed batch."""
         found = self._database.rows(_FIRST, {"of_batch": batch})
-        return SealedRecord(*found[0][1:]) if found else None
+        return SealedRecord(*found[0]) if found else None
 
     def holds_record(self, batch: int, leaf: bytes) -> bool:
         """Whether a closed batch has a record with this leaf hash."""

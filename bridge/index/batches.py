@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from bridge.errors import StorageFault
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
+from bridge.index.records import leaves_of
 from bridge.index.rows import Row, block_rows, record_rows
 from bridge.index.trees import set_root
 from bridge.index.writer import Transaction
@@ -56,9 +57,6 @@ _NEXT: Final = sql(
     .order_by(s.batch.c.closed_seq)
     .limit(literal_column("1"))
     .offset(literal_column("0"))
-)
-_LEAVES: Final = sql(
-    select(s.record.c.leaf).where(s.record.c.batch == bindparam("of_batch")).order_by(s.record.c.position)
 )
 
 
@@ -144,8 +142,7 @@ def open_batches(database: Database, owner: str) -> list[tuple[Batch, list[bytes
     """The batches open under a process's name, oldest first, each with its leaves in order. Raises StorageFault."""
     found = []
     for row, *opened in database.rows(_OPEN_BATCHES, {"of_owner": owner}):
-        leaves = [leaf for (leaf,) in database.rows(_LEAVES, {"of_batch": row})]
-        found.append((_batch(dict(zip(_OPENED, opened, strict=True))), leaves))
+        found.append((_batch(dict(zip(_OPENED, opened, strict=True))), leaves_of(database, row)))
     return found
 
 
@@ -154,7 +151,7 @@ def closed_records(database: Database) -> Iterator[tuple[int, bytes, list[bytes]
     number = 0
     while found := database.rows(_NEXT, {"after": number}):
         number, row, root = found[0]
-        yield number, root, [leaf for (leaf,) in database.rows(_LEAVES, {"of_batch": row})]
+        yield number, root, leaves_of(database, row)
 
 
 def _batch(row: dict[str, Any]) -> Batch:

@@ -8,13 +8,13 @@ from sqlalchemy import bindparam, select
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
+from bridge.index.records import OF_BATCH, leaves_of
 from bridge.model import SealedRecord
 
 _b, _r = s.batch.c, s.record.c
-_OF_BATCH: Final = s.batch.join(s.record, _r.batch == _b.id)
 _FOUND: Final = (
     select(_b.id, _b.study, _b.records_root, _r.position, _r.sealed)
-    .select_from(_OF_BATCH)
+    .select_from(OF_BATCH)
     .where(_r.leaf == bindparam("of_leaf"))
 )
 _FIND_ANYWHERE: Final = sql(_FOUND)
@@ -23,15 +23,14 @@ _FIND_CLOSED: Final = sql(_FOUND.where(_r.batch.in_(select(_b.id).where(_b.close
 _FIND_OPEN: Final = sql(_FOUND.where(_b.closed_seq.is_(None)))
 _FIND_UNDER: Final = sql(_FOUND.where(_b.closed_seq == bindparam("number"), _b.records_root == bindparam("root")))
 _FIND_UNDER_ROOT: Final = sql(_FOUND.where(_b.records_root == bindparam("root")))
-_LEAVES: Final = sql(select(_r.leaf).where(_r.batch == bindparam("of_batch")).order_by(_r.position))
 _OF_ENTRY: Final = sql(
     select(_r.leaf)
-    .select_from(_OF_BATCH)
+    .select_from(OF_BATCH)
     .where(_b.closed_seq == bindparam("number"), _b.records_root == bindparam("root"))
     .order_by(_r.position)
 )
 _OF_ROOT: Final = sql(
-    select(_r.leaf).select_from(_OF_BATCH).where(_b.records_root == bindparam("root")).order_by(_r.position)
+    select(_r.leaf).select_from(OF_BATCH).where(_b.records_root == bindparam("root")).order_by(_r.position)
 )
 
 
@@ -81,7 +80,7 @@ class RecordLeaves:
 
     def of_batch(self, batch: int) -> list[bytes]:
         """The leaf hashes of a batch (by its row) in order. Raises StorageFault."""
-        return [leaf for (leaf,) in self._database.rows(_LEAVES, {"of_batch": batch})]
+        return leaves_of(self._database, batch)
 
     def of_entry(self, number: int, records_root: bytes) -> list[bytes]:
         """The leaf hashes of the records under an entry, in order; none when the index no longer has them.

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, or_
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
+from bridge.index.records import records_of
 from bridge.model import STORES, ActorKind, SealedRecord
 from ledger.source import ClosedBatch, RecordLeaf
 
@@ -36,12 +37,6 @@ _PENDING: Final = sql(
     select(func.min(case((_b.closed_seq.is_(None), _b.opened + _MAY_STAY_OPEN), else_=_b.closed))).where(
         or_(_b.closed_seq.is_(None), _b.closed_seq > bindparam("after"))
     )
-)
-_RECORDS: Final = sql(
-    select(_b.study, s.record.c.leaf, s.record.c.sealed)
-    .select_from(s.batch.join(s.record, s.record.c.batch == _b.id))
-    .where(_b.closed_seq == bindparam("of_batch"))
-    .order_by(s.record.c.position)
 )
 
 
@@ -105,8 +100,8 @@ class SqlRecordSource:
 
     def records(self, batch: int) -> Sequence[RecordLeaf]:
         """As the port. Raises StorageFault, and what `open_record` raises."""
-        rows = self._database.rows(_RECORDS, {"of_batch": batch})
-        return [RecordLeaf(leaf, self._open_record(study, SealedRecord(leaf, sealed))) for study, leaf, sealed in rows]
+        found = records_of(self._database, batch)
+        return [RecordLeaf(record.leaf, self._open_record(study, record)) for study, record in found]
 
     def close(self) -> None:
         """Close the connections."""
