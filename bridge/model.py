@@ -383,11 +383,11 @@ class ManifestInstance(NamedTuple):
 
 
 class ManifestPage(NamedTuple):
-    """A page of a study's tree: its CID, how many instances it names, and the first of them."""
+    """A page of a study's tree: its CID, how many instances it names, and some: the first, and that of most leaves."""
 
     cid: bytes
     instances: int
-    first: tuple[ManifestInstance, ...] = ()
+    some: tuple[ManifestInstance, ...] = ()
 
 
 class PackShare(NamedTuple):

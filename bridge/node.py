@@ -33,7 +33,8 @@ from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import LedgerFiles
 from bridge.ledger_reading import ledger_home, opener, origin_of, public_key
-from bridge.model import Actor, SearchPage
+from bridge.member_sources import member_sources
+from bridge.model import Actor, SearchPage, StudyContent
 from bridge.overview import Overview
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
@@ -41,6 +42,7 @@ from bridge.services.gateway import Gateway
 from bridge.services.provenance import Provenance
 from bridge.services.retrieve import Retrieve
 from bridge.services.store import Store
+from bridge.services.study_content import study_content
 from ledger.alerts import Alert
 from ledger.engine.solo import DATABASE
 from ledger.event import Event
@@ -134,6 +136,10 @@ class Node:
             return [error.detail]
 
     def alerts(self) -> Sequence[Alert]:
+    def study_content(self, study: str, most: int | None = None) -> StudyContent:
+        """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""
+        return study_content(self.index, self.content.get, self.settings.content.engine, study, most)
+
         """The newest alerts that the rules raised, at most 1,000, newest first. Raises StorageFault."""
         return self.watch.recorded()
 

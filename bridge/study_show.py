@@ -40,14 +40,14 @@ def _tree(content: TreeContent) -> dict[str, object]:
             {
                 "cid": cids.to_text(page.cid),
                 "instances": page.instances,
-                "first": [
+                "some": [
                     {
                         "cid": cids.to_text(one.cid),
                         "object": cids.to_text(one.object),
                         "leaves": one.leaves,
                         "bytes": one.octets,
                     }
-                    for one in page.first
+                    for one in page.some
                 ],
             }
             for page in content.pages

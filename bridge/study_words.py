@@ -55,8 +55,8 @@ def _drawn(tree: Mapping[str, Any]) -> Iterator[str]:
     yield f"root {tree['root']}"
     for page, turn, bar in _branches(tree["pages"], ""):
         yield f"{turn}page {page['cid']}  {_many(page['instances'], 'instance')}"
-        hidden = page["instances"] - len(page["first"])
-        for one, inner, _ in _branches(page["first"], bar, more=hidden > 0):
+        hidden = page["instances"] - len(page["some"])
+        for one, inner, _ in _branches(page["some"], bar, more=hidden > 0):
             yield f"{inner}instance {one['cid']}  {_many(one['leaves'], 'leaf', 'leaves')}, {one['bytes']:,} bytes"
         if hidden:
             yield f"{bar}└─ and {_many(hidden, 'instance')} more"

@@ -19,6 +19,7 @@ from bridge.model import (
     SearchPage,
     StorageOverview,
     StoredInstance,
+    StudyContent,
 )
 from bridge.ports import AuditTrail, LedgerLog
 from ledger.alerts import Alert
@@ -243,6 +244,9 @@ class Node(Protocol):
 
     def ending(self) -> bool:
         """Whether this process is about to stop, so that answers which last must end."""
+
+    def study_content(self, study: str, most: int | None = None) -> StudyContent:
+        """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""

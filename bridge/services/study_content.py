@@ -35,8 +35,8 @@ Get = Callable[[bytes], bytes]
 Place = Callable[[Iterable[bytes]], Mapping[bytes, BlockPosition]]
 T = TypeVar("T")
 _AT_ONCE: Final = 200
-_FIRST: Final = 8
-"""Instances of each page that are told one by one."""
+_TOLD: Final = 8
+"""Instances of each page that are told one by one: the first, and in the last place that of most leaves."""
 
 
 def study_content(index: SqlIndex, get: Get, engine: str, study: str, most: int | None = None) -> StudyContent:
@@ -109,7 +109,7 @@ class _Survey:
 
 
 def survey(tree: Tree, get: Get, place: Place, most: int | None = None) -> _Survey:
-    """(1) to (3): the blocks of a tree by kind and pack, its pages, the first instances of each.
+    """(1) to (3): the blocks of a tree by kind and pack, its pages, some instances of each.
 
     `get` gives a verified block and `place` the positions of many. Raises StorageFault.
     """
@@ -123,13 +123,16 @@ def survey(tree: Tree, get: Get, place: Place, most: int | None = None) -> _Surv
         walk.look_up([page])
         walk.count("page", page)
         links = walk.read(page, manifest.decode_page) or ()
-        first: list[ManifestInstance] = []
+        some: list[ManifestInstance] = []
         for at in range(0, len(links), _AT_ONCE):
             if most is not None and walk.instances >= most:
                 break
             told = _instances(walk, links[at : at + _AT_ONCE])
-            first += told[: _FIRST - len(first)]
-        walk.pages.append(ManifestPage(page, len(links), tuple(first)))
+            some += told[: _TOLD - len(some)]
+            largest = max([*some[-1:], *told], key=lambda one: one.leaves, default=None)
+            if largest is not None and largest not in some and largest.leaves > 1:
+                some[-1] = largest
+        walk.pages.append(ManifestPage(page, len(links), tuple(some)))
     return walk
 
 

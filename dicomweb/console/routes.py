@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from bridge.errors import CairnError, NotFound, Unauthenticated
 from bridge.model import Action
 from dicomweb import access_report, problems
-from dicomweb.console import alerts, entry, export, health, page, storage, study, timeline
+from dicomweb.console import alerts, content, entry, export, health, page, storage, study, timeline
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.responses import digest_of, is_fresh, whole
 
@@ -107,6 +107,7 @@ PAGES: Final = (
     ConsolePage(export.CSV, "export", export.show),
     ConsolePage("/console/entries/{id}", "entry", entry.show),
     ConsolePage("/console/studies/{study:uid}", "study", study.show),
+    ConsolePage("/console/studies/{study:uid}/content", "content", content.show),
     ConsolePage("/console/patients/{patient:path}/report", "access report", access_report.show, private=True),
     ConsolePage("/console/patients/{patient:path}/report.csv", "access report", access_report.show_csv, private=True),
     ConsolePage("/console/health", "health", health.show),

@@ -9,11 +9,12 @@ from typing import Final
 from starlette.responses import Response
 
 from bridge.errors import NotFound
-from dicomweb.console import charts, lookup, page, words
+from dicomweb.console import charts, content, lookup, page, words
 from dicomweb.console.html import Content, Html, link, path, tag
 from dicomweb.console.selection import Selection
 from dicomweb.console.timeline import table
 from dicomweb.exchange import Exchange
+from dicomweb.node import Node
 from ledger.event import Event, EventQuery, Patient
 
 _MOST: Final = 500
@@ -35,7 +36,11 @@ def show(exchange: Exchange) -> Response:
         tag("nav", tag("p", link("/console/", "Timeline"), " / Study"), aria_label="Place"),
         tag("h1", title),
         tag("p", tag("code", uid), class_="meta"),
-        tag("div", page.facts(_facts(note, of, told, complete=older is None)), class_="panel halves"),
+        tag(
+            "div",
+            page.facts(_facts(note, of, told, complete=older is None) | _content(node, uid)),
+            class_="panel halves",
+        ),
         _drawn(told) if told else None,
         older,
         table(told, {uid: note} if note else {}, newest_first=False) if told else _untold(),
@@ -66,6 +71,14 @@ def _facts(
     rows["Last view"] = words.stamp(viewed[-1].time_us) if viewed else "not viewed so far"
     rows["Viewed by"] = ", ".join(viewers[:10]) + (f" and {len(viewers) - 10} others" if len(viewers) > 10 else "")
     return {name: value for name, value in rows.items() if value}
+
+
+def _content(node: Node, uid: str) -> dict[str, Content]:
+    """Where it lies, when it does: nothing but its root and pages is looked at for it."""
+    try:
+        return {"Content": content.brief(node.study_content(uid, 0))}
+    except NotFound:
+        return {}
 
 
 def _drawn(told: Sequence[Event]) -> Html:

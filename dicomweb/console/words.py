@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -114,6 +115,11 @@ def size(octets: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def cid(value: bytes) -> str:
+    """A CID as text: multibase base32 in lower case, as Kubo prints CIDv1."""
+    return "b" + base64.b32encode(value).decode().rstrip("=").lower()
 
 
 def short(value: bytes) -> Html:

@@ -114,6 +114,7 @@ try {
     narrowed: '/console/?type=study.store&outcome=0',
     entry,
     study: `/console/studies/${study}`,
+    content: `/console/studies/${study}/content`,
     health: '/console/health',
     storage: '/console/storage',
     alerts: '/console/alerts',

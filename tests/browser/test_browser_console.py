@@ -95,7 +95,8 @@ def test_an_auditor_goes_through_the_console_without_one_error(seen: dict[str, A
         found = recorded(client)
         details = client.get(f"/ledger/entries/{found['id']}").json()["details"]
     items = [item[0] for detail in details for item in detail["body"]["items"]]
-    assert {"timeline", "health", "storage", "alerts", f"study {CT.study}"} <= set(items)
+    pages = {"timeline", "health", "storage", "alerts", f"study {CT.study}", f"content {CT.study}"}
+    assert pages <= set(items)
 
 
 def recorded(client: httpx.Client) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from bridge.model import (
     SealedObject,
     SearchPage,
     StoredInstance,
+    StudyContent,
 )
 
 STUDY, SERIES = "1.2.3", "1.2.3.1"
@@ -77,6 +78,7 @@ class FakeNode:
         self.stopped = False
         self.audit: Any = None
         self.log: Any = None
+        self.contents: dict[str, StudyContent] = {}
 
     def ready(self) -> list[str]:
         return self.not_ready
@@ -129,6 +131,11 @@ class FakeNode:
             raise self.fault
         self.queries.append(query)
         return self.page
+
+    def study_content(self, study: str, most: int | None = None) -> StudyContent:
+        if study not in self.contents:
+            raise errors.NotFound("no such study is held")
+        return self.contents[study]
 
     def add(
         self,

@@ -57,8 +57,8 @@ def test_every_block_of_the_tree_is_counted_by_kind_and_pack(stored: Node) -> No
 def test_the_pages_and_first_instances_are_told_one_by_one(stored: Node) -> None:
     (found,) = content(stored).trees
     (page,) = found.pages
-    assert page.instances == 4 and [one.leaves for one in page.first] == [1, 1, 1, 5]
-    sizes = sum(one.octets for one in page.first)
+    assert page.instances == 4 and [one.leaves for one in page.some] == [1, 1, 1, 5]
+    sizes = sum(one.octets for one in page.some)
     assert sizes == found.total.octets - found.kinds["root"].octets - found.kinds["page"].octets
 
 
@@ -75,7 +75,7 @@ def test_no_leaf_is_read(stored: Node, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_read_is_told_and_the_rest_counted(stored: Node) -> None:
     whole = content(stored).trees[0]
-    lost = whole.pages[0].first[3].object
+    lost = whole.pages[0].some[3].object
 
     def get(cid: bytes) -> bytes:
         if cid == lost:
