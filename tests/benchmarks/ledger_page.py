@@ -49,17 +49,22 @@ class Figure:
         bounds = (
             (self.at_most, "at most {:g} times the raw step"),
             (self.at_least, "at least {:.0%} of the raw step"),
-            (self.limit, f"under {{:g}} {self.unit}"),
+            (self.limit, f"at most {{:g}} {self.unit}"),
             (self.floor, f"at least {{:,.0f}} {self.unit}"),
         )
         return " and ".join(text.format(bound) for bound, text in bounds if bound is not None)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the target is reached; nothing where there is none."""
+        return ("yes" if self.reached else "**no**") if self.target else ""
+
     def line(self) -> str:
         """For reading while it runs."""
-        verdict = "reached" if self.reached else "NOT reached"
+        verdict = f"; {self.target}: {'reached' if self.reached else 'NOT reached'}" if self.target else ""
         return (
             f"{self.name:52} {number(self.ours):>9} {self.unit:10} {self.raw_name}: {number(self.raw)} "
-            f"(ratio {self.ratio:.2f}; {self.target}: {verdict}) {self.note}"
+            f"(ratio {self.ratio:.2f}{verdict}) {self.note}"
         )
 
 
@@ -78,7 +83,7 @@ def table(figures: Sequence[Figure]) -> list[str]:
         ours = number(figure.ours) + (f" ({figure.note})" if figure.note else "")
         lines.append(
             f"| {figure.name} | {figure.unit} | {ours} | {figure.raw_name} | {number(figure.raw)} "
-            f"| {figure.ratio:.2f} | {figure.target} | {'yes' if figure.reached else '**no**'} |"
+            f"| {figure.ratio:.2f} | {figure.target} | {figure.verdict} |"
         )
     return lines
 

@@ -19,7 +19,7 @@ def test_a_figure_is_reached_within_its_bounds_and_not_beyond() -> None:
     assert not Figure("a", "ms", 2.1, "raw", 2, limit=2).reached
     assert not Figure("a", "entries/s", 99, "raw", 2, floor=100).reached
     assert (
-        Figure("a", "ms", 1, "raw", 2, at_most=1.5, limit=5).target == "at most 1.5 times the raw step and under 5 ms"
+        Figure("a", "ms", 1, "raw", 2, at_most=1.5, limit=5).target == "at most 1.5 times the raw step and at most 5 ms"
     )
 
 
