@@ -95,7 +95,8 @@ class Node:
             pack_bytes=settings.content.pack_bytes,
             reserve_bytes=settings.content.reserve_bytes,
         )
-        self.content = open_content(settings, self.packs, self.index.pins)
+        self.sources = member_sources(settings.members)
+        self.content = open_content(settings, self.packs, self.index.pins, self.sources)
         hash_name = settings.content.hash
         provenance = Provenance()
         self.batches = Batches(self.index, self.content, owner, hash_name)
@@ -135,11 +136,11 @@ class Node:
         except StorageFault as error:
             return [error.detail]
 
-    def alerts(self) -> Sequence[Alert]:
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""
         return study_content(self.index, self.content.get, self.settings.content.engine, study, most)
 
+    def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, at most 1,000, newest first. Raises StorageFault."""
         return self.watch.recorded()
 
@@ -157,6 +158,8 @@ class Node:
         with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
             for last_first in (self.keys.close, self.content.close, self.index.close, self.log.close, self.audit.close):
                 closing.callback(last_first)
+            for source in self.sources:
+                closing.callback(source.close)
             self.access.close_all()
             self.batches.close_all()
 

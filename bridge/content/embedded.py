@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,7 @@ from bridge.content import cid as cids
 from bridge.content import dag
 from bridge.content.packs import PackStore
 from bridge.content.pins import PinTable
-from bridge.errors import ContentMissing
+from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
 from bridge.model import Block, BlockPosition, ContentStatus, PinReceipt
 
 __all__ = ["EmbeddedStore"]
@@ -27,19 +28,38 @@ class EmbeddedStore:
         The table of what is kept.
     clock
         Microseconds since the epoch.
+    sources
+        Where else blocks may be had that the packs lack or hold damaged, asked in turn.
     """
 
     def __init__(
-        self, packs: PackStore, pins: PinTable, clock: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        packs: PackStore,
+        pins: PinTable,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        sources: Sequence[Callable[[bytes], bytes]] = (),
     ) -> None:
         self._packs = packs
         self._pins = pins
         self._clock = clock
+        self._sources = sources
         self.put: Callable[[Sequence[Block]], Sequence[BlockPosition]] = packs.put
         self.sync: Callable[[], None] = packs.sync
-        self.get: Callable[[bytes], bytes] = packs.get
+        self.get: Callable[[bytes], bytes] = self._from_anywhere if sources else packs.get
         self.has: Callable[[bytes], bool] = packs.has
         self.close: Callable[[], None] = packs.close
+
+    def _from_anywhere(self, cid: bytes) -> bytes:
+        """The block of the packs, else of the first source that has it, verified. Raises as the packs do."""
+        try:
+            return self._packs.get(cid)
+        except (ContentMissing, ContentCorrupt):
+            for source in self._sources:
+                with contextlib.suppress(ContentMissing, ContentCorrupt, EngineFault):
+                    data = source(cid)
+                    if cids.verify(cid, data):
+                        return data
+            raise
 
     def pin(self, root: bytes, replaces: bytes | None = None) -> PinReceipt:
         """Every block below the root is held, or ContentMissing names the first that is not; leaves are not read.

@@ -24,7 +24,7 @@ def open_content(settings: Settings, packs: PackStore, pins: PinTable, sources: 
     What an engine beyond the embedded one needs is imported only when it is chosen, for it costs memory and time.
     """
     if settings.content.engine == "embedded":
-        return EmbeddedStore(packs, pins)
+        return EmbeddedStore(packs, pins, sources=sources)
     from bridge.content.cache import DiskCache
     from bridge.content.kubo.control import Control
     from bridge.content.kubo.rpc import Rpc

@@ -6,7 +6,7 @@ from bridge.content import cid as cids
 from bridge.content.embedded import EmbeddedStore
 from bridge.content.packs import PackStore
 from bridge.content.pins import MemoryPins
-from bridge.errors import ContentMissing
+from bridge.errors import ContentMissing, EngineFault
 from tests.contract.content_store import ContentStoreContract, Study
 
 
@@ -61,3 +61,18 @@ def test_a_block_that_is_known_and_gone_is_missing(packs, tmp_path):
     (tmp_path / "packs/00000000.car").unlink()
     with pytest.raises(ContentMissing):
         store.pin(study.root)
+
+
+def test_what_the_packs_lack_is_taken_from_the_first_source_that_has_it_whole(packs):
+    data = b"a block that others hold"
+    cid = cids.make(cids.RAW, data)
+
+    def silent(cid):
+        raise EngineFault("does not answer")
+
+    sources = [silent, lambda cid: b"something else", lambda cid: data]
+    store = EmbeddedStore(packs, MemoryPins(), sources=sources)
+    assert store.get(cid) == data
+    assert not store.has(cid)
+    with pytest.raises(ContentMissing):
+        EmbeddedStore(packs, MemoryPins(), sources=sources[:2]).get(cid)
