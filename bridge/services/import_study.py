@@ -23,6 +23,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.car_transfer import Car, Kept, keep
@@ -139,7 +141,8 @@ def import_study(
     key_file
         The contents of its key file.
     sender_key
-        The Ed25519 public key that must have signed the key file; None: any that it names.
+        The Ed25519 public key that must have signed the key file; None: any that it names, and whose it is was not
+        checked.
 
     Raises CarInvalid, naming the block that is wrong or missing, and KeyFileInvalid, both before anything is written;
     then StorageFull, StorageFault, Busy.
@@ -150,8 +153,9 @@ def import_study(
         return _keep_sealed(recipient, actor, car, report)
     received = read_manifest(car)  # (3)
     held = recipient.tree(received.tag)
-    if held is not None and held.root not in (None, received.root):
-        _continues(recipient.content, held, received, envelope)
+    known = envelope is not None and sender_key is not None and envelope.sender == envelope.origin
+    if held is not None and held.root not in (None, received.root) and not known:
+        _continues(recipient.content, held.root, received)
     opened = _keys(recipient, received, envelope, sealed)  # (4)
     instances = _open(car, received, opened, report) if opened else []  # (5)
     kept, put = _keep(recipient, car, received)  # (6)
@@ -181,21 +185,19 @@ def _open_key_file(
     envelope = study_key_file.read(data)
     if sender_key is not None and envelope.sender_key != sender_key:
         raise KeyFileInvalid("the key file is signed by another key than the one given")
-    own = envelope.origin == keystore.node_id
-    if own and envelope.sender != keystore.node_id:
-        raise KeyFileInvalid("the key file claims to hold a key that this node made, but another sent it")
+    own = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed).public_key().public_bytes_raw()
+    if keystore.node_id in (envelope.origin, envelope.sender) and envelope.sender_key != own:
+        raise KeyFileInvalid("the key file claims to be of a key that this node made, but another signed it")
     return envelope, study_key_file.open_keys(envelope, keystore.node_id, keystore.agreement_seed)
 
 
-def _continues(content: ContentStore, held: Tree, received: Received, envelope: Envelope | None) -> None:
-    """(3) A manifest of a tree that is held is an earlier or later state of it, unless its own node says otherwise.
+def _continues(content: ContentStore, held: bytes, received: Received) -> None:
+    """(3) A manifest of a tree that is held is an earlier or a later state of it, or CarInvalid.
 
-    Whoever knows a study tag could otherwise put another manifest in the place of the one that is held. The node that
-    made the tree may send one that names a healed copy where the former named a damaged one.
+    Whoever knows a study tag could otherwise put another manifest in the place of the one that is held. Only the node
+    that made the tree may, its key being given: it names a healed copy where it named a damaged one before.
     """
-    if held.root is None or (envelope is not None and envelope.sender == envelope.origin):
-        return
-    pages = manifest.decode_root(content.get(held.root)).pages
+    pages = manifest.decode_root(content.get(held)).pages
     links = [link for page in pages for link in manifest.decode_page(content.get(page))]
     common = min(len(links), len(received.links))
     if tuple(links[:common]) != received.links[:common]:
