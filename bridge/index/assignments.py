@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, literal_column, or_, select
+from sqlalchemy import bindparam, delete, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
@@ -15,19 +15,19 @@ from bridge.index.writer import Transaction
 
 Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
-_a, _t = s.assignment.c, s.tree.c
+_a = s.assignment.c
 _put = upsert(s.assignment)
 _ASSIGN: Final = sql(
     _put.on_conflict_do_update(index_elements=["member", "study"], set_={"expires": _put.excluded.expires})
 )
 _UNASSIGN: Final = sql(delete(s.assignment).where(_a.member == bindparam("to"), _a.study == bindparam("of_study")))
 _EVERY: Final = sql(select(_a.member, _a.study, _a.expires).order_by(_a.member, _a.study))
-_LIVE: Final = or_(_a.expires.is_(None), _a.expires > bindparam("now"))
-_STUDIES: Final = sql(select(_a.study).where(_a.member == bindparam("to"), _LIVE).order_by(_a.study))
 _MAY: Final = sql(
-    select(literal_column("1"))
-    .select_from(s.assignment)
-    .where(_a.member == bindparam("to"), _a.study == bindparam("of_study"), _LIVE)
+    select(_a.member).where(
+        _a.member == bindparam("to"),
+        _a.study == bindparam("of_study"),
+        or_(_a.expires.is_(None), _a.expires > bindparam("now")),
+    )
 )
 
 
@@ -65,10 +65,6 @@ class Assignments:
     def all(self) -> list[Assignment]:
         """All assignments by member and study, expired ones too."""
         return [Assignment(*row) for row in self._database.rows(_EVERY, {})]
-
-    def studies_of(self, member: str, now: int) -> list[str]:
-        """The Study Instance UIDs that a member may fetch at `now` (microseconds)."""
-        return [study for (study,) in self._database.rows(_STUDIES, {"to": member, "now": now})]
 
     def allows(self, member: str, study: str, now: int) -> bool:
         """Whether a member may fetch a study at `now` (microseconds)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.content.pins import Pin
@@ -37,13 +37,6 @@ _DROP: Final = sql(delete(s.pin).where(_p.root == bindparam("of_root")))
 _OF: Final = sql(_ROW.where(_p.root == bindparam("of_root")))
 _OF_TREE: Final = sql(_ROW.where(_p.tree == bindparam("of_tree")).order_by(_p.pinned))
 _ALL: Final = sql(_ROW.order_by(_p.pinned, _p.root))
-_newer = s.pin.alias("newer")
-_OUTDATED: Final = sql(
-    _ROW.select_from(
-        s.pin.join(s.tree, and_(_t.id == _p.tree, _t.root != _p.root)).join(_newer, _newer.c.root == _t.root)
-    )
-)
-_OWNERLESS: Final = sql(_ROW.where(_p.tree.is_(None)).order_by(_p.pinned, _p.root))
 
 
 class Pins:
@@ -84,14 +77,6 @@ class Pins:
     def all(self) -> list[Pin]:
         """Every pin, the oldest first."""
         return [Pin(*row) for row in self._database.rows(_ALL, {})]
-
-    def outdated(self) -> list[Pin]:
-        """Pins of former roots of trees whose present root is pinned: they may be let go."""
-        return [Pin(*row) for row in self._database.rows(_OUTDATED, {})]
-
-    def ownerless(self) -> list[Pin]:
-        """Pins of no tree that the index knows."""
-        return [Pin(*row) for row in self._database.rows(_OWNERLESS, {})]
 
     def _execute(self, statement: str, values: dict[str, Any]) -> None:
         def execute(transaction: Transaction) -> None:

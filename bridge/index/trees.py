@@ -62,13 +62,6 @@ _BY_ID: Final = sql(_tree.where(_t.id == bindparam("row")))
 _EVERY: Final = sql(
     _tree.where(_t.id > bindparam("after")).order_by(_t.id).limit(literal_column("500")).offset(literal_column("0"))
 )
-_UNPINNED: Final = sql(
-    _tree.outerjoin(s.pin, s.pin.c.root == _t.root)
-    .where(_t.root.is_not(None), s.pin.c.root.is_(None), _t.id > bindparam("after"))
-    .order_by(_t.id)
-    .limit(bindparam("most"))
-    .offset(literal_column("0"))
-)
 
 
 def of(transaction: Transaction, row: Row) -> int:
@@ -180,14 +173,6 @@ class Trees:
         while found := self._trees(_EVERY, {"after": after}):
             yield from found
             after = found[-1].id
-
-    def unpinned(self, after: int = 0, most: int = 100) -> list[Tree]:
-        """Trees with an id beyond `after` whose root is not pinned, by ascending id, at most `most`."""
-        return self._trees(_UNPINNED, {"after": after, "most": most})
-
-    def pages(self, tree: Tree) -> list[bytes]:
-        """The CIDs of a tree's pages, in order."""
-        return [page for (page,) in self._database.rows(_PAGES, {"row": tree.id})]
 
     def _trees(self, statement: str, values: dict[str, Any]) -> list[Tree]:
         return [Tree(*row) for row in self._database.rows(statement, values)]

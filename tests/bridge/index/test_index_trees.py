@@ -14,7 +14,7 @@ from bridge.dicom.matching import Query
 from bridge.errors import NotFound, StorageFault
 from bridge.index.index import SqlIndex
 from bridge.index.rows import RebuiltInstance
-from bridge.model import AdoptedTree, Batch, BatchClosing, BlockPosition, Outcome, PinReceipt, WriteUnit
+from bridge.model import AdoptedTree, Batch, BatchClosing, BlockPosition, Outcome, WriteUnit
 from tests.contract.index import batch, record, tag_of, unit
 
 STUDY = "1.2.3"
@@ -57,12 +57,12 @@ def test_an_adopted_study_is_found_and_its_tree_is_as_it_came(index: SqlIndex) -
     (tree,) = index.trees.of_study(STUDY)
     assert (tree.study, tree.origin, tree.tag, tree.root, tree.covered) == (STUDY, ORIGIN, THEIRS, b"their root", 3)
     assert index.trees.by_tag(THEIRS) == index.trees.by_root(b"their root") == index.trees.by_id(tree.id) == tree
-    assert index.trees.pages(tree) == [b"their page"]
     assert {stored.study_tag for stored in index.locate(STUDY)} == {THEIRS}
     assert len(index.search(Query(Level.INSTANCE, study=STUDY)).matches) == 3
     assert index.locate_block(b"their page") is not None
     assert index.locate_block(instances[0].blocks[0].cid) is not None
     manifest = index.study_tree(THEIRS)
+    assert manifest.pages == (b"their page",)
     assert manifest.instances == tuple(one.link for one in instances)
     assert grow(manifest).root == b"their root"
 
@@ -165,7 +165,7 @@ def test_a_newer_state_of_an_adopted_study_replaces_the_former_and_an_older_one_
     assert outcomes == (Outcome.AGAIN, Outcome.AGAIN, Outcome.NEW)
     index.adopt(tree_of(instances[:2]), instances[:2]).result()
     (tree,) = index.trees.of_study(STUDY)
-    assert (tree.root, tree.covered, index.trees.pages(tree)) == (b"newer", 3, [b"newer page"])
+    assert (tree.root, tree.covered, index.study_tree(THEIRS).pages) == (b"newer", 3, (b"newer page",))
 
 
 def test_this_nodes_own_study_comes_back_and_grows_on(index: SqlIndex) -> None:
@@ -204,18 +204,3 @@ def test_a_tree_that_cannot_be_taken_in_leaves_nothing_behind(index: SqlIndex) -
     assert index.locate_block(b"their page") is None
     with pytest.raises(NotFound):
         index.locate(STUDY)
-
-
-def test_trees_whose_root_is_not_pinned_wait(index: SqlIndex) -> None:
-    into = batch(STUDY)
-    index.commit(unit((STUDY, "1.2.3.1", "1.1"), into)).result()
-    assert index.trees.unpinned() == []
-    close(index, into, 1, b"own root", 1)
-    instances = [their(one) for one in units(1)]
-    index.adopt(tree_of(instances), instances).result()
-    own, theirs = index.trees.of_study(STUDY)
-    assert index.trees.unpinned() == [own, theirs]
-    assert index.trees.unpinned(own.id) == [theirs]
-    assert index.trees.unpinned(most=1) == [own]
-    index.pins.record(b"own root", PinReceipt(b"own root", 1, 5_000), 1)
-    assert index.trees.unpinned() == [theirs]

@@ -65,7 +65,7 @@ def test_packs_that_were_trimmed_are_not_missed_and_pages_elsewhere_name_what_la
     (pack,) = (home / "packs").glob("*.car")
     held = pack.read_bytes()
     node = open_node()
-    page = node.index.trees.pages(node.index.trees.of_study("1.2")[0])[0]
+    (page,) = node.index.study_tree(node.keys.study_key("1.2").tag).pages
     position = node.index.locate_block(page)
     assert position is not None
     node.index.content_state.trim(0, 1)

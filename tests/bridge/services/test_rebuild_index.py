@@ -65,9 +65,7 @@ def again(open_at: Open, node: Node, content: Content = EMBEDDED) -> tuple[Node,
 def trees(node: Node) -> list[tuple[object, ...]]:
     """Every tree with its pages and links, without its number."""
     every = sorted(node.index.trees.every(), key=lambda tree: tree.tag)
-    return [
-        (*tree[1:], tuple(node.index.trees.pages(tree)), node.index.study_tree(tree.tag).instances) for tree in every
-    ]
+    return [(*tree[1:], *node.index.study_tree(tree.tag)) for tree in every]
 
 
 def send(node: Node, *sops: str, study: str = STUDY, rows: int = 8) -> list[bytes]:
@@ -90,7 +88,8 @@ def take_in(giver: Node, taker: Node, study: str) -> list[Outcome]:
     taker.content.sync()
     for key in giver.keys.held(study):
         taker.keys.adopt(key, giver.keystore.node_id)
-    links = [link for page in giver.index.trees.pages(tree) for link in manifest.decode_page(giver.content.get(page))]
+    pages = giver.index.study_tree(tree.tag).pages
+    links = [link for page in pages for link in manifest.decode_page(giver.content.get(page))]
     instances = []
     for link in links:
         metadata = open_metadata(taker.content, taker.keys, link)
@@ -98,7 +97,6 @@ def take_in(giver: Node, taker: Node, study: str) -> list[Outcome]:
         block = manifest.decode_instance(taker.content.get(link))
         places = tuple(p for p in positions if p.cid in {cid for cid, _ in dag.order(link, giver.content.get)})
         instances.append(rebuilt(metadata, block, link, found, places))
-    pages = tuple(giver.index.trees.pages(tree))
     adopted = AdoptedTree(study, giver.keystore.node_id, tree.tag, tree.root, pages, tuple(links))
     return list(taker.index.adopt(adopted, instances, positions).result().outcomes)
 
