@@ -181,6 +181,11 @@ class KuboDaemon(DaemonProcess):
         """The roots of all recursive pins, without the empty directory (a CIDv0) that every repository begins with."""
         return {root for root in self.call("pin/ls", type="recursive")["Keys"] if root != EMPTY_DIRECTORY}
 
+    def collect(self) -> None:
+        """Collect garbage: every block that no pin keeps is gone."""
+        answer = self.post("repo/gc", quiet=True)
+        assert answer.status_code == 200 and not answer.headers.get("x-stream-error"), answer.text
+
     def block_file(self, cid: bytes) -> Path:
         """The file of a block in its flatfs, to be damaged or removed; `cid` is binary.
 

@@ -20,6 +20,10 @@ ROOT = {
     "blake3": "bafyr4ib2rrun3m2gobrdsykqfpkajt7kmbkzve6wwu6zhndxhth6mf4ghq",
     "sha2-256": "bafyreibxgqr67l6muqcbwtbcf75mz7tfilttpe54akx2sfaroyyyfooukq",
 }
+CAR_SHA256 = {
+    "blake3": "432cd3d94e5f118f74d07d880d61ffa77c04759fe011e27de36fb88e681bfef5",
+    "sha2-256": "1ee50c6927d600df5d0723186626f571ac7a526cb937857ed26ca60dd10c6d90",
+}
 
 
 def sealed_bytes(name: str, size: int) -> bytes:

@@ -4,13 +4,15 @@ import hashlib
 import io
 import json
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bridge.config import Settings
 from bridge.content import car_transfer
 from bridge.content import cid as cids
-from bridge.content.embedded import EmbeddedStore
+from bridge.content.engine import open_content
 from bridge.content.packs import PackStore
 from bridge.content.pins import MemoryPins
 from bridge.crypto import sealing
@@ -25,26 +27,35 @@ HASHES = ("blake3", "sha2-256")
 ADDED = 4 << 20  # larger vectors were recorded from the same command; their leaves alone would fill the disk
 
 
-def embedded(home):
-    """The embedded engine over packs of its own, whose index is a dict."""
-    index = {}
+class Packs(PackStore):
+    """Packs whose index is a dict."""
 
-    class Packs(PackStore):
-        def put(self, blocks):
-            positions = super().put(blocks)
-            index.update({position.cid: position for position in positions})
-            return positions
+    def __init__(self, home):
+        home.mkdir(parents=True, exist_ok=True)
+        self.index = {}
+        super().__init__(home, "test", self.index.get, committed_end=self._end)
 
-    def end(pack):
-        return max((p.offset + p.length for p in index.values() if p.pack == pack), default=0)
+    def put(self, blocks):
+        positions = super().put(blocks)
+        self.index.update({position.cid: position for position in positions})
+        return positions
 
-    home.mkdir(parents=True, exist_ok=True)
-    return EmbeddedStore(Packs(home, "test", index.get, committed_end=end), MemoryPins())
+    def _end(self, pack):
+        return max((p.offset + p.length for p in self.index.values() if p.pack == pack), default=0)
+
+
+def opened(home, name, peer=None):
+    """The engine of that name, as a node opens it; `peer` is the Cluster peer, whose Kubo both others use."""
+    content = replace(Settings().content, engine=name)
+    if peer is not None:
+        kubo, cluster = replace(content.kubo, api=peer.kubo.url), replace(content.cluster, api=peer.url, replicas=2)
+        content = replace(content, kubo=kubo, cluster=cluster)
+    return open_content(replace(Settings(), home=home, content=content), Packs(home), MemoryPins())
 
 
 @pytest.fixture
 def engine(tmp_path):
-    store = embedded(tmp_path / "home")
+    store = opened(tmp_path / "home", "embedded")
     yield store
     store.close()
 
@@ -101,20 +112,29 @@ def test_a_sealed_object_is_the_file_that_kubo_makes_of_its_ciphertext(kubo, eng
 
 
 @pytest.mark.parametrize("hash", HASHES)
-def test_the_golden_study_has_its_root_here_and_in_two_kubos(kubo_pair, engine, hash):
+@pytest.mark.parametrize("name", ["embedded", "kubo", "cluster"])
+def test_the_golden_study_has_its_root_in_every_engine_and_in_two_kubos(cluster_pair, tmp_path, name, hash):
     root, blocks = golden_study.study(hash)
     text = golden_study.ROOT[hash]
     assert cids.to_text(root) == text
-    engine.put(blocks)
-    engine.sync()
-    engine.pin(root)
-    car = b"".join(car_transfer.export_car(engine, root))
-    first, second = kubo_pair
-    assert first.dag_import(car, pin_roots=True) == [{"Root": {"Cid": {"/": text}, "PinErrorMsg": ""}}]
-    assert exported(first, text) == car
-    second.call("pin/add", text, timeout="30s")  # over Bitswap, from the first
-    assert exported(second, text) == car
-    assert text in first.pins() & second.pins()
+    store = opened(tmp_path / "home", name, cluster_pair[0])
+    store.put(blocks)
+    receipt = store.pin(root)
+    car = b"".join(car_transfer.export_car(store, root))
+    store.close()
+    assert receipt.root == root
+    assert hashlib.sha256(car).hexdigest() == golden_study.CAR_SHA256[hash]
+    first, second = (peer.kubo for peer in cluster_pair)
+    if name == "embedded":
+        assert first.dag_import(car, pin_roots=True) == [{"Root": {"Cid": {"/": text}, "PinErrorMsg": ""}}]
+    if name != "cluster":  # over Bitswap, from the first; Cluster has it pinned there too
+        second.call("pin/add", text, timeout="30s")
+    for kubo in (first, second):
+        assert exported(kubo, text) == car
+        assert text in kubo.pins()
+        kubo.call("pin/rm", text)
+        kubo.collect()
+        assert not kubo.holds(text)
 
 
 def test_each_object_of_the_golden_study_is_a_file_to_kubo(kubo):
@@ -125,7 +145,7 @@ def test_each_object_of_the_golden_study_is_a_file_to_kubo(kubo):
 
 def test_what_kubo_exports_is_imported_here_under_the_same_root(kubo, engine, tmp_path):
     root, blocks = golden_study.study()
-    other = embedded(tmp_path / "other")
+    other = opened(tmp_path / "other", "embedded")
     other.put(blocks)
     kubo.dag_import(b"".join(car_transfer.export_car(other, root)), pin_roots=True)
     other.close()
