@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ import pytest
 
 from bridge.config import Member, Members
 from bridge.content import cid as cids
+from bridge.content.car import CarReader
 from bridge.errors import ContentMissing, EngineFault
 from bridge.member_sources import member_sources
 from tests.conftest import ended_well
 from tests.kubo_daemon import KuboDaemon
 from tests.node.audit_repository import Authority, Identity
-from tests.node.instances import HIGHDICOM, sendable
+from tests.node.instances import HIGHDICOM, retrieve, sendable
 from tests.node.running_node import RunningNode, free_ports
 
 NAME = "St. Elsewhere"
@@ -186,3 +188,49 @@ def test_a_certificate_that_cannot_be_read_keeps_the_node_from_starting(
     }
     done = fresh_node.cairn("serve", code=2)
     assert "members.certificate" in done.stderr
+
+
+@pytest.fixture
+def there(hospital: Hospital, tmp_path: Path) -> Iterator[RunningNode]:
+    """The member's own node, which has this one as a source and was given the study with its key."""
+    (port,) = free_ports(1)
+    settings = tmp_path / "there.toml"
+    settings.write_text(
+        f'[members]\nport = {port}\ncertificate = "{hospital.member.certificate}"\nkey = "{hospital.member.key}"\n'
+        f'[[members.peers]]\nname = "here"\ncertificate = "{hospital.own.certificate}"\nurl = "{hospital.url}"\n',
+        "utf-8",
+    )
+    node = RunningNode(tmp_path / "there", CAIRN_CONFIG=str(settings))
+    try:
+        node.start()
+        car, key = tmp_path / "study.car", tmp_path / "study.key"
+        recipient = node.answer("key", "show")["recipient"]
+        hospital.node.cairn("study", "export", SENT.study, "--out", str(car), "--to", recipient, "--key-out", str(key))
+        node.cairn("study", "import", str(car), "--key", str(key))
+        yield node
+        ended_well(node)
+    finally:
+        node.kill()
+
+
+def test_an_image_whose_blocks_are_damaged_is_read_from_the_other_member(
+    assigned: Hospital, there: RunningNode
+) -> None:
+    assert there.stop() == 0
+    for pack in (there.home / "packs").iterdir():
+        content = bytearray(pack.read_bytes())
+        content[4096:] = bytes(len(content) - 4096)
+        pack.write_bytes(content)
+    there.start()
+    with there.http() as client:
+        assert retrieve(client, SENT) == SENT.data_set
+
+
+def test_a_study_that_came_from_another_node_is_served_block_by_block_under_the_same_cids(
+    hospital: Hospital, there: RunningNode
+) -> None:
+    token = there.answer("token", "create", "--role", "viewer", "--study", SENT.study)["token"]
+    with httpx.Client(base_url=there.url, headers={"authorization": f"Bearer {token}"}, timeout=30.0) as client:
+        assert client.get(f"/ipfs/{hospital.root}?format=car").content == hospital.car
+        for block in CarReader(io.BytesIO(hospital.car).read):
+            assert client.get(f"/ipfs/{cids.to_text(block.cid)}?format=raw").content == block.data
