@@ -9,6 +9,8 @@ from typing import Final, TypeVar
 
 from sqlalchemy import bindparam, true, update
 
+from bridge.content.manifest import InstanceBlock
+from bridge.content.sealed_metadata import SealedMetadata
 from bridge.dicom.matching import Query
 from bridge.index import schema as s
 from bridge.index.assignments import Assignments
@@ -18,7 +20,7 @@ from bridge.index.credentials import Credentials
 from bridge.index.database import Database, check, sql
 from bridge.index.pins import Pins
 from bridge.index.reader import Reader
-from bridge.index.rows import RebuiltInstance, block_rows, instance_rows
+from bridge.index.rows import RebuiltInstance, block_rows, instance_rows, rebuilt
 from bridge.index.scrub_state import ScrubState
 from bridge.index.search import Search
 from bridge.index.storing import adopt, place, store
@@ -27,6 +29,7 @@ from bridge.index.writer import Transaction, Writer
 from bridge.model import (
     Adopted,
     AdoptedTree,
+    Attributes,
     Batch,
     BatchClosing,
     BlockPosition,
@@ -162,13 +165,22 @@ class SqlIndex:
         return check(self.database)
 
     def add_instance(
-        self, instance: RebuiltInstance, study_tag: bytes, origin: bytes | None, *, replace: bool = False
+        self,
+        metadata: SealedMetadata,
+        block: InstanceBlock,
+        link: bytes,
+        attributes: Attributes,
+        *,
+        origin: bytes | None,
+        blocks: Sequence[BlockPosition] = (),
+        replace: bool = False,
     ) -> tuple[int, Outcome]:
         """Place an instance again under its tree, without a record; its row and what was decided. Errors as `commit`.
 
+        Its block names the tree, `origin` whose that is (see `bridge.model.Tree`); `blocks` is where all of it lies.
         With `replace` it takes the place of a copy that is held already.
         """
-        rows = instance_rows(instance, study_tag, origin)
+        rows = instance_rows(rebuilt(metadata, block, link, attributes, tuple(blocks)), block.study, origin)
         return self.writer.submit(lambda transaction: place(transaction, rows, replace=replace)).result()
 
     def adopt(

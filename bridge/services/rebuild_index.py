@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
@@ -29,7 +30,6 @@ from bridge.content.scan import rebuild
 from bridge.content.sealed_metadata import inflate
 from bridge.dicom import attributes
 from bridge.errors import CairnError, ContentCorrupt, ContentMissing, IntegrityError
-from bridge.index.rows import rebuilt
 from bridge.model import AdoptedTree, BlockPosition, Outcome
 from bridge.node import Node
 from bridge.services.metadata import open_metadata
@@ -207,10 +207,11 @@ def _place(node: Node, link: bytes, origin: bytes | None) -> bool:
     block = manifest.decode_instance(node.content.get(link))
     metadata = open_metadata(node.content, node.keys, link)
     found = attributes.extract(json.loads(inflate(metadata.json)))
-    instance = rebuilt(metadata, block, link, found, tuple(_positions(node, link)))
-    row, outcome = node.index.add_instance(instance, block.study, origin)
+    add = partial(node.index.add_instance, metadata, block, link, found)
+    blocks = tuple(_positions(node, link))
+    row, outcome = add(origin=origin, blocks=blocks)
     if outcome is Outcome.AGAIN and not _is_whole(node, row):
-        node.index.add_instance(instance, block.study, origin, replace=True)
+        add(origin=origin, blocks=blocks, replace=True)
     return outcome is not Outcome.AGAIN
 
 

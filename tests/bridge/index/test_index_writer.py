@@ -18,7 +18,7 @@ from bridge.dicom.matching import ALL, Query
 from bridge.errors import Busy, ConfigError, StorageFault, StorageFull
 from bridge.index.database import Database
 from bridge.index.index import SqlIndex
-from bridge.index.rows import instance_rows, rebuilt
+from bridge.index.rows import instance_rows
 from bridge.index.storing import store
 from bridge.index.writer import Transaction, Writer
 from bridge.model import BatchClosing, BlockPosition, Outcome
@@ -313,7 +313,7 @@ def test_rows_made_again_from_sealed_metadata_are_those_of_the_unit(path: Path, 
             *(one.object.header, one.object.length, one.received, one.source),
         )
         block = InstanceBlock(one.batch.study_tag or b"", one.generation, one.tag, copy, b"metadata")
-        again.add_instance(rebuilt(metadata, block, one.link, one.attributes), block.study, None, replace=True)
+        again.add_instance(metadata, block, one.link, one.attributes, origin=None, replace=True)
     assert list(again.instances()) == list(index.instances())
     assert list(again.metadata("1.2.3")) == list(index.metadata("1.2.3"))
     assert again.study_tree(tag_of("1.2.3")) == index.study_tree(tag_of("1.2.3"))
