@@ -35,7 +35,7 @@ ENGINE: Final = b""
 """The name of the engine among setbacks; a root's is its CID."""
 FIRST_REST_S: Final = 1.0
 LONGEST_REST_S: Final = {True: 30.0, False: 600.0}  # of the engine, of one root
-AUDIT_S: Final = 60.0
+AUDIT_S: Final = 30.0
 RECOUNT_S: Final = 30.0
 
 

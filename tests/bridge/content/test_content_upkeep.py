@@ -35,7 +35,7 @@ def test_nothing_is_done_when_everything_is_pinned_and_read_back() -> None:
     assert next_step(CALM, NOW) is None
 
 
-def test_pins_are_compared_first_and_again_after_a_minute() -> None:
+def test_pins_are_compared_first_and_again_after_a_while() -> None:
     waiting = replace(CALM, waiting=[FIRST])
     assert next_step(replace(waiting, audited=None), NOW) == Step(StepKind.AUDIT)
     assert next_step(waiting, NOW) == Step(StepKind.PIN, tree=FIRST)
