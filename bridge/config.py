@@ -131,7 +131,9 @@ class Members:
     port: int = setting(8043, "port of the members' listener")
     certificate: Path | None = setting(None, "certificate chain (PEM) of this node towards members; none: no listener")
     key: Path | None = setting(None, "private key (PEM) of that certificate")
-    peers: tuple[Member, ...] = setting((), "the members that are known and their certificates (TOML only)")
+    peers: tuple[Member, ...] = setting(
+        (), "members: name, certificate, and url where its gateway can be asked (TOML only)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
