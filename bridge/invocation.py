@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ import click
 from bridge import config
 from bridge.config import Settings
 from bridge.control import ask
+from bridge.errors import InUse
+
+STARTING_S = 15.0
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
@@ -28,16 +33,23 @@ def say(text: str) -> None:
 
 
 def perform(settings: Settings, name: str, arguments: Mapping[str, Any]) -> Any:
-    """Let the running node do it; when none runs, open the stores under the run lock and do it here."""
-    try:
-        return ask(settings.home / "run" / "cairn.sock", name, arguments, say)
-    except OSError:
-        pass  # nothing listens: no node runs, or one is just starting or ending, which the lock tells
-    from bridge import commands
-    from bridge.offline import opened
+    """Let the running node do it; when none runs, open the stores under the run lock and do it here.
 
-    with opened(settings, create=name in commands.CREATING, content=name in commands.CONTENT) as node:
-        return commands.perform(node, name, arguments, say)
+    A node that is just starting, or ending, holds the lock and does not listen: it is waited for.
+    """
+    until = time.monotonic() + STARTING_S
+    while True:
+        with contextlib.suppress(OSError):  # nothing listens
+            return ask(settings.home / "run" / "cairn.sock", name, arguments, say)
+        from bridge import commands
+        from bridge.offline import opened
+
+        try:
+            with opened(settings, create=name in commands.CREATING, content=name in commands.CONTENT) as node:
+                return commands.perform(node, name, arguments, say)
+        except InUse:
+            if time.monotonic() > until:
+                raise
 
 
 def show(result: Any, wants_json: bool, human: Callable[[Any], str]) -> None:

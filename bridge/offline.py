@@ -17,6 +17,7 @@ from bridge.services import rebuild_index
 from bridge.services.access import SYSTEM
 
 KUBO_STARTS_S, KUBO_ASKED_S = 60.0, 0.1
+PATIENCE_S = 0.25
 
 
 @contextlib.contextmanager
@@ -28,7 +29,7 @@ def opened(settings: Settings, *, create: bool, content: bool = False) -> Iterat
     """
     if not create:
         _require_keystore(settings)
-    with RunLock(settings.home), managed_kubo(settings) if content else contextlib.nullcontext():
+    with RunLock(settings.home, PATIENCE_S), managed_kubo(settings) if content else contextlib.nullcontext():
         node = Node(settings, _keystore(settings), COMMAND)
         try:
             if create and ledger_is_empty(settings):
