@@ -43,9 +43,18 @@ _FLAG: Final = sql(
     .values(damaged=true())
 )
 
+_ROOTS: Final = sql(
+    select(s.batch.c.root)
+    .where(s.batch.c.study_tag == bindparam("of_tag"), s.batch.c.root.is_not(None))
+    .order_by(s.batch.c.id.desc())
+)
+
 
 class ScrubState:
-    """One row, and two updates. Thread-safe. Every method may raise StorageFault; those that write, as a commit."""
+    """One row, two updates and what they need to know. Thread-safe.
+
+    Every method may raise StorageFault; those that write, as a commit.
+    """
 
     def __init__(self, database: Database, submit: Submit) -> None:
         self._database = database
@@ -68,6 +77,10 @@ class ScrubState:
     def left(self, after: int) -> int:
         """The weight (`bridge.services.scrub_plan.weight`) of all trees with a root and an id beyond `after`."""
         return int(self._database.rows(_LEFT, {"after": after})[0][0])
+
+    def former_roots(self, tag: bytes) -> list[bytes]:
+        """The roots that closed batches of a study tag made, newest first. Reads all batches: for repairs alone."""
+        return [root for (root,) in self._database.rows(_ROOTS, {"of_tag": tag})]
 
     def move(self, position: BlockPosition) -> None:
         """The block lies elsewhere in the packs now; whose it is does not change."""

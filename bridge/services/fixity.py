@@ -20,6 +20,7 @@ from bridge.model import OPERATOR, Tree
 from bridge.node import Node
 from bridge.services.check_content import Checked, ContentFinding, check_tree
 from bridge.services.provenance import now_us
+from bridge.services.remake_manifest import source
 
 SCRUB: Final = "content.scrub"
 RECORDED, LISTED = 50, 10_000
@@ -123,7 +124,7 @@ def check_all(node: Node, report: Callable[[str], None], sample: float = 100.0) 
                 continue
             report(f"reading study {tree.study or tree.tag.hex()} ({tree.covered} instances)")
             before = tally.wrong - tally.mended
-            for checked in check_tree(tree.root, copies_of(node, tree), node.content.get, wanted):
+            for checked in check_tree(tree.root, copies_of(node, tree), source(node, tree), wanted):
                 _take(node, tally, checked, report)
             tally.trees += 1
             if whole and tally.wrong - tally.mended == before:

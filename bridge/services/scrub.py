@@ -24,6 +24,7 @@ from bridge.services.access import SYSTEM
 from bridge.services.check_content import Checked, check_tree
 from bridge.services.fixity import SCRUB, Tally, copies_of, note_verified
 from bridge.services.provenance import Clock, now_us
+from bridge.services.remake_manifest import source
 from bridge.services.scrub_plan import DAY_US, Pass, after_tree, next_at
 
 __all__ = ["Scrub"]
@@ -87,7 +88,7 @@ class Scrub:
         row = self._state.next_tree(self._pass.after)
         tree = self._node.index.trees.by_id(row) if row is not None else None
         if tree is not None and tree.root is not None:
-            blocks = check_tree(tree.root, copies_of(self._node, tree), self._node.content.get)
+            blocks = check_tree(tree.root, copies_of(self._node, tree), source(self._node, tree))
             self._reading = _Reading(tree, tree.root, blocks)
         return 0.0
 

@@ -12,7 +12,7 @@ from dicomweb.console import charts, dag, lookup, page, words
 from dicomweb.console.html import Content, Html, link, path, tag
 from dicomweb.exchange import Exchange
 
-MOST: Final = 2000
+MOST: Final = 1000
 """Instances that are looked at for one page; the command `cairn study show` looks at all."""
 _SHOWN_PACKS: Final = 12
 _KINDS: Final[Mapping[str, str]] = {

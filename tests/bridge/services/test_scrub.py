@@ -9,6 +9,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from bridge.content import cid as cids
+from bridge.content import manifest
 from bridge.content.pack_format import pack_path
 from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
 from bridge.model import Outcome, Tree
@@ -17,6 +18,7 @@ from bridge.services import scrub as scrubbing
 from bridge.services.access import SYSTEM
 from bridge.services.check_content import Checked, ContentFinding
 from bridge.services.fixity import Tally, check_all
+from bridge.services.remake_manifest import pages_of, root_of
 from bridge.services.scrub import Scrub
 from bridge.services.scrub_plan import DAY_US
 from tests.bridge.services.conftest import instance, part10, recorded
@@ -228,7 +230,8 @@ def test_a_record_of_very_many_findings_tells_the_first_and_counts_all(node: Nod
         store(node, part10(instance(study=study)))
     pack_path(node.settings.home / "packs", 0).write_bytes(b"")
     tally = check_all(node, lambda _: None)
-    assert tally.wrong == 4 and len(recorded(node, "content.scrub")[0]["findings"]) == 4
+    assert (tally.wrong, tally.mended) == (41, 8)  # roots and pages can be made again, instance blocks cannot
+    assert len(recorded(node, "content.scrub")[0]["findings"]) == 41
     many = Tally()
     finding = ContentFinding(cids.make(cids.RAW, b"x"), "pack 00000000.car at byte 1234567890", "damaged", "")
     for _ in range(500):
@@ -253,3 +256,29 @@ def test_a_source_elsewhere_mends_what_no_copy_has(
     tally = check_all(node, lambda _: None)
     assert (tally.wrong, tally.mended, tally.findings[0].mended) == (1, 1, "another source")
     assert node.packs.get(stored.object.root) == data
+
+
+def test_pages_and_roots_that_nobody_has_are_made_again_from_the_index(node: Node) -> None:
+    study = generate_uid()
+    for _ in range(3):  # each closes a batch, and its root names the one before
+        store(node, part10(instance(study=study)))
+    (tree,) = trees(node)
+    assert tree.root is not None
+    (page,) = node.index.study_tree(tree.tag).pages
+    blocks = {cid: node.packs.get(cid) for cid in (tree.root, page)}
+    for cid in blocks:
+        damage(node, cid)
+    tally = check_all(node, lambda _: None)
+    assert (tally.wrong, tally.mended, tally.blocks) == (2, 2, 11)
+    assert {cid: node.packs.get(cid) for cid in blocks} == blocks
+    assert verified(node) == [True] and node.index.counts()["damaged"] == 0
+
+
+def test_what_is_made_again_is_the_block_or_nothing() -> None:
+    links = tuple(cids.make(cids.DAG_CBOR, bytes([number])) for number in range(3))
+    page = cids.make(cids.DAG_CBOR, manifest.encode_page(links))
+    assert [block.cid for block in pages_of([page], links)] == [page]
+    assert list(pages_of([page], links[:2])) == []
+    root = cids.make(cids.DAG_CBOR, manifest.encode_root(manifest.StudyRoot(bytes(16), (page,), links[0])))
+    assert [block.cid for block in root_of(root, bytes(16), (page,), links)] == [root]
+    assert list(root_of(root, bytes(16), (page,), links[1:])) == []
