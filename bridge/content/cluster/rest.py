@@ -12,11 +12,15 @@ from bridge.content.cluster import replication
 from bridge.content.cluster.replication import Standing
 from bridge.errors import ConfigError, EngineFault
 
-__all__ = ["ClusterApi", "NotEnoughPeers", "Peer"]
+__all__ = ["ClusterApi", "NoAnswer", "NotEnoughPeers", "Peer"]
 
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
 MOST_ORIGINS: Final = 10
+
+
+class NoAnswer(EngineFault):
+    """The peer took the question and said nothing in time: what it asked another peer, or a Kubo, hangs there."""
 
 
 class NotEnoughPeers(EngineFault):
@@ -74,9 +78,20 @@ class ClusterApi:
         """The peer that is asked."""
         return _peer(self._document("GET", "/id"))
 
-    def peers(self) -> Sequence[Peer]:
-        """Every peer that is known now; one that does not answer has an error."""
-        return [_peer(document) for document in self._documents("/peers")]
+    def alive(self) -> frozenset[str]:
+        """The ids of the peers that pins can be allocated to now: heard of lately, and with a Kubo that answers.
+
+        Nobody is asked for this. What a peer says of its Kubo's free space (or, where the cluster is not configured to
+        tell that, of itself) counts until it expires.
+        """
+        for metric in ("freespace", "ping"):
+            found = self._json("GET", f"/monitor/metrics/{metric}") or []
+            if not isinstance(found, list):
+                raise EngineFault("IPFS Cluster answered its metrics with something else")
+            heard = frozenset(str(one.get("peer")) for one in found if isinstance(one, dict) and one.get("valid"))
+            if heard:
+                return heard
+        return frozenset()
 
     def pin(self, root: str, replicas: int, prefer: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
         """Ask for a root to be pinned on `replicas` peers.
@@ -101,9 +116,12 @@ class ClusterApi:
         """Ask the peers that failed to pin a root to try again."""
         self._ask("POST", f"/pins/{root}/recover")
 
-    def standing(self, root: str) -> Standing:
-        """How a root stands on every peer; `replication.unknown` when the cluster does not know it."""
-        answer = self._ask("GET", f"/pins/{root}")
+    def standing(self, root: str, timeout_s: float = ANSWER_S) -> Standing:
+        """How a root stands on every peer, each of which is asked; `replication.unknown` when the cluster knows it not.
+
+        Raises NoAnswer when one of them does not answer within `timeout_s`.
+        """
+        answer = self._ask("GET", f"/pins/{root}", timeout_s=timeout_s)
         if answer.status_code == 404:
             return replication.unknown
         try:
@@ -120,13 +138,16 @@ class ClusterApi:
             yield cid
 
     def _document(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        try:
-            document = _checked(self._ask(method, path, query)).json()
-        except ValueError as error:
-            raise EngineFault("IPFS Cluster answered something that is not JSON") from error
+        document = self._json(method, path, query)
         if not isinstance(document, dict):
             raise EngineFault("IPFS Cluster answered something that is not a JSON object")
         return document
+
+    def _json(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
+        try:
+            return _checked(self._ask(method, path, query)).json()
+        except ValueError as error:
+            raise EngineFault("IPFS Cluster answered something that is not JSON") from error
 
     def _documents(self, path: str) -> Iterator[dict[str, Any]]:
         """The objects of an answer that streams one a line."""
@@ -147,16 +168,20 @@ class ClusterApi:
         except ValueError as error:
             raise EngineFault("IPFS Cluster answered something that is not JSON") from error
 
-    def _ask(self, method: str, path: str, query: Mapping[str, str] | None = None) -> httpx.Response:
+    def _ask(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, timeout_s: float = ANSWER_S
+    ) -> httpx.Response:
         try:
-            return self._client.request(method, path, params=query)
+            timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
+            return self._client.request(method, path, params=query, timeout=timeout)
         except (httpx.HTTPError, RuntimeError) as error:
             raise _silent(error) from error
 
 
 def _silent(error: Exception) -> EngineFault:
     """A connection that failed, in words; httpx says nothing of its own for some, and RuntimeError when closed."""
-    return EngineFault(f"IPFS Cluster does not answer: {error or type(error).__name__}")
+    kind = NoAnswer if isinstance(error, httpx.ReadTimeout) else EngineFault
+    return kind(f"IPFS Cluster does not answer: {error or type(error).__name__}")
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from bridge.content import cid as cids
 from bridge.content.cache import DiskCache
 from bridge.content.cluster.replication import Need, Standing, needs
-from bridge.content.cluster.rest import ClusterApi, NotEnoughPeers, Peer
+from bridge.content.cluster.rest import ClusterApi, NoAnswer, NotEnoughPeers
 from bridge.content.kubo.control import Control
 from bridge.content.kubo.rpc import Rpc
 from bridge.content.kubo.store import KuboStore, Source
@@ -36,6 +36,7 @@ PATIENCE_S: Final = 60.0
 FIRST_LOOK_S: Final = 0.05
 LONGEST_LOOK_S: Final = 1.0
 ASK_AGAIN_S: Final = 2.0
+STANDING_S: Final = 5.0
 
 
 class ClusterStore(KuboStore):
@@ -48,7 +49,7 @@ class ClusterStore(KuboStore):
     wanted
         Copies asked for of each root, this node's own among them.
     patience_s
-        Seconds without another copy after which `pin` returns with those there are.
+        Seconds without another copy after which `pin` returns with those there are; at once while peers are missing.
 
     The others are `KuboStore`'s.
     """
@@ -73,7 +74,6 @@ class ClusterStore(KuboStore):
         self._cluster = cluster
         self._wanted = wanted
         self._patience_s = patience_s
-        self._complete = True  # whether there were peers enough when a root was last asked for
         self._closing = threading.Event()
 
     def status(self, root: bytes | None = None) -> ContentStatus:
@@ -81,14 +81,16 @@ class ClusterStore(KuboStore):
         own = super().status(root)
         reasons, replicas = list(own.reasons), own.replicas
         try:
-            alive = [peer.id for peer in self._told(reasons) if not peer.error]
-            if root is not None:
-                standing = self._cluster.standing(cids.to_text(root))
-                if replicas is not None and not own.reasons:
-                    self._further(root, standing, alive)
+            alive = self._cluster.alive()
+            if len(alive) < self._wanted:
+                there = f"{len(alive)} of IPFS Cluster's peers can hold a copy"
+                reasons.append(f"{there}, and {self._wanted} copies are wanted")
+            if root is not None and replicas is not None and not own.reasons:
+                replicas = min(max(1, self._copies(root)), max(1, len(alive)))
+                standing = self._standing(root)
+                if standing is not None:
                     replicas = max(1, standing.replicas)
-        except NotEnoughPeers:
-            pass  # which the reasons tell
+                    self._asked(root, standing, alive)
         except EngineFault as error:
             reasons.append(error.detail)
         return ContentStatus(self.engine, tuple(reasons), replicas, self._wanted)
@@ -116,32 +118,38 @@ class ClusterStore(KuboStore):
     def _keep(self, root: bytes, replaces: bytes | None) -> tuple[PinReceipt, int]:
         """(2), (3) Own copy first, so that the cluster does not take it from our Kubo. Raises EngineFault."""
         receipt = PinReceipt(root, 1, self._clock())
-        began, look_s, asked, enough = time.monotonic(), FIRST_LOOK_S, False, True
+        began, look_s, asked = time.monotonic(), FIRST_LOOK_S, False
         while True:
-            standing = self._cluster.standing(cids.to_text(root))
-            copies = max(1, standing.replicas)
+            alive = self._cluster.alive()
+            standing = self._standing(root)
+            copies = max(1, standing.replicas) if standing is not None else receipt.replicas
             if copies != receipt.replicas:
                 receipt = PinReceipt(root, copies, self._clock())
                 self._pins.record(root, receipt, self._wanted)
                 began, look_s = time.monotonic(), FIRST_LOOK_S
             waited = time.monotonic() - began
-            # Where peers were missing for the root before, this one does not wait for them anew.
-            patience_s = self._patience_s if enough or self._complete else 0.0
-            if copies >= self._wanted or waited >= patience_s or self._closing.is_set():
+            if copies >= self._wanted or waited >= self._patience_s or self._closing.is_set():
                 break
-            if not asked or waited >= ASK_AGAIN_S:
-                alive = self._alive()
-                enough = len(alive) >= self._wanted
+            if standing is not None and (not asked or waited >= ASK_AGAIN_S):
                 asked = self._asked(root, standing, alive, replaces)
+            if len(alive) < self._wanted:
+                break  # nobody is there to wait for
             self._closing.wait(look_s)
             look_s = min(look_s * 2, LONGEST_LOOK_S)
-        self._complete = enough
         if receipt.replicas < self._wanted:
-            told = {"replicas": receipt.replicas, "wanted": self._wanted, "reasons": "; ".join(standing.troubles)}
+            why = "; ".join(standing.troubles) if standing is not None else "a peer does not answer"
+            told = {"replicas": receipt.replicas, "wanted": self._wanted, "reasons": why}
             log.warning("a study has fewer copies than are wanted; they are asked for again", extra=told)
         return receipt, self._wanted
 
-    def _asked(self, root: bytes, standing: Standing, alive: Sequence[str], replaces: bytes | None) -> bool:
+    def _standing(self, root: bytes) -> Standing | None:
+        """How a root stands; None when that cannot be known, for one of the peers or its Kubo hangs."""
+        try:
+            return self._cluster.standing(cids.to_text(root), STANDING_S)
+        except NoAnswer:
+            return None
+
+    def _asked(self, root: bytes, standing: Standing, alive: Collection[str], replaces: bytes | None = None) -> bool:
         """Whether the cluster has taken what was asked: a new peer can be allocated to after some seconds only."""
         try:
             self._further(root, standing, alive, replaces)
@@ -149,32 +157,19 @@ class ClusterStore(KuboStore):
             return False
         return True
 
-    def _further(self, root: bytes, standing: Standing, alive: Sequence[str], replaces: bytes | None = None) -> None:
+    def _further(self, root: bytes, standing: Standing, alive: Collection[str], replaces: bytes | None) -> None:
         """Do what the root needs for its copies. Raises EngineFault, NotEnoughPeers."""
         text = cids.to_text(root)
         need = needs(standing, self._wanted, alive)
         if need is Need.ASK:
             own = self._cluster.identity()
             holders = standing.allocations
-            if replaces is not None:  # who holds most of it already is to get the rest
-                holders |= self._cluster.standing(cids.to_text(replaces)).allocations
+            former = self._standing(replaces) if replaces is not None else None
+            if former is not None:  # who holds most of it already is to get the rest
+                holders |= former.allocations
             self._cluster.pin(text, self._wanted, [own.id, *sorted(holders - {own.id})], own.kubo_addresses)
         elif need is Need.RECOVER:
             self._cluster.recover(text)
-
-    def _alive(self) -> list[str]:
-        return [peer.id for peer in self._cluster.peers() if not peer.error]
-
-    def _told(self, reasons: list[str]) -> Sequence[Peer]:
-        """Every peer; what is wrong with them goes to `reasons`. Raises EngineFault."""
-        peers = self._cluster.peers()
-        reasons.extend(
-            f"IPFS Cluster's peer {peer.name or peer.id}: {_short(peer.error)}" for peer in peers if peer.error
-        )
-        there = sum(not peer.error for peer in peers)
-        if there < self._wanted:
-            reasons.append(f"{there} of IPFS Cluster's peers can hold a copy, and {self._wanted} copies are wanted")
-        return peers
 
     def _let_go(self, root: bytes) -> None:
         """(4)"""
@@ -188,7 +183,3 @@ def _cid(text: str) -> bytes:
         return cids.from_text(text)
     except ValueError:
         return b""
-
-
-def _short(error: str) -> str:
-    return error.partition("\n")[0][:160]

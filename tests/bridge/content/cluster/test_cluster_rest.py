@@ -48,9 +48,11 @@ def root(cluster_pair: tuple[ClusterPeer, ClusterPeer], api: ClusterApi) -> Iter
     until(lambda: not any(root in peer.kubo.pins() for peer in cluster_pair))
 
 
-def test_both_peers_are_seen_with_their_kubos(cluster_pair: tuple[ClusterPeer, ClusterPeer], api: ClusterApi) -> None:
+def test_both_peers_are_there_and_the_one_asked_names_its_kubo(
+    cluster_pair: tuple[ClusterPeer, ClusterPeer], api: ClusterApi
+) -> None:
     assert api.identity().id == cluster_pair[0].peer_id
-    assert {peer.id: peer.error for peer in api.peers()} == dict.fromkeys((peer.peer_id for peer in cluster_pair), "")
+    assert api.alive() == {peer.peer_id for peer in cluster_pair}
     (address,) = api.identity().kubo_addresses
     assert address == f"{cluster_pair[0].kubo.swarm}/p2p/{cluster_pair[0].kubo.peer_id}"
 
@@ -104,7 +106,7 @@ def test_nobody_at_the_address_is_a_fault_of_the_engine(cluster_pair: tuple[Clus
     with pytest.raises(EngineFault, match="does not answer"):
         api.identity()
     with pytest.raises(EngineFault, match="does not answer"):
-        list(api.peers())
+        list(api.roots())
     api.close()
 
 
@@ -169,6 +171,19 @@ def test_a_message_that_is_not_json_is_told_as_it_is(odd: tuple[ClusterApi, dict
     for ask in (lambda: api.unpin("bafyr4i"), lambda: list(api.roots())):
         with pytest.raises(EngineFault, match="bad gateway"):
             ask()
+
+
+def test_metrics_are_those_that_hold_now(odd: tuple[ClusterApi, dict[str, Any]]) -> None:
+    api, given = odd
+    given["body"] = b'[{"peer": "a", "valid": true}, {"peer": "b", "valid": false}, "c"]'
+    assert api.alive() == {"a"}
+    given["body"] = b"null"
+    assert api.alive() == frozenset()
+    given["body"] = b"{}"
+    assert api.alive() == frozenset()
+    given["body"] = b'{"a": 1}'
+    with pytest.raises(EngineFault, match="metrics"):
+        api.alive()
 
 
 def test_no_pins_at_all_is_an_empty_answer(odd: tuple[ClusterApi, dict[str, Any]]) -> None:
