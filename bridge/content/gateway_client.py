@@ -1,7 +1,7 @@
 """Another member's trustless gateway as a source of blocks, over mutual TLS; every block is verified by its CID.
 
-It asks for what the other has at hand alone (`Cache-Control: only-if-cached`), so that two members that lack a block do
-not ask each other for ever.
+A gateway gives what its node has at hand and asks nobody for it (`at_hand_only`), so that members that lack a block do
+not ask each other in a circle.
 """
 
 from __future__ import annotations
@@ -21,13 +21,26 @@ from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["GatewayClient"]
+__all__ = ["GatewayClient", "at_hand_only"]
 
 log = logging.getLogger(__name__)
 RAW: Final = "application/vnd.ipld.raw"
 _ABSENT: Final = frozenset({401, 403, 404, 410, 412})
 _RESTS_S: Final = 30.0
 _TIMEOUT_S: Final = 20.0
+_PURPOSE: Final = "HOPERAT"
+_serving = threading.local()
+
+
+@contextmanager
+def at_hand_only() -> Iterator[None]:
+    """Within the block no gateway is asked by this thread: each has nothing to give."""
+    before = getattr(_serving, "now", False)
+    _serving.now = True
+    try:
+        yield
+    finally:
+        _serving.now = before
 
 
 class GatewayClient:
@@ -67,6 +80,8 @@ class GatewayClient:
         another, EngineFault when it does not answer; it is then left alone for half a minute.
         """
         name = cids.to_text(cid)
+        if getattr(_serving, "now", False):
+            raise ContentMissing(f"block {name} is not at hand")
         with self._asked(f"/ipfs/{name}?format=raw") as answer:
             if answer.status_code in _ABSENT:
                 raise ContentMissing(f"block {name} is not to be had from {self.name}")
@@ -94,7 +109,12 @@ class GatewayClient:
 
         if self._clock() < self._rests_until:
             raise EngineFault(f"member {self.name} did not answer a moment ago")
-        headers = {"accept": RAW, "accept-encoding": "identity", "cache-control": "only-if-cached"}
+        headers = {
+            "accept": RAW,
+            "accept-encoding": "identity",
+            "cache-control": "only-if-cached",
+            "cairn-purpose": _PURPOSE,
+        }
         try:
             with self._opened().stream("GET", self._url + path, headers=headers) as answer:
                 yield answer

@@ -6,7 +6,8 @@
     (4) the door opens a viewing                                     services.access: durable before the first byte
     (5) choose the blocks, fetch each verified by its CID, count it  bridge.content.selection [pure], ContentStore
 
-What is not below a granted root is not looked for: whether this node holds it shows neither in words nor in time.
+What is not below a granted root is not read, and refused in the words and by the steps of what is not held. Nobody else
+is asked for a block: a gateway gives what its node and its engine have.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 
 from bridge.content import car, unixfs
 from bridge.content import cid as cids
+from bridge.content.gateway_client import at_hand_only
 from bridge.content.membership import Membership
 from bridge.content.multibase import cid_from_text
 from bridge.content.selection import Place, Scope, Span, blocks, nothing_there, range_of, resolve
@@ -80,7 +82,7 @@ class Gateway:
         self._grants = grants
         self._allows = allows
         self._clock = clock
-        self._membership = Membership(content.get)
+        self._membership = Membership(self._get)
         self._lock = threading.Lock()
         self._asked: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -115,7 +117,7 @@ class Gateway:
             return b""
         viewing.saw(FETCHED)
         try:
-            return self._content.get(granted.cid)
+            return self._get(granted.cid)
         except ContentMissing:
             raise nothing_there() from None
 
@@ -137,8 +139,8 @@ class Gateway:
         if viewing is None:
             return Car((granted.name,), iter((header,)))
         try:
-            self._content.get(granted.cid)
-            place = resolve(granted.cid, path, self._content.get)
+            self._get(granted.cid)
+            place = resolve(granted.cid, path, self._get)
             wanted = self._wanted(place, scope, span)
         except ContentMissing:
             raise nothing_there() from None
@@ -150,7 +152,7 @@ class Gateway:
         self, viewing: Viewing, header: bytes, place: Place, scope: Scope, wanted: range | None, duplicates: bool
     ) -> Iterator[bytes]:
         yield header
-        for cid, data in blocks(place, scope, wanted, duplicates, self._content.get):
+        for cid, data in blocks(place, scope, wanted, duplicates, self._get):
             viewing.saw(FETCHED)
             yield car.section_head(cid, len(data))
             yield bytes(data)
@@ -159,15 +161,18 @@ class Gateway:
         """The bytes of the file at a path's end; None when it is no file, where entity-bytes means nothing."""
         if span is None or scope != "entity" or cids.parse(place.end).codec == cids.DAG_CBOR:
             return None
-        return range_of(span, unixfs.size_of(place.end, self._content.get))
+        return range_of(span, unixfs.size_of(place.end, self._get))
+
+    def _get(self, cid: bytes) -> bytes:
+        with at_hand_only():
+            return self._content.get(cid)
 
     def _study(self, actor: Actor, cid: bytes) -> str | None:
         """(3) The study below one of whose roots the block lies, if the actor was granted it."""
         now = self._clock()
-        study = self._grants.study_of_block(cid)
-        if study is not None:
-            may = study == actor.study if actor.study is not None else self._allows(actor.name, study, now)
-            return self._noted(actor, study) if may else None
+        study = self._grants.study_of_block(cid) or ""
+        if study == actor.study if actor.study is not None else self._allows(actor.name, study, now):
+            return self._noted(actor, study)
         roots = self._grants.roots_of(actor.study) if actor.study else self._grants.roots_for(actor.name, now)
         for study, root in roots:
             if cid == root:

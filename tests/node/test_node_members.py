@@ -35,6 +35,7 @@ class Hospital(NamedTuple):
     own: Identity
     member: Identity
     authority: Authority
+    castle: Authority
     root: str
     car: bytes
 
@@ -58,11 +59,13 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     folder = tmp_path_factory.mktemp("members")
     authority = Authority(folder)
     own, member = authority.issue("here", "127.0.0.1"), authority.issue("elsewhere", "127.0.0.1")
+    castle = Authority(folder, "castle")
     (port,) = free_ports(1)
     settings = folder / "cairn.toml"
     settings.write_text(
         f'[members]\nport = {port}\ncertificate = "{own.certificate}"\nkey = "{own.key}"\n'
-        f'[[members.peers]]\nname = "{NAME}"\ncertificate = "{member.certificate}"\n',
+        f'[[members.peers]]\nname = "{NAME}"\ncertificate = "{member.certificate}"\n'
+        f'[[members.peers]]\nname = "Castle"\ncertificate = "{castle.file}"\n',
         "utf-8",
     )
     node = RunningNode(folder / "home", CAIRN_CONFIG=str(settings))
@@ -71,7 +74,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
         node.cairn("import", str(SENT.file))
         file = folder / "study.car"
         root = node.answer("study", "export", SENT.study, "--out", str(file))["root"]
-        yield Hospital(node, f"https://127.0.0.1:{port}", own, member, authority, root, file.read_bytes())
+        yield Hospital(node, f"https://127.0.0.1:{port}", own, member, authority, castle, root, file.read_bytes())
         ended_well(node)
     finally:
         node.kill()
@@ -122,6 +125,13 @@ def test_no_other_certificate_is_let_in_though_the_same_authority_issued_it(assi
     for identity in (None, stranger, same_name, assigned.own):
         with assigned.client(identity) as client:
             assert refused(client, path)
+
+
+def test_a_member_that_is_an_authority_cannot_make_others_members(assigned: Hospital) -> None:
+    """TLS lets in whom a member's certificate vouches for; what counts is the certificate shown."""
+    with assigned.client(assigned.castle.issue("courtier", "127.0.0.1")) as client:
+        assert client.get(f"/ipfs/{assigned.root}?format=raw").status_code == 401
+        assert client.get("/ipfs/bafkqaaa?format=raw").status_code == 401
 
 
 def test_without_tls_or_with_an_older_one_there_is_no_answer(assigned: Hospital) -> None:

@@ -145,6 +145,21 @@ def test_a_car_is_the_tree_block_by_block_and_each_is_counted_in_the_ledger(node
     assert [item for detail in details for item in detail["items"]] == [["sealed block", "", "", len(own)]]
 
 
+def test_what_a_member_fetched_stands_in_the_ledger_under_its_name(node: Node) -> None:
+    own = fill(node)
+    node.index.assignments.assign(Assignment(MEMBER.name, STUDY, None))
+    car(node, MEMBER, own[0])
+    node.access.close_all()
+    opening, _ = recorded(node, "study.access")
+    assert opening["actor"] == {
+        "kind": "peer",
+        "name": MEMBER.name,
+        "role": "",
+        "address": MEMBER.address,
+        "how": "members",
+    }
+
+
 def test_a_block_is_given_as_it_is_and_counted(node: Node) -> None:
     own = fill(node)
     viewing = node.access.view(HOLDER, STUDY, "TREAT")
