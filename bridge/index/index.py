@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,6 +19,7 @@ from bridge.index.content_state import ContentState
 from bridge.index.credentials import Credentials
 from bridge.index.database import Database, check, sql
 from bridge.index.pins import Pins
+from bridge.index.placement import positions_of
 from bridge.index.reader import Reader
 from bridge.index.rows import RebuiltInstance, block_rows, instance_rows, rebuilt
 from bridge.index.scrub_state import ScrubState
@@ -131,6 +132,10 @@ class SqlIndex:
     def locate_block(self, cid: bytes) -> BlockPosition | None:
         """Where a block lies, if the index knows. Raises StorageFault."""
         return self._reader.locate_block(cid)
+
+    def positions_of(self, blocks: Iterable[bytes]) -> Mapping[bytes, BlockPosition]:
+        """The positions of those of many blocks that the index knows. Raises StorageFault."""
+        return positions_of(self.database, blocks)
 
     def committed_end(self, pack: int) -> int:
         """Where the last byte of a pack that a committed row refers to ends; 0 when none. Raises StorageFault."""

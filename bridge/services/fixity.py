@@ -17,7 +17,7 @@ from typing import Final
 from bridge.content import cid as cids
 from bridge.content.copies import Copy, PackCopy
 from bridge.model import OPERATOR, Tree
-from bridge.node import Node
+from bridge.services.archive import Archive
 from bridge.services.check_content import Checked, ContentFinding, check_tree
 from bridge.services.provenance import now_us
 from bridge.services.remake_manifest import source
@@ -87,7 +87,7 @@ def told(finding: ContentFinding) -> dict[str, str]:
     return {"block": text, "place": finding.place, "what": finding.what, "mended": finding.mended}
 
 
-def copies_of(node: Node, tree: Tree) -> Sequence[Copy]:
+def copies_of(node: Archive, tree: Tree) -> Sequence[Copy]:
     """The copies that ought to hold a tree: the packs, and an engine beside them once it has said that it holds it."""
     index = node.index
     packs = PackCopy(node.packs, node.settings.home / "packs", index.content_state.trimmed, index.scrub.move)
@@ -97,7 +97,7 @@ def copies_of(node: Node, tree: Tree) -> Sequence[Copy]:
     return [packs, beside]
 
 
-def note_verified(node: Node, root: bytes, tree: int) -> None:
+def note_verified(node: Archive, root: bytes, tree: int) -> None:
     """(4); the embedded engine pins a root that nobody has pinned yet, by looking at what lies below it."""
     pins = node.index.pins
     if pins.of(root) is None and node.settings.content.engine == "embedded":
@@ -106,7 +106,7 @@ def note_verified(node: Node, root: bytes, tree: int) -> None:
     pins.verified(root, now_us())
 
 
-def check_all(node: Node, report: Callable[[str], None], sample: float = 100.0) -> Tally:
+def check_all(node: Archive, report: Callable[[str], None], sample: float = 100.0) -> Tally:
     """(1) to (5), now; `sample` is the percentage of instances that are read, each whole: roots and pages are, always.
 
     Raises EngineFault when the engine cannot be asked; what was found until then is recorded all the same.
@@ -135,7 +135,7 @@ def check_all(node: Node, report: Callable[[str], None], sample: float = 100.0) 
     return tally
 
 
-def _take(node: Node, tally: Tally, checked: Checked, report: Callable[[str], None]) -> None:
+def _take(node: Archive, tally: Tally, checked: Checked, report: Callable[[str], None]) -> None:
     tally.take(checked)
     for finding in checked.findings:
         end = f"mended from {finding.mended}" if finding.mended else "NOT mended"

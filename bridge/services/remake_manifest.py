@@ -12,14 +12,14 @@ from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.errors import IntegrityError
 from bridge.model import Block, Tree
-from bridge.node import Node
+from bridge.services.archive import Archive
 
 __all__ = ["pages_of", "root_of", "source"]
 
 Get = Callable[[bytes], bytes]
 
 
-def source(node: Node, tree: Tree) -> Get:
+def source(node: Archive, tree: Tree) -> Get:
     """What gives a block of a tree from anywhere: the content store first, then the index.
 
     It raises as the store does when the index cannot make the block either.
@@ -38,7 +38,7 @@ def source(node: Node, tree: Tree) -> Get:
     return get
 
 
-def _made(node: Node, tree: Tree, cid: bytes) -> Iterator[Block]:
+def _made(node: Archive, tree: Tree, cid: bytes) -> Iterator[Block]:
     held = node.index.study_tree(tree.tag)
     if cid in held.pages:
         yield from pages_of(held.pages, held.instances)

@@ -19,8 +19,8 @@ from typing import Final
 
 from bridge.errors import CairnError
 from bridge.model import Tree
-from bridge.node import Node
 from bridge.services.access import SYSTEM
+from bridge.services.archive import Archive
 from bridge.services.check_content import Checked, check_tree
 from bridge.services.fixity import SCRUB, Tally, copies_of, note_verified
 from bridge.services.provenance import Clock, now_us
@@ -49,7 +49,7 @@ class Scrub:
         Microseconds since the epoch.
     """
 
-    def __init__(self, node: Node, clock: Clock = now_us) -> None:
+    def __init__(self, node: Archive, clock: Clock = now_us) -> None:
         self._node = node
         self._state = node.index.scrub
         self._period = node.settings.content.scrub_days * DAY_US

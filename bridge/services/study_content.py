@@ -15,8 +15,6 @@ from typing import Final, TypeVar
 from bridge.content import cid as cids
 from bridge.content import manifest, unixfs
 from bridge.errors import CairnError, NotFound
-from bridge.index.index import SqlIndex
-from bridge.index.placement import positions_of
 from bridge.model import (
     BLOCK_KINDS,
     BlockCount,
@@ -28,6 +26,7 @@ from bridge.model import (
     Tree,
     TreeContent,
 )
+from bridge.services.archive import ArchiveIndex
 
 __all__ = ["study_content", "survey"]
 
@@ -39,7 +38,7 @@ _TOLD: Final = 8
 """Instances of each page that are told one by one: the first, and in the last place that of most leaves."""
 
 
-def study_content(index: SqlIndex, get: Get, engine: str, study: str, most: int | None = None) -> StudyContent:
+def study_content(index: ArchiveIndex, get: Get, engine: str, study: str, most: int | None = None) -> StudyContent:
     """The content of a study; at most `most` instances of each of its trees are looked at (None: all).
 
     Raises NotFound when it is not held, StorageFault. A block that cannot be read is counted as such.
@@ -49,12 +48,9 @@ def study_content(index: SqlIndex, get: Get, engine: str, study: str, most: int 
         raise NotFound("no such study is held")
     trimmed = index.content_state.trimmed()
 
-    def place(blocks: Iterable[bytes]) -> Mapping[bytes, BlockPosition]:
-        return positions_of(index.database, blocks)
-
     found = []
     for tree in trees:
-        walk = survey(tree, get, place, most)
+        walk = survey(tree, get, index.positions_of, most)
         shares = sorted(walk.packs.items())
         packs = tuple(PackShare(number, blocks, octets, number in trimmed) for number, (blocks, octets) in shares)
         pin = index.pins.of(tree.root) if tree.root is not None else None
