@@ -82,7 +82,7 @@ class Rpc:
         cannot be read, ImportRefused when it did not take the CAR, EngineFault otherwise, and whatever `pieces` raises.
         """
         boundary = secrets.token_hex(16)
-        parameters = {"pin-roots": "true", "timeout": f"{timeout_s:g}s"}
+        parameters = {"pin-roots": "true", "timeout": f"{timeout_s:.3f}s"}
         text = self._post(
             "dag/import",
             parameters,
@@ -106,7 +106,7 @@ class Rpc:
         Raises ContentMissing, ContentCorrupt, EngineFault.
         """
         name = cids.to_text(cid)
-        where = {"offline": "true"} if network_s is None else {"timeout": f"{network_s:g}s"}
+        where = {"offline": "true"} if network_s is None else {"timeout": f"{network_s:.3f}s"}
         timeout = httpx.Timeout((network_s or 0) + BLOCK_S, connect=CONNECT_S)
         try:
             answer = self._post("block/get", {"arg": name, **where}, timeout=timeout)
@@ -141,7 +141,7 @@ class Rpc:
 
         Kubo looks through the trees of its pins for the block. Raises NodeDamaged when it cannot read one of these.
         """
-        parameters = {"arg": cids.to_text(cid), "force": "true", "timeout": f"{timeout_s:g}s"}
+        parameters = {"arg": cids.to_text(cid), "force": "true", "timeout": f"{timeout_s:.3f}s"}
         timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
         answer = self._post("block/rm", parameters, timeout=timeout)
         reason = str(_object(answer.text).get("Error") or "")
@@ -165,13 +165,13 @@ class Rpc:
         """Pin a root whose blocks Kubo or its peers hold. Raises ChildMissing when one cannot be had in time."""
         timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
         try:
-            self._post("pin/add", {"arg": cids.to_text(root), "timeout": f"{timeout_s:g}s"}, timeout=timeout)
+            self._post("pin/add", {"arg": cids.to_text(root), "timeout": f"{timeout_s:.3f}s"}, timeout=timeout)
         except _Answered as error:
             raise _pin_error(error.reason) from None
 
     def lacks_nothing(self, root: bytes, timeout_s: float) -> bool:
         """Whether Kubo holds every block below a root itself, and can read it; it hashes none."""
-        parameters = {"arg": cids.to_text(root), "offline": "true", "progress": "false", "timeout": f"{timeout_s:g}s"}
+        parameters = {"arg": cids.to_text(root), "offline": "true", "progress": "false", "timeout": f"{timeout_s:.3f}s"}
         timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
         try:
             self._post("dag/stat", parameters, timeout=timeout)
