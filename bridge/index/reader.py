@@ -108,7 +108,7 @@ def _instance(row: Sequence[Any]) -> StoredInstance:
         sop_class=sop_class,
         transfer_syntax=syntax,
         digest=digest,
-        study_tag=study_tag,
+        study_tag=study_tag or b"",  # of a damaged row, which fsck finds
         tag=tag,
         generation=generation,
         object=SealedObject(root, header, length),

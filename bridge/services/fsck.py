@@ -6,6 +6,7 @@
 (4) every instance: its key is held, its sealed metadata opens and says what the index says
 (5) every batch: its records give the root that was closed
 (6) every page of a study's manifest: the index knows the instances it names
+(7) every tree: its root and pages can be read and name what the index says
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def fsck(node: Node, report: Report, *, repair: bool = False) -> list[Finding]:
         ("packs", lambda n: _packs(n, report)),
         ("instances", lambda n: _instances(n, repair)),
         ("records", _records),
+        ("trees", _trees),
     ):
         report(f"checking {title}")
         for finding in check(node):
@@ -154,3 +156,24 @@ def _records(node: Node) -> Iterator[Finding]:
     for batch, root, leaves in node.index.closed_records():
         if merkle.root(leaves) != root:
             yield Finding(f"batch {batch}", "its records do not give the root that was closed")
+
+
+def _trees(node: Node) -> Iterator[Finding]:
+    """(7) A tree adopted from another node may name instances that are held in another tree too."""
+    for tree in node.index.trees.every():
+        if tree.root is None:
+            continue
+        place = f"tree of study {tree.tag.hex()}"
+        try:
+            held = node.index.study_tree(tree.tag)
+            root = manifest.decode_root(node.content.get(held.root or tree.root))
+            named = [link for page in held.pages for link in manifest.decode_page(node.content.get(page))]
+        except CairnError as error:
+            yield Finding(place, error.detail)
+            continue
+        # A healed instance's page, and those behind it, are made anew when its batch closes.
+        same_pages = root.study == tree.tag and root.pages[: len(held.pages)] == held.pages
+        if not same_pages or len(named) != held.covered:
+            yield Finding(place, "its root names other pages than the index")
+        elif held.own and tuple(named) != held.instances[: held.covered]:
+            yield Finding(place, "its pages name other instances than the index")
