@@ -102,9 +102,9 @@ class Archive:
         self.content.sync()
         return Sealed(growth.root, tuple(objects), key, count * size)
 
-    def reader(self, study: Sealed, number: int) -> SealedObjectReader:
-        """A reader of one object of a study, that has nothing yet."""
-        return SealedObjectReader(self.content, study.objects[number], study.key, ASSOCIATED)
+    def reader(self, study: Sealed, number: int, nodes: Callable[[bytes], bytes] | None = None) -> SealedObjectReader:
+        """A reader of one object of a study, that has nothing yet, or the `nodes` above the leaves."""
+        return SealedObjectReader(self.content, study.objects[number], study.key, ASSOCIATED, nodes)
 
     def close(self) -> None:
         """Release what is open."""

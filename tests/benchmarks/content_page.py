@@ -28,8 +28,9 @@ disk; with `--quick` a minute, with small studies).
 - *Acknowledged*: instances a second that DCMTK's `storescu` had answered by a node with Kubo, beside a node with the
   embedded engine; *while studies are pinned*: several series one after another, without waiting for Kubo.
 - *A frame of a multiframe held only by Kubo*: 512 x 512 pixels of 16 bit, from packs that are empty and with nothing
-  cached, each time by a reader that knows nothing yet; opened and verified. The raw step gets the blocks that hold the
-  frame by `block/get`, neither verified nor opened, and without the node above them: it is told their CIDs.
+  cached; opened and verified. *Cold*: by a reader that knows nothing yet. *Its node known*: the node above the leaves
+  was read for another frame before, as when a viewer scrolls. The raw step gets the same blocks by `block/get`, one
+  after another, neither verified nor opened nor kept.
 - *Memory*: the largest resident set of a process that does nothing but pin, or import, a study, beside one that does
   the same with a tenth of it.
 

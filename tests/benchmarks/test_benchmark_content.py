@@ -20,9 +20,9 @@ def test_a_figure_without_a_target_has_no_verdict() -> None:
 
 def test_every_step_is_measured_on_small_studies(tmp_path: Path) -> None:
     figures = list(measure(tmp_path, TINY))
-    assert len(figures) == 10
+    assert len(figures) == 11
     assert all(figure.ours > 0 < figure.raw for figure in figures)
-    (fetched,) = [figure for figure in figures if figure.unit == "blocks fetched"]
+    (fetched,) = [figure for figure in figures if figure.unit == "blocks at most"]
     assert fetched.reached
     text = page(figures, ["a machine"], "Kubo")
     assert all(line in text for line in table(figures))
