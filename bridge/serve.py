@@ -275,6 +275,8 @@ def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bo
     """What a newcomer sees: the sample (once), the viewer's link, the root, and how to send an image."""
     web = f"http://{settings.web.host}:{settings.web.port}"
     port, title = settings.dimse.port, settings.dimse.ae_title
+    if settings.members.certificate is not None:
+        say(f"members     https://{settings.members.host}:{settings.members.port}   (mutual TLS; /ipfs/ alone)")
     if keystore.protection == "unprotected":
         say(f"keys        unlocked by {settings.home / 'keys' / 'unlock'} (unprotected: see docs/operations.md)")
     if settings.access.anonymous_role is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from bridge.errors import CairnError, CapacityError, StorageFault, Unauthenticated
+from bridge.errors import CairnError, CapacityError, EngineFault, StorageFault, Unauthenticated
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -49,7 +49,7 @@ def from_error(error: CairnError, *, browser: bool = False) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = BEARER_CHALLENGE if browser else CHALLENGE
-    if error.answer.http == 503 and isinstance(error, CapacityError | StorageFault):
+    if error.answer.http == 503 and isinstance(error, CapacityError | EngineFault | StorageFault):
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
     return problem(error.answer.http, error.slug, error.detail, error.advice, headers)
 

@@ -14,6 +14,7 @@ from sealed_in_memory import GONE, MEMBER, OTHER, STUDY, GatewayNode
 
 from bridge.content import cid as cids
 from bridge.content.car import CarReader
+from bridge.errors import EngineFault
 from dicomweb import members
 from dicomweb.app import create_app
 
@@ -308,3 +309,12 @@ def test_a_token_does_not_count_among_members(
 )
 def test_members_are_served_nothing_but_sealed_blocks(member: MembersClient, path: str) -> None:
     assert member.get(path).status_code == 404
+
+
+def test_an_engine_that_does_not_answer_is_to_be_asked_again(web: Client, node: GatewayNode, held: Held) -> None:
+    def silent(cid: bytes) -> bytes:
+        raise EngineFault("does not answer")
+
+    node.blocks.get = silent  # type: ignore[method-assign]
+    answer = web.get(f"/ipfs/{held.root}?format=raw")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -101,6 +101,10 @@ def test_a_member_fetches_a_study_while_it_is_assigned_and_not_before_or_after(h
     assert hospital.node.answer("content", "assignments") == {"assignments": []}
 
 
+def test_a_start_says_where_members_meet(hospital: Hospital) -> None:
+    assert f"members     {hospital.url}" in hospital.node.printed()
+
+
 def test_what_a_member_fetched_is_imported_whole_by_kubo(assigned: Hospital, kubo: KuboDaemon, tmp_path: Path) -> None:
     file = tmp_path / "study.car"
     with assigned.client(assigned.member) as client:
