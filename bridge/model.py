@@ -438,3 +438,28 @@ class StudyContent:
     engine: str
     faults: tuple[str, ...]
     trees: tuple[TreeContent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentOverview:
+    """How the archive stands with its content engine; times in microseconds since the epoch.
+
+    `faults` are what is wrong now, each with since when. Of the studies' trees: how many wait for the engine, are
+    `pinned`, were `verified` (the one longest ago at `oldest`), have too few copies (`short`). `trimmed` packs are in
+    the engine alone. The scrub reads everything once in `days` (0: never); its pass began at `begun` (None: none yet),
+    has read the `share` of everything, and found `wrong` blocks, of which it `mended` some.
+    """
+
+    engine: str
+    faults: tuple[tuple[int, str], ...] = ()
+    waiting: int = 0
+    pinned: int = 0
+    verified: int = 0
+    oldest: int | None = None
+    short: int = 0
+    trimmed: int = 0
+    days: int = 0
+    begun: int | None = None
+    share: float = 0.0
+    wrong: int = 0
+    mended: int = 0

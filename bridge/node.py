@@ -117,7 +117,7 @@ class Node:
         """What reads the ledger: overview, audit trail, log, alerts."""
         settings, home = self.settings, self.settings.home
         spool = (settings.audit.spool or home / "audit-spool") if settings.audit.repository_host else None
-        self.overview = Overview(home, ledger_home(settings), self.index, spool)
+        self.overview = Overview(home, ledger_home(settings), self.index, settings.content, spool)
         open_record = opener(self.keys, self.keystore)
         ledger, source = ledger_home(settings), AuditSource(self.index.database)
         self.audit = LedgerTrail(home / "audit.db", ledger / DATABASE, source, self.keys, open_record)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from bridge.audit_forwarding.position import PositionFile
+from bridge.config import Content
 from bridge.errors import StorageFault
 from bridge.index import overview
 from bridge.index.index import SqlIndex
-from bridge.model import LedgerHealth, StorageOverview
+from bridge.index.keeping import Keeping
+from bridge.model import ContentOverview, LedgerHealth, StorageOverview
 from bridge.services.provenance import now_us
 from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError
@@ -35,12 +37,15 @@ class Overview:
         The node's directory, and the ledger's.
     index
         The node's index.
+    content
+        `[content]` of the settings.
     spool
         Where it is kept how far the audit repository has been told; None without a repository.
     """
 
-    def __init__(self, home: Path, ledger: Path, index: SqlIndex, spool: Path | None = None) -> None:
+    def __init__(self, home: Path, ledger: Path, index: SqlIndex, content: Content, spool: Path | None = None) -> None:
         self._home, self._ledger, self._index, self._spool = home, ledger, index, spool
+        self._content = content
         self._lock = threading.Lock()
         self._counted: tuple[float, int, dict[str, int]] | None = None
 
@@ -74,6 +79,27 @@ class Overview:
         except OSError as error:
             raise StorageFault(f"the packs cannot be looked at ({type(error).__name__})") from error
         return StorageOverview(counts, at, len(sizes), sum(sizes), disk.free, disk.total)
+
+    def content(self) -> ContentOverview:
+        """How the archive stands with its content engine, as was last written down. Raises StorageFault."""
+        index, numbers = self._index, self._index.scrub.load()
+        counts = Keeping(index.database, index.pins, index.content_state).counts()
+        total = index.scrub.left(0)
+        return ContentOverview(
+            engine=self._content.engine,
+            faults=tuple((fault.since, fault.reason) for fault in index.content_state.faults()),
+            waiting=counts["waiting"] or 0,
+            pinned=counts["pinned"] or 0,
+            verified=counts["verified"] or 0,
+            oldest=counts["verified_before"],
+            short=counts["short"] or 0,
+            trimmed=len(index.content_state.trimmed()),
+            days=self._content.scrub_days,
+            begun=numbers.get("begun"),
+            share=1 - index.scrub.left(numbers["after"]) / total if numbers and total else 0.0,
+            wrong=numbers.get("wrong", 0),
+            mended=numbers.get("mended", 0),
+        )
 
     def stored_between(self, moments: Sequence[int]) -> Sequence[int]:
         """Instances stored between each of these ascending moments (microseconds) and the next. Raises StorageFault."""

@@ -12,6 +12,7 @@ from bridge.errors import AccessError
 from bridge.model import (
     Action,
     Actor,
+    ContentOverview,
     InstanceKey,
     LedgerHealth,
     Outcome,
@@ -202,6 +203,9 @@ class Overview(Protocol):
 
     def storage(self) -> StorageOverview:
         """What is stored, by counts that are some seconds old. Raises StorageFault."""
+
+    def content(self) -> ContentOverview:
+        """How the archive stands with its content engine. Raises StorageFault."""
 
     def stored_between(self, moments: Sequence[int]) -> Sequence[int]:
         """Instances stored between each of these ascending moments (microseconds) and the next."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from bridge.model import StorageOverview
+from bridge.model import ContentOverview, StorageOverview
 from dicomweb.console import charts, page, words
 from dicomweb.console.html import Content, Html, link, tag
 from dicomweb.exchange import Exchange
@@ -29,6 +29,7 @@ def show(exchange: Exchange) -> Response:
         page.tiles(_held(storage)),
         tag("p", "Counted at ", words.stamp(storage.at), class_="remark"),
         page.panel("Instances stored by day", charts.days(days, "instance"), _table(days), id_="days"),
+        page.panel("Content", *_content(node.overview.content()), id_="content-engine"),
         page.panel("Room", *_room(storage), id_="room"),
         tag("p", link("/console/?type=study.store&type=study.import", "Stores in the timeline", class_="button")),
     ]
@@ -75,6 +76,37 @@ def _table(days: Sequence[tuple[datetime, int]]) -> Html:
     ]
     table = tag("table", tag("caption", "Instances stored by day"), tag("thead", head), tag("tbody", rows))
     return tag("details", tag("summary", "As a table"), table)
+
+
+def _content(content: ContentOverview) -> list[Html]:
+    """How the archive stands with its content engine, and how far the scrub is."""
+    wrong = [page.note("Since ", words.stamp(since), ": ", reason, kind="bad") for since, reason in content.faults]
+    rows: dict[str, Content] = {"Engine": content.engine}
+    if content.engine != "embedded":
+        waiting = f"; {content.waiting:,} wait for it" if content.waiting else ""
+        rows["Pinned"] = f"{words.count(content.pinned, 'study', 'studies')}{waiting}"
+        few = words.count(content.short, "study has", "studies have")
+        rows["Copies"] = f"{few} fewer than wanted" if content.short else "as many as wanted, of each"
+        rows["Trimmed"] = words.count(content.trimmed, "pack") if content.trimmed else None
+    read = words.count(content.verified, "study", "studies")
+    rows["Read back whole"] = (read, _longest(content.oldest)) if content.verified else "none so far"
+    rows["Scrub"] = _scrub(content)
+    return [*wrong, page.facts({name: value for name, value in rows.items() if value})]
+
+
+def _longest(oldest: int | None) -> Html | None:
+    return tag("small", "the longest ago ", words.stamp(oldest)) if oldest is not None else None
+
+
+def _scrub(content: ContentOverview) -> Content:
+    if not content.days:
+        return "turned off: content.scrub_days is 0"
+    every = f"everything is read once in {words.count(content.days, 'day')}"
+    if content.begun is None:
+        return (every, tag("small", "nothing has been read yet"))
+    found = f"; {content.wrong:,} blocks were not whole, {content.mended:,} of them mended" if content.wrong else ""
+    share = f"{content.share:.0%} read{found}"
+    return (every, tag("small", "this pass, begun ", words.stamp(content.begun), ": ", share))
 
 
 def _room(storage: StorageOverview) -> list[Html]:

@@ -21,7 +21,9 @@ from bridge.index.overview import stored_between
 from bridge.ledger_reading import ledger_home
 from bridge.model import OPERATOR
 from bridge.node import Node
-from tests.bridge.services.conftest import CHEAP
+from bridge.services.scrub import Scrub
+from tests.bridge.services.conftest import CHEAP, instance, part10
+from tests.bridge.services.test_store import store
 from tests.contract.index import batch, unit
 
 DAY = 86_400_000_000
@@ -143,3 +145,17 @@ def test_instances_are_counted_by_when_they_came(tmp_path: Path) -> None:
 
 def test_an_empty_archive_has_stored_nothing(node: Node) -> None:
     assert node.overview.stored_between([0, DAY, 2 * DAY]) == [0, 0]
+
+
+def test_an_archive_tells_how_it_stands_with_its_content_engine(node: Node) -> None:
+    empty = node.overview.content()
+    assert (empty.engine, empty.days, empty.begun, empty.share, empty.faults) == ("embedded", 30, None, 0.0, ())
+    for _ in range(2):
+        store(node, part10(instance()))
+    scrub = Scrub(node, lambda: 1_700_000_000_000_000)
+    assert scrub.step() == 0.0
+    node.index.content_state.report({"engine": "Kubo does not answer"}, 7)
+    half = node.overview.content()
+    assert (half.begun, half.share, half.wrong) == (1_700_000_000_000_000, 0.5, 0)
+    assert (half.pinned, half.verified, half.faults) == (1, 1, ((7, "Kubo does not answer"),))
+    assert half.oldest is not None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ledger_in_memory import MADE_US, some
 from node_in_memory import STUDY, Client, FakeNode
-from test_console_pages import Page, open_page
+from test_console_pages import Overview, Page, open_page
 
 from bridge.model import (
     BLOCK_KINDS,
     BlockCount,
+    ContentOverview,
     ManifestInstance,
     ManifestPage,
     PackShare,
@@ -150,3 +152,34 @@ def test_boxes_stay_inside_the_picture(pages: int, told: int) -> None:
 
 def test_the_instance_of_most_leaves_is_drawn() -> None:
     assert ">5: 1.0 MiB<" in dag.draw(tree_of(1, 500, 8))
+
+
+ENGINE = ContentOverview("kubo", pinned=3, verified=2, oldest=MADE_US, days=30, begun=MADE_US, share=0.4)
+
+
+@pytest.mark.parametrize(
+    ("engine", "said", "unsaid"),
+    [
+        (ENGINE, "3 studies", "wait for it"),
+        (ENGINE, "2 studiesthe longest ago", "Trimmed"),
+        (ENGINE, "40% read", "not whole"),
+        (ENGINE, "as many as wanted", "fewer"),
+        (replace(ENGINE, waiting=2, short=1, trimmed=4), "3 studies; 2 wait for it", "as many as wanted"),
+        (replace(ENGINE, short=1, trimmed=4), "1 study has fewer than wanted", "as many as wanted"),
+        (replace(ENGINE, trimmed=4), "4 packs", "Since"),
+        (replace(ENGINE, wrong=3, mended=2), "3 blocks were not whole, 2 of them mended", "Since"),
+        (replace(ENGINE, faults=((MADE_US, "Kubo does not answer"),)), "Kubo does not answer", "turned off"),
+        (replace(ENGINE, days=0), "turned off", "read once"),
+        (ContentOverview("embedded", days=1), "nothing has been read yet", "Pinned"),
+        (ContentOverview("embedded", days=1), "none so far", "Copies"),
+    ],
+)
+def test_the_storage_page_tells_of_the_content_engine(
+    auditor: Client, node: FakeNode, engine: ContentOverview, said: str, unsaid: str
+) -> None:
+    overview = Overview()
+    overview.engine = engine
+    console: Any = node
+    console.overview = overview
+    text = open_page(auditor, "/console/storage").said
+    assert said in text and unsaid not in text

@@ -14,7 +14,7 @@ from ledger_in_memory import MADE_US, Ledger, some
 from node_in_memory import SERIES, STUDY, Client, FakeNode
 
 from bridge import errors
-from bridge.model import LedgerHealth, SearchPage, StorageOverview
+from bridge.model import ContentOverview, LedgerHealth, SearchPage, StorageOverview
 from ledger.alerts import Alert
 from ledger.event import Patient
 
@@ -37,12 +37,16 @@ class Overview:
             "blocks": 9,
         }
         self.held = StorageOverview(counts, MADE_US, 2, 3 << 30, 40 << 30, 100 << 30)
+        self.engine = ContentOverview("embedded", days=30)
 
     def ledger(self) -> LedgerHealth:
         return self.health
 
     def storage(self) -> StorageOverview:
         return self.held
+
+    def content(self) -> ContentOverview:
+        return self.engine
 
     def stored_between(self, moments: list[int]) -> list[int]:
         return list(range(len(moments) - 1))
