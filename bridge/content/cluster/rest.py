@@ -129,13 +129,18 @@ class ClusterApi:
         except ValueError as error:
             raise EngineFault(f"IPFS Cluster answered a pin's status with something else: {error}") from error
 
-    def roots(self) -> Iterator[str]:
-        """The CID of every pin that the cluster's state holds, in text."""
+    def allocations(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Every pin of the cluster's state: its CID in text, and the ids of the peers that it is allocated to."""
         for document in self._documents("/allocations"):
-            cid = document.get("cid")
-            if not isinstance(cid, str):
-                raise EngineFault("IPFS Cluster answered its pins with something else")
-            yield cid
+            yield _cid(document), frozenset(str(id) for id in document.get("allocations") or ())
+
+    def lost(self, timeout_s: float = ANSWER_S) -> Iterator[tuple[str, int]]:
+        """Pins that peers which answer do not hold although they should: the CID in text, and how many peers.
+
+        Raises NoAnswer when a peer, or its Kubo, does not answer within `timeout_s`.
+        """
+        for document in self._documents("/pins", {"filter": "pin_error,unexpectedly_unpinned"}, timeout_s):
+            yield _cid(document), len(document.get("peer_map") or ())
 
     def _document(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         document = self._json(method, path, query)
@@ -149,10 +154,13 @@ class ClusterApi:
         except ValueError as error:
             raise EngineFault("IPFS Cluster answered something that is not JSON") from error
 
-    def _documents(self, path: str) -> Iterator[dict[str, Any]]:
+    def _documents(
+        self, path: str, query: Mapping[str, str] | None = None, timeout_s: float = ANSWER_S
+    ) -> Iterator[dict[str, Any]]:
         """The objects of an answer that streams one a line."""
         try:
-            with self._client.stream("GET", path) as answer:
+            timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
+            with self._client.stream("GET", path, params=query, timeout=timeout) as answer:
                 if answer.status_code == 204:
                     return
                 if answer.status_code != 200:
@@ -195,6 +203,13 @@ def _checked(answer: httpx.Response) -> httpx.Response:
         kind = NotEnoughPeers if "not enough peers to allocate" in said else EngineFault
         raise kind(f"IPFS Cluster: {said[:300] or answer.reason_phrase} (HTTP {answer.status_code})")
     return answer
+
+
+def _cid(document: Mapping[str, Any]) -> str:
+    cid = document.get("cid")
+    if not isinstance(cid, str):
+        raise EngineFault("IPFS Cluster answered its pins with something else")
+    return cid
 
 
 def _peer(document: Mapping[str, Any]) -> Peer:

@@ -37,6 +37,8 @@ FIRST_LOOK_S: Final = 0.05
 LONGEST_LOOK_S: Final = 1.0
 ASK_AGAIN_S: Final = 2.0
 STANDING_S: Final = 5.0
+MOMENT_S: Final = 1.0
+MOST_CHANGES: Final = 1000  # to the table, each time the pins are compared
 
 
 class ClusterStore(KuboStore):
@@ -77,7 +79,7 @@ class ClusterStore(KuboStore):
         self._closing = threading.Event()
 
     def status(self, root: bytes | None = None) -> ContentStatus:
-        """As the port says. Copies of the root that are missing are asked for, and not waited for."""
+        """As the port says. Copies of the root that are missing are asked for, and waited for a moment."""
         own = super().status(root)
         reasons, replicas = list(own.reasons), own.replicas
         try:
@@ -87,25 +89,38 @@ class ClusterStore(KuboStore):
                 reasons.append(f"{there}, and {self._wanted} copies are wanted")
             if root is not None and replicas is not None and not own.reasons:
                 replicas = min(max(1, self._copies(root)), max(1, len(alive)))
-                standing = self._standing(root)
-                if standing is not None:
-                    replicas = max(1, standing.replicas)
-                    self._asked(root, standing, alive)
+                replicas = self._counted(root, alive, replicas)
         except EngineFault as error:
             reasons.append(error.detail)
         return ContentStatus(self.engine, tuple(reasons), replicas, self._wanted)
 
     def pinned(self) -> set[bytes]:
-        """Every root that Kubo pins, but for those that should have more copies and that the cluster has forgotten.
+        """Every root that Kubo pins. Raises EngineFault.
 
-        Raises EngineFault.
+        Copies that were counted and are gone (with their peer, from its Kubo, or with the cluster's state) are taken
+        off the table, so that `status` asks for others.
         """
         held = super().pinned()
-        forgotten = {pin.root for pin in self._pins.all() if pin.replicas >= pin.wanted} & held
-        if forgotten and self._wanted > 1:
-            forgotten.difference_update(map(_cid, self._cluster.roots()))
-            held -= forgotten
+        rows = [pin for pin in self._pins.all() if pin.root in held]
+        if not rows or self._wanted == 1:
+            return held
+        alive, allocated, lost = self._cluster.alive(), dict(self._cluster.allocations()), self._lost()
+        changes = 0
+        for pin in rows:
+            text = cids.to_text(pin.root)
+            there = max(1, len(allocated.get(text, frozenset()) & alive) - lost.get(text, 0))
+            found = PinReceipt(pin.root, min(pin.replicas, there), pin.pinned)
+            if (found.replicas, self._wanted) != (pin.replicas, pin.wanted) and changes < MOST_CHANGES:
+                self._pins.record(pin.root, found, self._wanted)
+                changes += 1
         return held
+
+    def _lost(self) -> dict[str, int]:
+        """How many peers have lost which pin; none known while one of them hangs."""
+        try:
+            return dict(self._cluster.lost(STANDING_S))
+        except NoAnswer:
+            return {}
 
     def close(self) -> None:
         """As the port says; a `pin` that waits for copies ends with those there are."""
@@ -142,6 +157,17 @@ class ClusterStore(KuboStore):
             log.warning("a study has fewer copies than are wanted; they are asked for again", extra=told)
         return receipt, self._wanted
 
+    def _counted(self, root: bytes, alive: Collection[str], known: int) -> int:
+        """The copies of a root now, `known` when that cannot be asked; those of small studies come within a moment."""
+        asked, until = False, time.monotonic() + MOMENT_S
+        while (standing := self._standing(root)) is not None:
+            if not asked:
+                asked = self._asked(root, standing, alive)
+            over = standing.replicas >= self._wanted or len(alive) < self._wanted or time.monotonic() > until
+            if over or not asked or self._closing.wait(FIRST_LOOK_S):
+                return max(1, standing.replicas)
+        return known
+
     def _standing(self, root: bytes) -> Standing | None:
         """How a root stands; None when that cannot be known, for one of the peers or its Kubo hangs."""
         try:
@@ -175,11 +201,3 @@ class ClusterStore(KuboStore):
         """(4)"""
         self._cluster.unpin(cids.to_text(root))
         super()._let_go(root)
-
-
-def _cid(text: str) -> bytes:
-    """A pin of the cluster's as a binary CID; empty for one that is not ours to read (another base or version)."""
-    try:
-        return cids.from_text(text)
-    except ValueError:
-        return b""

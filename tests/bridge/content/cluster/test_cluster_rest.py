@@ -41,7 +41,7 @@ def root(cluster_pair: tuple[ClusterPeer, ClusterPeer], api: ClusterApi) -> Iter
     (answer,) = cluster_pair[0].kubo.dag_import(CAR.read_bytes(), pin_roots=True)
     root: str = answer["Root"]["Cid"]["/"]
     yield root
-    known = root in set(api.roots())
+    known = root in dict(api.allocations())
     api.unpin(root)
     if not known:  # then IPFS Cluster touches no Kubo
         cluster_pair[0].kubo.post("pin/rm", root)
@@ -61,13 +61,25 @@ def test_a_pin_is_asked_for_and_comes_to_both_peers(
     cluster_pair: tuple[ClusterPeer, ClusterPeer], api: ClusterApi, root: str
 ) -> None:
     assert api.standing(root) == replication.unknown
-    assert root not in set(api.roots())
+    assert root not in dict(api.allocations())
     me = api.identity()
     api.pin(root, 2, prefer=[me.id], origins=me.kubo_addresses)
     until(lambda: api.standing(root).replicas == 2)
     assert api.standing(root).allocations == {peer.peer_id for peer in cluster_pair}
-    assert root in set(api.roots())
+    assert root in dict(api.allocations())
     assert root in cluster_pair[1].kubo.pins()
+
+
+def test_a_pin_that_a_kubo_lost_is_named_and_recovered(
+    cluster_pair: tuple[ClusterPeer, ClusterPeer], api: ClusterApi, root: str
+) -> None:
+    api.pin(root, 2)
+    until(lambda: api.standing(root).replicas == 2)
+    assert dict(api.lost()) == {}
+    cluster_pair[1].kubo.call("pin/rm", root)
+    assert dict(api.lost()) == {root: 1}
+    api.recover(root)
+    until(lambda: api.standing(root).replicas == 2)
 
 
 def test_the_peer_that_is_preferred_gets_the_only_copy(
@@ -106,7 +118,7 @@ def test_nobody_at_the_address_is_a_fault_of_the_engine(cluster_pair: tuple[Clus
     with pytest.raises(EngineFault, match="does not answer"):
         api.identity()
     with pytest.raises(EngineFault, match="does not answer"):
-        list(api.roots())
+        list(api.allocations())
     api.close()
 
 
@@ -122,7 +134,7 @@ def test_credentials_are_asked_for_and_given(fresh_kubo: KuboDaemon, tmp_path: P
             api.close()
         api = ClusterApi(peer.url, "cairn:sesame")
         assert api.identity().id == peer.peer_id
-        assert list(api.roots()) == []
+        assert list(api.allocations()) == []
         api.close()
     finally:
         peer.kill()
@@ -168,7 +180,7 @@ def test_answers_that_are_something_else_are_faults_of_the_engine(
 def test_a_message_that_is_not_json_is_told_as_it_is(odd: tuple[ClusterApi, dict[str, Any]]) -> None:
     api, given = odd
     given.update(status=502, body=b"bad gateway")
-    for ask in (lambda: api.unpin("bafyr4i"), lambda: list(api.roots())):
+    for ask in (lambda: api.unpin("bafyr4i"), lambda: list(api.allocations())):
         with pytest.raises(EngineFault, match="bad gateway"):
             ask()
 
@@ -189,4 +201,4 @@ def test_metrics_are_those_that_hold_now(odd: tuple[ClusterApi, dict[str, Any]])
 def test_no_pins_at_all_is_an_empty_answer(odd: tuple[ClusterApi, dict[str, Any]]) -> None:
     api, given = odd
     given.update(status=204)
-    assert list(api.roots()) == []
+    assert list(api.allocations()) == []

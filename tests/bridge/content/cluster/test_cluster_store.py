@@ -157,15 +157,50 @@ def test_one_copy_is_this_nodes_own(cluster_pair: Pair, tmp_path: Path) -> None:
     archive.store.close()
 
 
-def test_a_pin_that_the_cluster_forgot_is_no_longer_among_those_held(cluster_pair: Pair, archive: Archive) -> None:
+def test_copies_of_a_pin_that_the_cluster_forgot_are_asked_for_again(cluster_pair: Pair, archive: Archive) -> None:
     root, other = archive.tree(), archive.tree()
     archive.store.pin(root)
     archive.store.pin(other)
-    assert {root, other} <= archive.store.pinned()
     archive.api.unpin(cids.to_text(root))
+    until(lambda: archive.store.pinned() & {root, other} == {other})
     cluster_pair[0].kubo.post("pin/add", cids.to_text(root))  # as when only the cluster's state was lost
-    assert archive.store.pinned() & {root, other} == {other}
+    assert {root, other} <= archive.store.pinned()
+    assert [pin.replicas for pin in archive.pins.all() if pin.root in (root, other)] == [1, 2]
+    assert archive.store.status(root).replicas == 2
+
+
+def test_a_copy_that_another_kubo_lost_is_missed_and_made_good(cluster_pair: Pair, archive: Archive) -> None:
+    root = archive.tree()
+    archive.store.pin(root)
+    assert root in archive.store.pinned()
+    assert archive.pins.of(root) == Pin(root, archive.pins.all()[0].pinned, None, 2, 2)
+    cluster_pair[1].kubo.call("pin/rm", cids.to_text(root))
+    assert root in archive.store.pinned()
+    assert archive.pins.written[-1] == (root, 1)
+    assert archive.store.status(root).replicas == 2
+
+
+def test_a_copy_whose_peer_is_gone_is_missed(own_pair: Pair, tmp_path: Path) -> None:
+    own_pair[1].start()
+    archive = Archive(tmp_path / "home", own_pair[0])
+    root = archive.tree()
     assert archive.store.pin(root).replicas == 2
+    own_pair[1].kill()
+    until(lambda: archive.store.pinned() and archive.pins.written[-1] == (root, 1))
+    archive.store.close()
+
+
+def test_when_more_copies_are_wanted_than_before_they_are_short(cluster_pair: Pair, tmp_path: Path) -> None:
+    one = Archive(tmp_path, cluster_pair[0], wanted=1)
+    root = one.tree()
+    one.store.pin(root)
+    two = Archive(tmp_path / "more", cluster_pair[0])
+    two.pins.record(root, PinReceipt(root, 1, 0), 1)
+    two.store.pinned()
+    assert two.pins.of(root) == Pin(root, 0, None, 1, 2)
+    assert two.store.status(root).replicas == 2
+    one.store.close()
+    two.store.close()
 
 
 def test_with_too_few_peers_what_is_held_is_kept_and_the_rest_asked_for_by_status(
