@@ -57,8 +57,8 @@ class Pins:
 
         self._submit(record).result()
 
-    def verified(self, root: bytes, at: int) -> None:
-        """Write down that everything below a root was read back whole at `at` (microseconds)."""
+    def verified(self, root: bytes, at: int | None) -> None:
+        """Write down that everything below a root was read back whole at `at` (microseconds); None: it is not whole."""
         self._execute(_VERIFIED, {"of_root": root, "verified": at})
 
     def drop(self, root: bytes) -> None:

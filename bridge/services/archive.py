@@ -36,8 +36,8 @@ class Pins(Protocol):
     def of_tree(self, tree: int) -> Sequence[Pin]:
         """The pins of a tree's roots, oldest first."""
 
-    def verified(self, root: bytes, at: int) -> None:
-        """Write down that everything below a root was read back whole at `at` (microseconds)."""
+    def verified(self, root: bytes, at: int | None) -> None:
+        """Write down that everything below a root was read back whole at `at` (microseconds); None: it is not whole."""
 
 
 class Fault(Protocol):

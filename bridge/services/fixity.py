@@ -3,7 +3,7 @@
 (1) every tree, or of each a sample of its instances chosen at random, is read from every copy
 (2) what is damaged or missing is mended from another copy or source                    services.check_content
 (3) an instance of which a block is lost is flagged, so that the same bytes sent again heal it
-(4) a tree that was read whole is noted as verified
+(4) a tree that was read whole is noted as verified, one that is not whole no longer is
 (5) what was found is recorded on the ledger
 """
 
@@ -127,7 +127,9 @@ def check_all(node: Archive, report: Callable[[str], None], sample: float = 100.
             for checked in check_tree(tree.root, copies_of(node, tree), source(node, tree), wanted):
                 _take(node, tally, checked, report)
             tally.trees += 1
-            if whole and tally.wrong - tally.mended == before:
+            if tally.wrong - tally.mended > before:
+                node.index.pins.verified(tree.root, None)
+            elif whole:
                 note_verified(node, tree.root, tree.id)
     finally:
         did = "all" if whole else f"a sample of {sample:g} percent"

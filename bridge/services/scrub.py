@@ -117,7 +117,9 @@ class Scrub:
             log.error("content was not whole", extra={"wrong": tally.wrong, "mended": tally.mended})
             tally.trees = 1
             self._record(tally, "background")
-        if tally.wrong == tally.mended and not grown:
+        if tally.wrong > tally.mended:
+            self._node.index.pins.verified(reading.root, None)
+        elif not grown:
             note_verified(self._node, reading.root, tree.id)
         found = {"blocks": tally.blocks, "octets": tally.octets, "wrong": tally.wrong, "mended": tally.mended}
         self._pass = after_tree(self._pass or Pass(self._clock()), tree.id, tree.covered, self._clock(), **found)
