@@ -108,20 +108,22 @@ class KuboStore:
 
     def pin(self, root: bytes, replaces: bytes | None = None) -> PinReceipt:
         """As the port says: one CAR to Kubo, of what is not below `replaces` when Kubo holds all of that, else of
-        everything; its root pinned by the same request. A ContentCorrupt or ContentMissing names the block.
+        everything; its root pinned by the same request. Nothing is sent of a tree that Kubo holds and lost the pin of.
+        A ContentCorrupt or ContentMissing names the block.
         """
         crash.step("pin.1")
+        former = None if replaces == root else replaces
         self.admission.check()
         self._packs.sync()
-        if replaces is None or replaces == root or not self._brought_beside(root, replaces):
+        if not self._was_there(root) and not self._brought_beside(root, former):
             self._bring(root, lambda cid: False)
         self._known = root
         crash.step("pin.2")
-        receipt, wanted = self._keep(root, replaces)
+        receipt, wanted = self._keep(root, former)
         self._pins.record(root, receipt, wanted)
         crash.step("pin.3")
-        if replaces is not None and replaces != root and receipt.replicas >= min(wanted, self._copies(replaces)):
-            self.unpin(replaces)
+        if former is not None and receipt.replicas >= min(wanted, self._copies(former)):
+            self.unpin(former)
         return receipt
 
     def unpin(self, root: bytes) -> None:
@@ -183,14 +185,24 @@ class KuboStore:
     def _let_go(self, root: bytes) -> None:
         self._control.unpin(root)
 
-    def _brought_beside(self, root: bytes, replaces: bytes) -> bool:
-        """Whether the tree is pinned after only what is new in it was sent."""
-        if self._pins.of(replaces) is None:
+    def _was_there(self, root: bytes) -> bool:
+        """Whether the tree is pinned after nothing was sent: of a new one Kubo says at once that it lacks the root."""
+        try:
+            if not self._rpc.lacks_nothing(root, self._timeout_s):
+                return False
+            self._rpc.pin(root, self._timeout_s)
+        except (ChildMissing, NodeDamaged):
+            return False
+        return True
+
+    def _brought_beside(self, root: bytes, former: bytes | None) -> bool:
+        """Whether the tree is pinned after only what is not below the former root was sent."""
+        if former is None or self._pins.of(former) is None:
             return False
         try:
-            if not self._control.pinned(replaces) or not self._rpc.lacks_nothing(replaces, self._timeout_s):
+            if not self._control.pinned(former) or not self._rpc.lacks_nothing(former, self._timeout_s):
                 return False
-            self._bring(root, dag.shared(root, replaces, self.get).__contains__)
+            self._bring(root, dag.shared(root, former, self.get).__contains__)
         except (ChildMissing, IntegrityError):  # what is wrong, sending everything will tell
             return False
         return True

@@ -143,6 +143,17 @@ def test_everything_is_sent_when_kubo_has_lost_a_block_of_what_it_pins(archive, 
     assert archive.control.pinned(study.root)
 
 
+def test_nothing_is_sent_of_a_tree_that_kubo_holds(archive):
+    study = Study()
+    archive.take(study.add(2))
+    archive.store.pin(study.root)
+    archive.store.pin(study.root)
+    archive.control.unpin(study.root)
+    archive.store.pin(study.root)
+    assert archive.control.pinned(study.root)
+    assert len(archive.rpc.sent()) == 1
+
+
 def test_everything_is_sent_when_kubo_has_lost_the_pin(archive):
     study, former, _ = grown(archive)
     archive.control.unpin(former)
@@ -154,7 +165,7 @@ def test_everything_is_sent_when_a_block_is_lost_between_the_look_and_the_pin(ar
     study, former, new = grown(archive)
     lost = next(one.cid for one in dag.walk(former, archive.store.get) if cids.parse(one.cid).codec == cids.RAW)
     kubo.block_file(lost).unlink()
-    monkeypatch.setattr(archive.rpc, "lacks_nothing", lambda root, timeout_s: True)
+    monkeypatch.setattr(archive.rpc, "lacks_nothing", lambda root, timeout_s: root == former)
     monkeypatch.setattr(archive.store, "_timeout_s", 1)
     archive.store.pin(study.root, replaces=former)
     everything = {one.cid for one in dag.walk(study.root, archive.store.get)}
