@@ -149,6 +149,7 @@ def import_study(
     """
     envelope, sealed = _open_key_file(recipient.keystore, key_file, sender_key)  # (1)
     car = Car(file, envelope.root if envelope else None)  # (2)
+    report("every block of the CAR is what its CID says, and none is missing")
     if envelope is None and not is_study(car):
         return _keep_sealed(recipient, actor, car, report)
     received = read_manifest(car)  # (3)
@@ -158,6 +159,8 @@ def import_study(
         _continues(recipient.content, held.root, received)
     opened = _keys(recipient, received, envelope, sealed)  # (4)
     instances = _open(car, received, opened, report) if opened else []  # (5)
+    if opened:
+        report(f"all {len(instances)} instances verified; keeping them")
     kept, put = _keep(recipient, car, received)  # (6)
     if opened and envelope:
         for key in opened.keys:

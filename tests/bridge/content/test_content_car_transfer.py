@@ -235,3 +235,10 @@ def test_a_large_object_goes_out_and_in(archive, tmp_path):
     other.take(data)
     assert b"".join(export_car(other.store, root)) == data
     other.store.close()
+
+
+def test_a_car_of_more_blocks_than_memory_is_meant_for_is_refused(archive, monkeypatch):
+    monkeypatch.setattr("bridge.content.car_transfer.MAX_BLOCKS", 4)
+    with pytest.raises(CarInvalid, match="more than 4 blocks"):
+        archive.take(STUDY)
+    assert archive.state() == ({}, {}, [])
