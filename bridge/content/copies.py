@@ -5,7 +5,6 @@ A read of the content store takes the first copy that is whole, so that a damage
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable, Collection
@@ -14,9 +13,9 @@ from typing import Protocol
 
 from bridge.content import car
 from bridge.content import cid as cids
-from bridge.content.pack_format import pack_path
+from bridge.content.pack_format import pack_path, pread_full
 from bridge.content.packs import PackStore
-from bridge.errors import StorageFault, StorageFull
+from bridge.errors import ContentCorrupt, ContentMissing, StorageFault, StorageFull
 from bridge.model import Block, BlockPosition
 
 __all__ = ["Copy", "PackCopy", "write_again"]
@@ -82,12 +81,16 @@ class PackCopy:
         return f"pack {position.pack:08d}.car at byte {position.offset}" if position else "packs"
 
     def read(self, cid: bytes) -> bytes:
-        """As Copy; from the disk, where the system lets go of what it remembers of the file."""
+        """As Copy: the whole section, its head too; from the disk, where the system lets go of what it remembers."""
         position = self._packs.position(cid)
-        if position is not None and hasattr(os, "posix_fadvise"):
-            with contextlib.suppress(OSError):  # which the reading itself will tell
-                _forget(pack_path(self._directory, position.pack), position)
-        return self._packs.get(cid)
+        if position is None:
+            raise ContentMissing(f"block {cids.to_text(cid)} is not held")
+        try:
+            return _read_section(pack_path(self._directory, position.pack), position)
+        except FileNotFoundError:
+            raise ContentMissing(f"{self.where(cid)}: the pack is gone") from None
+        except OSError as error:
+            raise ContentCorrupt(f"{self.where(cid)}: {os.strerror(error.errno or 0)}") from error
 
     def mend(self, block: Block) -> None:
         """As Copy: where it lay, so that the file is byte for byte what it was; else at the end of the packs."""
@@ -127,12 +130,21 @@ def write_again(directory: Path, position: BlockPosition, block: Block) -> None:
         os.close(fd)
 
 
-def _forget(path: Path, position: BlockPosition) -> None:
+def _read_section(path: Path, position: BlockPosition) -> bytes:
+    """The block of a section that is whole. Raises ContentCorrupt, OSError."""
+    head = car.section_head(position.cid, position.length)
+    start, size = position.offset - len(head), len(head) + position.length
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.posix_fadvise(fd, position.offset, position.length, os.POSIX_FADV_DONTNEED)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
+        section = pread_full(fd, size, start)
     finally:
         os.close(fd)
+    data = section[len(head) :]
+    if len(section) != size or not section.startswith(head) or not cids.verify(position.cid, data):
+        raise ContentCorrupt(f"{path.name} at byte {position.offset} is damaged")
+    return data
 
 
 def _fault(position: BlockPosition, error: OSError) -> StorageFault | StorageFull:

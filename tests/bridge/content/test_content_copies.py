@@ -56,6 +56,8 @@ def test_a_block_written_again_leaves_the_pack_as_it_was(archive, at):
     before = archive.file(2).read_bytes()
     archive.damage(2, at)  # of the block, or of the section's head before it
     assert archive.file(2).read_bytes() != before
+    with pytest.raises(ContentCorrupt):
+        archive.copy.read(archive.blocks[2].cid)
     archive.copy.mend(archive.blocks[2])
     assert archive.file(2).read_bytes() == before
     assert all(whole for _, whole in scan(archive.file(2), archive.index.values()))
@@ -125,5 +127,19 @@ def test_a_pack_that_cannot_be_written_is_a_fault(archive):
     path.mkdir()
     with pytest.raises(StorageFault, match="cannot be written"):
         archive.copy.mend(archive.blocks[0])
+    path.rmdir()
+    path.with_suffix(".bak").rename(path)
+
+
+def test_what_was_never_put_and_what_cannot_be_read_are_told_apart(archive):
+    unknown = cids.make(cids.RAW, b"unknown")
+    assert not archive.copy.holds(unknown) and archive.copy.where(unknown) == "packs"
+    with pytest.raises(ContentMissing):
+        archive.copy.read(unknown)
+    path = archive.file(0)
+    path.rename(path.with_suffix(".bak"))
+    path.mkdir()
+    with pytest.raises(ContentCorrupt, match="directory"):
+        archive.copy.read(archive.blocks[0].cid)
     path.rmdir()
     path.with_suffix(".bak").rename(path)
