@@ -43,8 +43,8 @@ class Actor:
     """Who asks, as established by a front door.
 
     `name` is a token's name, a calling AE title or a member; `address` the network address it came from; `how` the door
-    ("dimse", "http", "members", "command"). `study` is the Study Instance UID whose sealed blocks are all that the
-    credential is good for; None for one that is good for what its role says.
+    ("dimse", "http", "gateway", "members", "command"). `study` is the Study Instance UID whose sealed blocks are all
+    that the credential is good for; None for one that is good for what its role says.
     """
 
     kind: ActorKind

@@ -22,6 +22,7 @@ from ledger.event import Event, EventQuery, Patient
 from ledger.export import csv
 from ledger.export.content import content
 from ledger.sentence import actor as actor_words
+from ledger.sentence import is_sealed
 from ledger.types import EMERGENCY, ENTRY_TYPES
 
 MOST_EVENTS, MOST_COUNTED = 10_000, 2_000
@@ -40,6 +41,7 @@ COLUMNS: Final = (
     "images",
     "frames",
     "headers",
+    "sealed blocks",
     "purpose",
     "reason",
     "outcome",
@@ -76,6 +78,7 @@ class Row:
     images: int | None = None
     frames: int | None = None
     headers: int | None = None
+    sealed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ def _counted(node: Node, event: Event) -> Row:
         images=told.instances,
         frames=told.served["frame"],
         headers=told.served["metadata"],
+        sealed=told.served["sealed block"],
     )
 
 
@@ -170,7 +174,7 @@ def _cells(report: Report, row: Row) -> Sequence[str]:
         event.actor.how,
         event.study or "",
         note.description,
-        *("" if number is None else str(number) for number in (row.images, row.frames, row.headers)),
+        *("" if number is None else str(number) for number in (row.images, row.frames, row.headers, row.sealed)),
         event.purpose,
         event.reason,
         outcome(event.outcome),
@@ -280,6 +284,8 @@ def _line(report: Report, row: Row) -> Html:
 
 
 def _served(row: Row) -> str:
+    if is_sealed(row.event):
+        return f"Served: {count(row.sealed or 0, 'sealed block')}, which show nothing without the study's key."
     parts = [count(row.images or 0, "image")]
     if row.frames:
         parts.append(count(row.frames, "frame"))

@@ -17,7 +17,10 @@ OUTCOMES = {0: "success", 4: "minor failure", 8: "serious failure", 12: "major f
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """Who acted: kind, name, role, network address, and how ("dimse", "http", "command"); texts may be empty."""
+    """Who acted: kind, name, role, network address, and how; texts may be empty.
+
+    How: "dimse", "http", "gateway" (sealed blocks by a token), "members" (sealed blocks to a member), "command".
+    """
 
     kind: ActorKind
     name: str

@@ -8,7 +8,15 @@ from ledger.alerts import RULES
 from ledger.event import OUTCOMES, Event, Participant
 from ledger.types import EMERGENCY, ENTRY_TYPES, PURPOSES
 
-_HOW: Final = {"dimse": "over DICOM", "http": "over HTTP", "command": "by command"}
+_HOW: Final = {
+    "dimse": "over DICOM",
+    "http": "over HTTP",
+    "gateway": "by the gateway",
+    "members": "as a member",
+    "command": "by command",
+}
+_SEALED: Final = frozenset({"gateway", "members"})
+"""Ways by which nothing but sealed blocks is given."""
 _REFUSALS: Final = frozenset({"auth.fail", "access.refused", "security.alert"})
 EMERGENCY_OVERRIDE_STARTED: Final = 110127
 
@@ -24,7 +32,8 @@ def sentence(event: Event, study: str | None = None) -> str:
         What to call the study; by default by its Study Instance UID. Names of patients are the caller's to give.
     """
     row = ENTRY_TYPES[event.type]
-    text = row.sentence.format(actor=actor(event.actor), study=study or _study(event))
+    of = "{actor} fetched sealed blocks of {study}" if is_sealed(event) else row.sentence
+    text = of.format(actor=actor(event.actor), study=study or _study(event))
     if event.type in ("study.access", "study.export"):
         text += f" for {PURPOSES.get(event.purpose, event.purpose)}"
     if event.reason:
@@ -32,6 +41,11 @@ def sentence(event: Event, study: str | None = None) -> str:
     if event.outcome and event.type not in _REFUSALS:
         text += f", with {OUTCOMES.get(event.outcome, 'an unknown outcome')}"
     return text + "."
+
+
+def is_sealed(event: Event) -> bool:
+    """Whether an access was to sealed blocks alone, which show nothing to who has not the study's key."""
+    return event.type == "study.access" and event.actor.how in _SEALED
 
 
 def actor(participant: Participant) -> str:

@@ -87,7 +87,7 @@ class Tokens:
         role = Role(row.role)
         kind = ActorKind.DEVICE if role is Role.DEVICE else ActorKind.USER
         study = row.study if isinstance(row, TokenRow) else None
-        return Actor(kind, row.name, role, address, "http", study)
+        return Actor(kind, row.name, role, address, "http" if study is None else "gateway", study)
 
     def allow(self, actor: Actor, action: Action) -> None:
         """As `bridge.ports.Authoriser.allow`. Raises Forbidden."""

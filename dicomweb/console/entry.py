@@ -24,6 +24,16 @@ _SHOWN_RECORDS: Final = 200
 _NEIGHBOURS: Final = 64
 
 
+_WAYS: Final = {
+    "dimse": "DICOM network",
+    "http": "HTTP",
+    "gateway": "HTTP, sealed blocks alone",
+    "members": "members' listener, sealed blocks alone",
+    "command": "command",
+    "node": "the node itself",
+}
+
+
 def show(exchange: Exchange) -> Response:
     """`GET /console/entries/{id}`: the entry with this leaf hash, or the one over the record with it."""
     given = exchange.path["id"]
@@ -96,10 +106,7 @@ def _decoded(event: Event, envelope: bytes, details: Sequence[Detail]) -> Html:
         "Address": (
             (who.address, tag("small", "tag ", _code(said.who.address))) if said.who.address else who.address or None
         ),
-        "Way": {"dimse": "DICOM network", "http": "HTTP", "command": "command", "node": "the node itself"}.get(
-            who.how, who.how
-        )
-        or None,
+        "Way": _WAYS.get(who.how, who.how) or None,
         "Patient": words.patient(event.patient) if event.patient else None,
         "Study": _study(event, said),
         "Records": f"{event.records:,}",

@@ -21,7 +21,7 @@ class Content:
     classes
         SOP Class UID -> how many distinct instances of it were received; "" for a class that is not told.
     served
-        "instance", "frame", "metadata", "bulk" -> how many were served, repetitions counted.
+        "instance", "frame", "metadata", "bulk", "sealed block" -> how many were served, repetitions counted.
     instances
         How many distinct SOP Instance UIDs the records name.
     asked

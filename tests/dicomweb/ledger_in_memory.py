@@ -95,6 +95,7 @@ class Ledger:
         patient: Patient | None = None,
         outcome: int = 0,
         purpose: str = "TREAT",
+        how: str = "http",
     ) -> Event:
         """One more entry over records with these bodies, its event found at once."""
         index = len(self.log.envelopes)
@@ -129,7 +130,7 @@ class Ledger:
             time_us=time_us,
             purpose=purpose,
             outcome=outcome,
-            actor=Participant("user", actor, role, "127.0.0.1", "http"),
+            actor=Participant("user", actor, role, "127.0.0.1", how),
             records=len(encoded),
             study=study,
             patient=patient,

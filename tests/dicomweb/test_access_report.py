@@ -131,6 +131,19 @@ def test_the_csv_has_a_line_for_each_event_of_the_patient(client: Client, ledger
     assert found[2]["images"] == ""
 
 
+def test_sealed_blocks_are_told_apart_from_images(client: Client, ledger: Ledger) -> None:
+    items = {"items": [["sealed block", "", "", 12]]}
+    ledger.add("study.access", {"opens": True}, items, actor="partner", study=STUDY, patient=JANE, how="gateway")
+    assert "Served: 12 sealed blocks, which show nothing without the study's key." in Elements(page(client)).text
+    newest = rows(client)[0]
+    assert (newest["who"], newest["how"], newest["images"], newest["sealed blocks"]) == (
+        "partner",
+        "gateway",
+        "0",
+        "12",
+    )
+
+
 def test_of_a_patient_of_whom_nothing_is_known_it_says_so(client: Client, ledger: Ledger) -> None:
     text = Elements(page(client, "/console/patients/nobody/report")).text
     assert "Nobody, as far as the ledger has it." in text

@@ -94,3 +94,12 @@ def test_a_profile_is_of_a_success_and_of_the_patient_when_known() -> None:
     assert profile(replace(known, outcome=4)) is None and profile(replace(known, type="auth.fail")) is None
     assert profile(replace(known, type="study.export")) == "IHE.BasicAudit.PrivacyDisclosure.Source"
     assert profile(replace(VIEWED, type="study.export")) is None
+
+
+def test_who_was_given_sealed_blocks_alone_viewed_nothing() -> None:
+    partner = Participant("user", "partner", "viewer", "10.0.0.7", "gateway")
+    assert sentence(replace(VIEWED, actor=partner)) == (
+        "partner (viewer, at 10.0.0.7, by the gateway) fetched sealed blocks of study 1.2.3 for treatment."
+    )
+    member = Participant("peer", "St. Elsewhere", "", "10.0.0.8", "members")
+    assert sentence(replace(VIEWED, actor=member)).startswith("St. Elsewhere (at 10.0.0.8, as a member) fetched sealed")

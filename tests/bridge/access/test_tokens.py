@@ -49,7 +49,7 @@ def test_a_revoked_token_is_refused_at_once_in_another_process_too(index: SqlInd
 def test_a_token_may_name_the_one_study_that_it_is_good_for(index: SqlIndex) -> None:
     tokens = Tokens(index)
     made = tokens.create(Role.VIEWER, "partner", study="1.2.3")
-    assert tokens.identify(made.secret, "").study == "1.2.3"
+    assert (tokens.identify(made.secret, "").study, tokens.identify(made.secret, "").how) == ("1.2.3", "gateway")
     assert tokens.list()[0].study == "1.2.3"
     assert tokens.identify(tokens.create(Role.VIEWER, "ward").secret, "").study is None
 

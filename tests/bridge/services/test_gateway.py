@@ -18,7 +18,7 @@ from tests.bridge.services.conftest import VIEWER, instance, part10, recorded
 from tests.bridge.services.test_store import store
 
 STUDY, OTHER = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
-HOLDER = Actor(ActorKind.USER, "partner", Role.VIEWER, "127.0.0.1", "http", STUDY)
+HOLDER = Actor(ActorKind.USER, "partner", Role.VIEWER, "127.0.0.1", "gateway", STUDY)
 MEMBER = Actor(ActorKind.PEER, "St. Elsewhere", None, "192.0.2.7", "members")
 
 
