@@ -49,7 +49,8 @@ class Peer:
 class Member:
     """One other hospital, `[[members.peers]]` in TOML: its certificate (PEM), and where its own gateway listens.
 
-    Its first certificate is the one that it shows, as client and as server; an authority behind it does not count.
+    Its first certificate is the one that it shows, as client and as server; an authority behind it does not count. Two
+    of one name are one member with two certificates, such as while one is renewed.
     """
 
     name: str
@@ -352,9 +353,6 @@ def _members(value: object) -> tuple[Member, ...]:
             raise ValueError("a member has a name, a certificate and, where it can be asked, a url; nothing else")
         if not str(item.get("url", "https://")).startswith("https://"):
             raise ValueError("a member's url begins with https://")
-    names = [item["name"] for item in value]
-    if len(set(names)) < len(names):
-        raise ValueError("two members have the same name")
     return tuple(Member(i["name"], Path(i["certificate"]).absolute(), i.get("url")) for i in value)
 
 

@@ -68,5 +68,38 @@ def test_peers_and_lists_and_roles_are_read(tmp_path: Path) -> None:
     assert settings.access.anonymous_role is Role.VIEWER
 
 
+def test_members_are_read_and_one_may_have_two_certificates(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(
+        '[[members.peers]]\nname = "A"\ncertificate = "old.pem"\n'
+        '[[members.peers]]\nname = "A"\ncertificate = "/etc/new.pem"\nurl = "https://192.0.2.1:8043"\n'
+    )
+    old, new = config.load(file, {})[0].members.peers
+    assert (old.name, old.certificate.is_absolute(), old.url) == ("A", True, None)
+    assert (new.name, new.certificate, new.url) == ("A", Path("/etc/new.pem"), "https://192.0.2.1:8043")
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        'name = "A"',
+        'certificate = "a.pem"',
+        'name = "A"\ncertificate = "a.pem"\nurl = "http://192.0.2.1"',
+        'name = "A"\ncertificate = "a.pem"\nrole = "admin"',
+    ],
+)
+def test_a_member_that_is_not_well_described_is_refused(tmp_path: Path, member: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(f"[[members.peers]]\n{member}\n")
+    with pytest.raises(ConfigError, match=r"members\.peers"):
+        config.load(file, {})
+
+
+@pytest.mark.parametrize("name", ["CERTIFICATE", "KEY"])
+def test_a_certificate_towards_members_needs_its_key(name: str) -> None:
+    with pytest.raises(ConfigError, match="go together"):
+        config.load(None, {f"CAIRN_MEMBERS__{name}": "/etc/member.pem"})
+
+
 def test_every_setting_has_an_explanation() -> None:
     assert all(text for _, _, text in config.table())
