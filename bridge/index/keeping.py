@@ -17,6 +17,8 @@ _t, _i, _b, _page = s.tree.c, s.instance.c, s.block.c, s.study_page.c
 _now, _former = s.pin.alias("now"), s.pin.alias("former")
 _to_former = and_(_former.c.tree == _t.id, _former.c.root != _t.root)
 _STATE: Final = (_t.id, _t.root, _former.c.root, _former.c.verified.is_not(None))
+# A root with fewer copies than its former one had does not take that one's place yet.
+_copies_suffice = or_(_now.c.replicas >= _now.c.wanted, _now.c.replicas >= _former.c.replicas)
 _WAITING: Final = sql(
     select(*_STATE)
     .select_from(s.tree.outerjoin(_now, _now.c.root == _t.root).outerjoin(_former, _to_former))
@@ -36,7 +38,7 @@ _UNVERIFIED: Final = sql(
 _STALE: Final = sql(
     select(_former.c.root)
     .select_from(s.tree.join(_now, _now.c.root == _t.root).join(_former, _to_former))
-    .where(_now.c.verified.is_not(None))
+    .where(_now.c.verified.is_not(None), _copies_suffice)
     .order_by(_former.c.pinned)
     .limit(bindparam("most"))
     .offset(literal_column("0"))
@@ -61,6 +63,8 @@ _COUNT_PINS: Final = sql(
         func.min(s.pin.c.verified),
     )
 )
+# Read back, and with as many copies as are wanted: only then may the spool's be removed.
+_is_safe = and_(_now.c.verified.is_not(None), _now.c.replicas >= _now.c.wanted)
 # The trees whose instances lie in the pack, of each its root if that is verified and covers all that there is of it.
 _in_pack = (
     select(_i.tree.label("tree"))
@@ -71,14 +75,14 @@ _in_pack = (
 )
 _instances = select(func.count()).select_from(s.instance).where(_i.tree == _t.id).scalar_subquery()
 _ROOTS: Final = sql(
-    select(_t.root, and_(_now.c.verified.is_not(None), _instances <= _t.covered))
+    select(_t.root, and_(_is_safe, _instances <= _t.covered))
     .select_from(_in_pack)
     .join(s.tree, _t.id == _in_pack.c.tree)
     .outerjoin(_now, _now.c.root == _t.root)
 )
 # Whose blocks lie in a pack is known by their instances alone: of trees that are kept for others there are none.
 _FOREIGN: Final = sql(
-    select(_t.root, _now.c.verified.is_not(None))
+    select(_t.root, _is_safe)
     .select_from(s.tree.outerjoin(_now, _now.c.root == _t.root))
     .where(_t.study.is_(None), _t.root.is_not(None))
 )

@@ -288,8 +288,13 @@ class Upkeep:
         self._kept.verified(tree.root, self._clock())
         crash.step("keep_content.4")
         self._outlook = replace(self._outlook, unverified=[each for each in self._outlook.unverified if each != tree])
-        if tree.former is not None:
+        if tree.former is not None and self._takes_its_place(tree.root, tree.former):
             self._let_go(tree.former)
+
+    def _takes_its_place(self, root: bytes, former: bytes) -> bool:
+        """Whether a root has as many copies as are wanted, or as its former one has."""
+        new, old = self._pins.of(root), self._pins.of(former)
+        return new is not None and (old is None or new.replicas >= min(new.wanted, old.replicas))
 
     def _read_whole(
         self, root: bytes, former: bytes | None, progress: Callable[[Checked], None] = lambda checked: None

@@ -350,6 +350,40 @@ def test_copies_that_became_more_are_recorded(archive: Archive) -> None:
     assert StepKind.RECOUNT not in archive.all_steps()
 
 
+def test_a_root_with_fewer_copies_takes_the_place_of_its_former_one_when_the_others_came(archive: Archive) -> None:
+    archive.engine.wanted = archive.engine.replicas = 2
+    study = generate_uid()
+    former = archive.store(study)
+    archive.all_steps()
+    archive.engine.replicas = 1
+    root = archive.store(study)
+    archive.all_steps()
+    assert archive.verified(root)
+    assert archive.engine.roots == {former, root}
+    archive.begin_again()
+    archive.all_steps()
+    assert archive.engine.roots == {former, root}
+    archive.engine.replicas = 2
+    archive.pass_time(TRIM_S)
+    assert archive.all_steps()[-2:] == [StepKind.RECOUNT, StepKind.DROP]
+    assert archive.engine.roots == {root}
+
+
+def test_the_spool_stays_while_there_are_fewer_copies_than_wanted(open_archive: Open) -> None:
+    archive = open_archive(pack_bytes=20_000, spool_bytes=30_000)
+    archive.engine.wanted = 2
+    for _ in range(4):
+        archive.store(generate_uid())
+    before = archive.packs()
+    assert StepKind.TRIM not in archive.all_steps()
+    archive.engine.replicas = 2
+    archive.pass_time(TRIM_S)
+    archive.all_steps()
+    archive.pass_time(TRIM_S)
+    archive.all_steps()
+    assert len(archive.packs()) < len(before)
+
+
 def test_the_oldest_packs_go_and_what_was_in_them_is_read_from_the_engine(open_archive: Open) -> None:
     archive = open_archive(pack_bytes=20_000, spool_bytes=30_000)
     for _ in range(6):
