@@ -25,6 +25,8 @@ from bridge.services.remake_manifest import source
 SCRUB: Final = "content.scrub"
 RECORDED, LISTED = 50, 10_000
 """Findings told one by one in a record, and by a command; all of them are counted."""
+LONGEST: Final = 100
+"""Characters of what was wrong in a record, which has at most 16 KiB."""
 INSTANCES: Final = 2
 """The depth of instance blocks below a StudyRoot."""
 TELLING: Final = 10_000
@@ -58,7 +60,7 @@ class Tally:
 
     def body(self, did: str) -> dict[str, object]:
         """The record of it (docs/audit.md). CIDs are those of sealed blocks; nobody is named."""
-        told_ones = {"findings": [told(finding) for finding in self.findings[:RECORDED]]} if self.findings else {}
+        told_ones = {"findings": [_briefly(finding) for finding in self.findings[:RECORDED]]} if self.findings else {}
         return {**self._counts, "did": did, **told_ones}
 
     def answer(self) -> dict[str, object]:
@@ -85,6 +87,10 @@ def told(finding: ContentFinding) -> dict[str, str]:
     """A finding as records and commands tell it."""
     text = cids.to_text(finding.block)
     return {"block": text, "place": finding.place, "what": finding.what, "mended": finding.mended}
+
+
+def _briefly(finding: ContentFinding) -> dict[str, str]:
+    return {name: text[:LONGEST] for name, text in told(finding).items()}
 
 
 def copies_of(node: Archive, tree: Tree) -> Sequence[Copy]:

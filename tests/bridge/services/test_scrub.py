@@ -235,7 +235,7 @@ def test_a_record_of_very_many_findings_tells_the_first_and_counts_all(node: Nod
     assert (tally.wrong, tally.mended) == (41, 8)  # roots and pages can be made again, instance blocks cannot
     assert len(recorded(node, "content.scrub")[0]["findings"]) == 41
     many = Tally()
-    finding = ContentFinding(cids.make(cids.RAW, b"x"), "pack 00000000.car at byte 1234567890", "damaged", "")
+    finding = ContentFinding(cids.make(cids.RAW, b"x"), "pack 00000000.car at byte 1234567890", "damaged " * 40, "")
     for _ in range(500):
         many.take(Checked(finding.block, 0, (finding,)))
     node.access.administered("content.scrub", SYSTEM, many.body("all"), outcome=8)
