@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cached_property
@@ -23,7 +24,6 @@ from bridge.model import Block
 from tests.conftest import ended_well
 from tests.kubo_daemon import KuboDaemon
 from tests.node.instances import HIGHDICOM, PYDICOM, Sent, all_there, parts, sendable
-from tests.node.kubo_archive import until
 from tests.node.running_node import RunningNode
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "ipfs"
@@ -397,7 +397,10 @@ def test_a_node_over_kubo_pins_the_study_there_at_once_or_when_kubo_is_back(
         assert not receiver.answer("study", "import", str(later), "--key", str(later_key))["pinned"]
         assert files_of(receiver, second) == files_of(pair.sender, second)
         fresh_kubo.start()
-        until(lambda: exported["root"] in pinned(fresh_kubo), receiver.printed)
+        end = time.monotonic() + 120.0
+        while exported["root"] not in pinned(fresh_kubo):
+            assert time.monotonic() < end, receiver.printed()[-3000:]
+            time.sleep(0.2)
         ended_well(receiver)
     finally:
         receiver.kill()
