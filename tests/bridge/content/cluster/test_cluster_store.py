@@ -225,9 +225,8 @@ def test_another_peers_kubo_that_hangs_holds_nothing_up(own_pair: Pair, tmp_path
     root = archive.tree()
     with own_pair[1].kubo.paused():
         assert archive.store.pin(root).replicas == 1
-        status = archive.store.status(root)
-        assert status.replicas == 1
-        assert any("1 of IPFS Cluster's peers" in reason for reason in status.reasons)
+        assert archive.store.status(root).replicas == 1
+        until(lambda: any("1 of IPFS Cluster's peers" in reason for reason in archive.store.status().reasons))
     until(lambda: archive.store.status(root).replicas == 2)
     archive.store.close()
 
