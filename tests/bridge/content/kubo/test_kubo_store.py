@@ -413,3 +413,27 @@ def test_a_pin_goes_on_over_blocks_that_lie_damaged_in_kubo(archive, kubo, pinne
     everything = list(dag.walk(study.root, archive.store.get))
     assert all(archive.store.copy.read(one.cid) == one.data for one in everything)
     assert archive.control.pinned(study.root)
+
+
+def test_kubo_killed_in_the_middle_of_an_import_takes_the_tree_when_it_is_back(tmp_path, fresh_kubo, monkeypatch):
+    fresh_kubo.start()
+    archive = Archive(tmp_path / "home", fresh_kubo.api)
+    file = archive.take(file_of(8))
+    root = file[-1].cid
+    read, reads = archive.packs.read, []
+
+    def killing(pack, offset, length):
+        reads.append(offset)
+        if len(reads) == 12:
+            fresh_kubo.kill()
+        return read(pack, offset, length)
+
+    monkeypatch.setattr(archive.packs, "read", killing)
+    with pytest.raises(EngineFault):
+        archive.store.pin(root)
+    assert archive.pins.all() == []
+    assert archive.store.get(root) == file[-1].data
+    fresh_kubo.start()
+    archive.store.pin(root)
+    assert all(archive.store.copy.read(one.cid) == one.data for one in file)
+    archive.close()
