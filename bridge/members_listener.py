@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 APP = "dicomweb.members:create_app"
+MOST_CONNECTIONS = 64
+"""Connections and requests under way at once; beyond, members are told to come again (503)."""
 Names = Mapping[bytes, str]
 
 
@@ -119,6 +121,7 @@ def _server(context: ssl.SSLContext, names: Names, node: Any) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=10,
+        limit_concurrency=MOST_CONNECTIONS,
     )
     config.load()
     config.ssl = context

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +115,45 @@ def test_a_token_for_a_study_that_is_not_held_or_with_another_role_is_not_made(
     node.cairn("token", "create", "--role", "admin", "--study", shared.sent.study, code=1)
     listed = {token["name"]: token["study"] for token in node.answer("token", "list")["tokens"]}
     assert listed["partner"] == shared.sent.study
+
+
+@pytest.fixture
+def broken_node(tmp_path: Path) -> Iterator[RunningNode]:
+    """A node that will log a fault with its trace, and may."""
+    node = RunningNode(tmp_path / "home")
+    try:
+        yield node
+    finally:
+        node.kill()
+
+
+def test_a_car_that_cannot_be_finished_ends_its_connection_too_early(broken_node: RunningNode, tmp_path: Path) -> None:
+    broken_node.start()
+    sender = [sys.executable, "-m", "bridge.sample.send", "127.0.0.1", str(broken_node.dimse_port), "CAIRN"]
+    subprocess.run(sender, check=True, capture_output=True, timeout=120)
+    with broken_node.http() as client:
+        (found,) = client.get("/dicom-web/studies", headers=JSON).json()
+    study, file = found["0020000D"]["Value"][0], tmp_path / "study.car"
+    root = broken_node.answer("study", "export", study, "--out", str(file))["root"]
+    *_, late = (data for data in blocks(file.read_bytes()).values() if len(data) > 1000)
+    for pack in (broken_node.home / "packs").iterdir():
+        content = pack.read_bytes()
+        with pack.open("r+b") as opened:
+            if late in content:
+                opened.seek(content.index(late))
+                opened.write(b"damaged")
+    token = broken_node.answer("token", "create", "--role", "viewer", "--study", study)["token"]
+    headers = {"authorization": f"Bearer {token}"}
+    got = bytearray()
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        httpx.stream("GET", f"{broken_node.url}/ipfs/{root}?format=car", headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        for piece in answer.iter_raw():
+            got += piece
+    assert file.read_bytes().startswith(got)
+    assert len(got) > 2 << 20
 
 
 def test_who_fetched_sealed_blocks_stands_in_the_ledger(fresh_node: RunningNode, tmp_path: Path) -> None:
