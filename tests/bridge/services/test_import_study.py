@@ -2,6 +2,7 @@
 
 import io
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -20,7 +21,17 @@ from bridge.crypto.keystore import open_keystore
 from bridge.crypto.study_key_file import Envelope
 from bridge.dicom.attributes import Level
 from bridge.dicom.matching import Query
-from bridge.errors import Busy, CarInvalid, ContentMissing, EngineFault, KeyFileInvalid, NotFound, RequestError
+from bridge.errors import (
+    Busy,
+    CarInvalid,
+    ConfigError,
+    ContentMissing,
+    EngineFault,
+    KeyFileInvalid,
+    NotFound,
+    RequestError,
+    StorageFull,
+)
 from bridge.model import OPERATOR, Block, StudyKey
 from bridge.node import Node
 from bridge.services.metadata import open_metadata
@@ -432,3 +443,48 @@ def test_of_several_trees_one_is_chosen_by_its_root(forger, take, receiver, tmp_
     with pytest.raises(NotFound):
         missing = cids.to_text(cids.make(cids.DAG_CBOR, b""))
         commands.perform(receiver, "study-export", {**out, "root": missing}, lambda text: None)
+
+
+def test_a_disk_that_fills_up_leaves_nothing_visible_and_the_import_can_be_done_again(
+    forger, take, receiver, monkeypatch
+):
+    put = receiver.content.put
+    calls = []
+
+    def full(blocks):
+        calls.append(len(blocks))
+        if len(calls) == 2:
+            raise StorageFull("the disk is full")
+        return put(blocks)
+
+    monkeypatch.setattr(receiver.content, "put", full)
+    root = forger.tree.root
+    with pytest.raises(StorageFull):
+        take(forger.file(root), forger.key_file(root))
+    assert studies(receiver) == []
+    assert receiver.index.trees.by_tag(forger.tree.tag) is None
+    assert receiver.keys.tags_of(STUDY) == []
+    assert recorded(receiver, "study.import") == []
+    assert take(forger.file(root), forger.key_file(root))["outcomes"] == {"new": 3}
+
+
+def test_two_imports_at_once_are_one_study(forger, receiver, tmp_path):
+    root = forger.tree.root
+    (tmp_path / "x.car").write_bytes(forger.file(root))
+    (tmp_path / "x.key").write_bytes(forger.key_file(root))
+    arguments = {"path": str(tmp_path / "x.car"), "key": str(tmp_path / "x.key")}
+
+    def take(_):
+        return commands.perform(receiver, "study-import", arguments, lambda text: None)["outcomes"]
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(take, range(4)))
+    assert sorted(outcomes, key=str) == [{"again": 3}] * 3 + [{"new": 3}]
+    assert [tree.root for tree in receiver.index.trees.of_study(STUDY)] == [root]
+    assert len(receiver.index.locate(STUDY)) == 3
+
+
+def test_a_file_that_is_no_file_is_named(take, receiver, tmp_path):
+    for path in (tmp_path / "missing.car", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            commands.perform(receiver, "study-import", {"path": str(path)}, lambda text: None)
