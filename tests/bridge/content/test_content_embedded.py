@@ -1,5 +1,8 @@
 """The embedded engine: the contract of content stores, and what it alone does."""
 
+import subprocess
+import sys
+
 import pytest
 
 from bridge.content import cid as cids
@@ -76,3 +79,10 @@ def test_what_the_packs_lack_is_taken_from_the_first_source_that_has_it_whole(pa
     assert not store.has(cid)
     with pytest.raises(ContentMissing):
         EmbeddedStore(packs, MemoryPins(), sources=sources[:2]).get(cid)
+
+
+def test_a_node_of_its_own_loads_nothing_that_only_other_engines_need():
+    """It would cost memory in every process, and time at each start."""
+    loaded = "import bridge.serve, bridge.node, sys; print({'httpx', 'ipfshttpclient'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"set()\n"
