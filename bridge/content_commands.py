@@ -7,12 +7,11 @@ from typing import Any
 
 from bridge import control
 from bridge.content.pack_format import packs_in
-from bridge.content_process import SOCKET, upkeep_of
+from bridge.content_process import SOCKET, repaired, upkeep_of
 from bridge.errors import ConfigError, EngineFault
 from bridge.index.keeping import Keeping
 from bridge.node import COMMAND, Node
 from bridge.services.provenance import iso
-from bridge.services.repair_content import repair as repair_here
 
 Report = Callable[[str], None]
 
@@ -61,7 +60,7 @@ def repair(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     if upkeep is None:
         raise ConfigError("the embedded engine keeps blocks in the packs alone: see cairn fsck --content")
     if node.owner == COMMAND:
-        return repair_here(node, upkeep, report)
+        return repaired(node, upkeep, report)
     try:
         return control.ask(node.settings.home / "run" / SOCKET, "repair", {}, report)
     except control.Failed as failed:

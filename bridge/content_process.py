@@ -1,6 +1,7 @@
 """The process that keeps the archive in its content engine, whatever happens to that: "content-0".
 
-    main      watches a Kubo of ours, asks the engine how it fares, writes down what is wrong (`content_fault`)
+    main      watches a Kubo of ours
+    health    asks the engine how it fares, writes down what is wrong (`content_fault`)
     upkeep    brings trees to the engine, reads them back, trims the spool       services.keep_content
     scrub     reads everything once in a long while                             services.scrub
     control   `cairn content repair`, on CAIRN_HOME/run/content.sock
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -27,7 +27,7 @@ from bridge.services.keep_content import ContentEngine, Upkeep
 from bridge.services.provenance import now_us
 from bridge.services.repair_content import repair
 
-__all__ = ["SOCKET", "run", "upkeep_of"]
+__all__ = ["SOCKET", "repaired", "run", "upkeep_of"]
 
 log = logging.getLogger(__name__)
 SOCKET: Final = "content.sock"
@@ -62,19 +62,28 @@ def upkeep_of(node: Node) -> Upkeep | None:
     )
 
 
+def repaired(node: Node, upkeep: Upkeep, report: Callable[[str], None]) -> dict[str, object]:
+    """As `services.repair_content.repair`, of a node."""
+
+    def study_of(root: bytes) -> str | None:
+        tree = node.index.trees.by_root(root)
+        return tree.study if tree is not None else None
+
+    return repair(upkeep, node.index.pins, study_of, report)
+
+
 class _Process:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._upkeep = upkeep_of(node)
         self._stopped = threading.Event()
-        self._engine: Sequence[str] = ()
-        self._serves = False
-        self._asked = 0.0
+        self._watch = _watch(node.settings)
+        self._not_served = self._watch.reason if self._watch is not None else None
 
     def run(self, ended: threading.Event) -> None:
         node = self._node
-        watch = _watch(node.settings)
-        works = [("scrub", self._scrub), *([("upkeep", self._keep)] if self._upkeep else [])]
+        watch = self._watch
+        works = [("health", self._ask), ("scrub", self._scrub), *([("upkeep", self._keep)] if self._upkeep else [])]
         threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in works]
         for thread in threads:
             thread.start()
@@ -83,9 +92,7 @@ class _Process:
             while not ended.wait(TICK_S):
                 if watch is not None:
                     watch.step()
-                not_served = watch.reason if watch is not None else None
-                self._serves = not_served is None
-                self._look(not_served)
+                    self._not_served = watch.reason
         finally:
             self._stopped.set()
             commander.close()
@@ -94,21 +101,21 @@ class _Process:
             for thread in threads:  # what waits for an engine that does not answer is left: it holds nothing
                 thread.join(IDLE_S)
 
-    def _look(self, not_served: str | None) -> None:
+    def _ask(self) -> None:
         """Ask the engine from time to time how it fares, and write down what is wrong."""
-        now = time.monotonic()
-        if now - self._asked < HEALTH_S:
-            return
-        try:
-            reasons = (not_served,) if not_served is not None else self._node.content.status().reasons
-            if self._engine and not reasons and self._upkeep is not None:
-                self._upkeep.engine_is_back()
-            self._engine = reasons
-            wrong = self._upkeep.faults(reasons) if self._upkeep is not None else self._embedded(reasons)
-            self._record(wrong)
-        except CairnError as error:
-            log.error("how the content engine fares cannot be written down", extra={"slug": error.slug})
-        self._asked = time.monotonic()
+        before: Sequence[str] = ()
+        while True:
+            try:
+                told = self._not_served
+                reasons = (told,) if told is not None else self._node.content.status().reasons
+                if before and not reasons and self._upkeep is not None:
+                    self._upkeep.engine_is_back()
+                before = reasons
+                self._record(self._upkeep.faults(reasons) if self._upkeep is not None else self._embedded(reasons))
+            except CairnError as error:
+                log.error("how the content engine fares cannot be written down", extra={"slug": error.slug})
+            if self._stopped.wait(HEALTH_S):
+                return
 
     def _embedded(self, reasons: Sequence[str]) -> dict[str, str]:
         trimmed = len(self._node.index.content_state.trimmed())
@@ -131,7 +138,7 @@ class _Process:
         wait = 0.0
         while not self._stopped.wait(wait):
             try:
-                wait = 0.0 if self._serves and self._upkeep.step() is not None else IDLE_S
+                wait = 0.0 if self._not_served is None and self._upkeep.step() is not None else IDLE_S
             except CairnError as error:
                 log.error("what is to be kept cannot be looked up", extra={"slug": error.slug})
                 wait = AFTER_FAULT_S
@@ -146,7 +153,7 @@ class _Process:
     def _perform(self, command: str, arguments: Mapping[str, Any], report: Callable[[str], None]) -> object:
         if command != "repair" or self._upkeep is None:
             raise ConfigError(f"the content process knows no command {command}")
-        return repair(self._node, self._upkeep, report)
+        return repaired(self._node, self._upkeep, report)
 
 
 def _watch(settings: Settings) -> Any:

@@ -353,6 +353,7 @@ class Upkeep:
             if remove_pack(self._packs, step.pack, lambda: self._last_look(step.pack)):
                 crash.step("keep_content.8")
                 del self._stuck[step.pack]
+                log.info("a pack is trimmed: the content engine was read back", extra={"pack": step.pack})
         except IntegrityError as error:
             self._set_aside(step.pack, error.detail)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.content import cid as cids
+from bridge.content.pins import PinTable
 from bridge.content.upkeep import ENGINE, StepKind
 from bridge.errors import ContentMissing, EngineFault
-from bridge.node import Node
 from bridge.services.check_content import Checked
 from bridge.services.keep_content import Upkeep
 
@@ -23,27 +23,29 @@ TOLD_EVERY: Final = 256 << 20
 """Bytes of one study read back, after which progress is told."""
 
 
-def repair(node: Node, upkeep: Upkeep, report: Callable[[str], None]) -> dict[str, object]:
+def repair(
+    upkeep: Upkeep, pins: PinTable, study_of: Callable[[bytes], str | None], report: Callable[[str], None]
+) -> dict[str, object]:
     """(1) to (3): how many roots were brought and read back, how many blocks mended, and which studies are not whole.
 
-    Raises EngineFault when the engine does not do as asked, StorageFault.
+    `study_of` tells the study of a root, None when that is not known here. Raises EngineFault when the engine does not
+    do as asked, StorageFault.
     """
     before, brought = upkeep.mended, _bring(upkeep, report)
-    pins = node.index.pins.all()
+    roots = [pin.root for pin in pins.all()]
     lost: list[dict[str, str]] = []
-    for number, pin in enumerate(pins, 1):
-        tree = node.index.trees.by_root(pin.root)
-        study = tree.study if tree is not None and tree.study is not None else "a study kept for others"
-        report(f"reading back {number} of {len(pins)}: {study}")
+    for number, root in enumerate(roots, 1):
+        study = study_of(root) or "a study kept for others"
+        report(f"reading back {number} of {len(roots)}: {study}")
         try:
-            upkeep.verify(pin.root, _Progress(report))
+            upkeep.verify(root, _Progress(report))
         except ContentMissing as error:
             report(f"{study}: {error.detail}")
             lost.append({"study": study, "what": error.detail})
     waiting = len(upkeep.outlook.waiting)
     return {
         "brought": brought,
-        "read_back": len(pins) - len(lost),
+        "read_back": len(roots) - len(lost),
         "mended": upkeep.mended - before,
         "waiting": waiting,
         "lost": lost,

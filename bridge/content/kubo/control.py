@@ -33,13 +33,19 @@ class Control:
         host, port = configuration.endpoint(kubo.api)
         scheme = base_url(kubo).partition(":")[0]
         address = f"{configuration.multiaddress(host, port)}/{scheme}"
-        self._client = ipfshttpclient.Client(address, session=True, headers=credential(kubo), timeout=ASK_S)
-        self._lock = threading.Lock()  # requests.Session does not promise to be safe for threads
+        self._client, self._patient = (
+            ipfshttpclient.Client(address, session=True, headers=credential(kubo), timeout=seconds)
+            for seconds in (ASK_S, PINS_S)
+        )
+        # requests.Session does not promise to be safe for threads. What takes long has one of its own, so that nobody
+        # who only asks how Kubo fares waits behind it.
+        self._locks = {self._client: threading.Lock(), self._patient: threading.Lock()}
 
     def close(self) -> None:
         """Close the connections."""
-        with self._lock:
-            self._client.close()
+        for client, lock in self._locks.items():
+            with lock:
+                client.close()
 
     def id(self) -> str:
         """Kubo's peer ID."""
@@ -64,7 +70,7 @@ class Control:
 
     def pins(self) -> set[bytes]:
         """Every root that is pinned recursively and has a CID of the kinds that we use."""
-        keys = self._ask(lambda: self._client.pin.ls(type="recursive", timeout=PINS_S))["Keys"] or {}
+        keys = self._ask(lambda: self._patient.pin.ls(type="recursive"), self._patient)["Keys"] or {}
         found = set()
         for text in keys:
             try:
@@ -76,12 +82,12 @@ class Control:
     def unpin(self, root: bytes) -> None:
         """Remove the recursive pin of a root; without effect when there is none."""
         try:
-            self._ask(lambda: self._client.pin.rm(cids.to_text(root), timeout=PINS_S))
+            self._ask(lambda: self._patient.pin.rm(cids.to_text(root)), self._patient)
         except _NotPinned:
             return
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        with self._lock:
+    def _ask(self, question: Callable[[], Any], client: Any = None) -> Any:
+        with self._locks[client or self._client]:
             # The library gives urllib3 2 a word that only version 3 will refuse, and urllib3 says so at each request.
             warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning, "urllib3")
             try:
