@@ -39,7 +39,7 @@ def export(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """Write a study to a CAR, and its key to a file for one recipient. Errors as `export_study`."""
     out, key_out, root = Path(arguments["out"]), arguments.get("key_out"), arguments.get("root")
     try:
-        to = Recipient.parse(arguments["to"]) if arguments.get("to") else None
+        to = Recipient.parse(arguments["to"].strip()) if arguments.get("to") else None
         chosen = cids.from_text(root) if root else None
     except ValueError as error:
         raise RequestError(str(error)) from None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -202,31 +203,29 @@ def _told(pieces: Iterable[bytes], report: Report) -> Iterator[bytes]:
 
 def _write(files: Sequence[tuple[Path, Iterable[bytes]]]) -> list[int]:
     """Write all files whole or none of them; their sizes. Raises ConfigError, StorageFull, and what the pieces do."""
+    written: list[tuple[Path, Path]] = []
     sizes: list[int] = []
     with contextlib.ExitStack() as undo:
         for path, pieces in files:
-            beside = _beside(path)
-            undo.callback(beside.unlink, missing_ok=True)
             with _faults(path):
-                sizes.append(_write_one(beside, pieces))
-        for path, _ in files:
+                fd, name = tempfile.mkstemp(".part", f".{path.name}.", path.parent)  # 0600, and no other export's
+                beside = Path(name)
+                undo.callback(beside.unlink, missing_ok=True)
+                sizes.append(_write_one(fd, pieces))
+            written.append((beside, path))
+        for beside, path in written:
             with _faults(path):
-                _beside(path).replace(path)
+                beside.replace(path)
                 sync_directory(path.parent)
     return sizes
 
 
-def _write_one(path: Path, pieces: Iterable[bytes]) -> int:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _write_one(fd: int, pieces: Iterable[bytes]) -> int:
     with os.fdopen(fd, "wb", WRITTEN_AT_ONCE) as file:
         size = sum(file.write(piece) for piece in pieces)
         file.flush()
         os.fsync(fd)
     return size
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from bridge import commands
 from bridge.config import Content, Settings
 from bridge.content import car, manifest, sealed_metadata
 from bridge.content import cid as cids
-from bridge.content.car_transfer import export_car
+from bridge.content.car_transfer import Car, export_car
 from bridge.content.manifest import StudyRoot
 from bridge.crypto import derive, study_key_file
 from bridge.crypto.hpke import Recipient
@@ -488,3 +488,16 @@ def test_a_file_that_is_no_file_is_named(take, receiver, tmp_path):
     for path in (tmp_path / "missing.car", tmp_path):
         with pytest.raises(ConfigError, match="cannot be read"):
             commands.perform(receiver, "study-import", {"path": str(path)}, lambda text: None)
+
+
+def test_exports_at_once_to_one_file_leave_one_whole_file(sender, forger, tmp_path):
+    arguments = {"study": STUDY, "out": str(tmp_path / "x.car")}
+
+    def export(_):
+        commands.perform(sender, "study-export", arguments, lambda text: None)
+        return Car(io.BytesIO((tmp_path / "x.car").read_bytes())).root
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(export, range(8))) == {forger.tree.root}
+    assert {path.name for path in tmp_path.iterdir()} == {"sender", "receiver", "x.car"}
+    assert (tmp_path / "x.car").stat().st_mode & 0o777 == 0o600
