@@ -27,6 +27,51 @@ PUBLIC_BOOTSTRAP: Final = ("auto", "bootstrap.libp2p.io", "104.131.131.82")
 _SCOPE: Final = "cairn"
 
 
+class _Exactly(dict[str, Any]):
+    """A value that replaces what is there, where a mapping would be merged into it."""
+
+
+_FIXED: Final[Configuration] = {
+    "Addresses": {"Gateway": [], "Announce": [], "AppendAnnounce": [], "NoAnnounce": []},
+    "API": {"HTTPHeaders": _Exactly()},
+    "AutoConf": {"Enabled": False},
+    "AutoTLS": {"Enabled": False},
+    "Bootstrap": [],
+    "DNS": {"Resolvers": _Exactly()},
+    # GCPeriod 0 keeps the collector away even when somebody starts this repository with --enable-gc.
+    "Datastore": {"GCPeriod": "0s", "StorageMax": "1000PB"},
+    "Discovery": {"MDNS": {"Enabled": False}},
+    "HTTPRetrieval": {"Enabled": False},
+    "Internal": {"ShutdownTimeout": "20s"},
+    "Ipns": {"DelegatedPublishers": [], "UsePubsub": False},
+    "Plugins": {"Plugins": {"telemetry": {"Config": {"Mode": "off"}}}},
+    "Provide": {"Enabled": False},
+    "Pubsub": {"Enabled": False},
+    "Routing": {"Type": "none", "DelegatedRouters": []},
+    "Swarm": {
+        # The server profile refuses connections from private ranges, where a hospital's swarm lives.
+        "AddrFilters": [],
+        "DisableNatPortMap": True,
+        "EnableHolePunching": False,
+        "RelayClient": {"Enabled": False},
+        "RelayService": {"Enabled": False},
+        # A pre-shared key works over TCP alone.
+        "Transports": {
+            "Network": {
+                "QUIC": False,
+                "Relay": False,
+                "TCP": True,
+                "WebRTCDirect": False,
+                "Websocket": False,
+                "WebTransport": False,
+            }
+        },
+    },
+    "Version": {"SwarmCheckEnabled": False},
+}
+"""What a managed Kubo's configuration says whatever the settings are."""
+
+
 class Finding(NamedTuple):
     """One thing in a configuration that is dangerous for an archive.
 
@@ -114,68 +159,24 @@ def hardened(base: Configuration, kubo: Kubo) -> dict[str, Any]:
             "content.kubo.api: a managed Kubo's API is on loopback only, for whoever reaches it commands it"
         )
     host = "127.0.0.1" if api.host == "localhost" else api.host
-    swarm = multiaddress(kubo.swarm_host, kubo.swarm_port)
     authorizations: dict[str, Any] = {}
     if kubo.token is not None:
         authorizations[_SCOPE] = {"AuthSecret": auth_secret(kubo.token), "AllowedPaths": ["/api/v0"]}
-    return _merged(
-        base,
-        {
-            "Addresses": {
-                "API": [multiaddress(host, api.port)],
-                "Gateway": [],
-                "Swarm": [swarm],
-                "Announce": [],
-                "AppendAnnounce": [],
-                "NoAnnounce": [],
-            },
-            "API": {"Authorizations": _Exactly(authorizations), "HTTPHeaders": _Exactly({})},
-            "AutoConf": {"Enabled": False},
-            "AutoTLS": {"Enabled": False},
-            "Bootstrap": [],
-            "DNS": {"Resolvers": _Exactly({})},
-            # GCPeriod 0 keeps the collector away even when somebody starts this repository with --enable-gc.
-            "Datastore": {"GCPeriod": "0s", "StorageMax": "1000PB", "Spec": synced(spec_of(base))},
-            "Discovery": {"MDNS": {"Enabled": False}},
-            "HTTPRetrieval": {"Enabled": False},
-            "Internal": {"ShutdownTimeout": "20s"},
-            "Ipns": {"DelegatedPublishers": [], "UsePubsub": False},
-            "Peering": {"Peers": peering(kubo.peers)},
-            "Plugins": {"Plugins": {"telemetry": {"Config": {"Mode": "off"}}}},
-            "Provide": {"Enabled": False},
-            "Pubsub": {"Enabled": False},
-            "Routing": {"Type": "none", "DelegatedRouters": []},
-            "Swarm": {
-                # The server profile refuses connections from private ranges, where a hospital's swarm lives.
-                "AddrFilters": [],
-                "DisableNatPortMap": True,
-                "EnableHolePunching": False,
-                "RelayClient": {"Enabled": False},
-                "RelayService": {"Enabled": False},
-                # A pre-shared key works over TCP alone.
-                "Transports": {
-                    "Network": {
-                        "QUIC": False,
-                        "Relay": False,
-                        "TCP": True,
-                        "WebRTCDirect": False,
-                        "Websocket": False,
-                        "WebTransport": False,
-                    }
-                },
-            },
-            "Version": {"SwarmCheckEnabled": False},
+    ours = {
+        "Addresses": {
+            "API": [multiaddress(host, api.port)],
+            "Swarm": [multiaddress(kubo.swarm_host, kubo.swarm_port)],
         },
-    )
+        "API": {"Authorizations": _Exactly(authorizations)},
+        "Datastore": {"Spec": synced(spec_of(base))},
+        "Peering": {"Peers": peering(kubo.peers)},
+    }
+    return _merged(_merged(base, _FIXED), ours)
 
 
 def auth_secret(token: str) -> str:
     """A token of the settings ("user:password", or a bearer token) as Kubo's API.Authorizations writes it."""
     return f"basic:{token}" if ":" in token else f"bearer:{token}"
-
-
-class _Exactly(dict[str, Any]):
-    """A value that replaces what is there, where a mapping would be merged into it."""
 
 
 def _merged(base: Configuration, over: Configuration) -> dict[str, Any]:

@@ -30,6 +30,7 @@ SPEC: dict[str, Any] = {
         {"type": "levelds", "mountpoint": "/", "path": "datastore", "compression": "none"},
     ],
 }
+HARDEN = Path(__file__).resolve().parents[4] / "configs/kubo/harden.sh"
 PEER = "12D3KooWE7fLDnPTknJLqJwU6W4KmW4AjLV6hJuKrwsTVxXNeDcD"
 
 
@@ -246,3 +247,19 @@ def test_the_commands_told_mend_what_kubo_sets_by_default(
         ipfs(finding.command)
     assert configuration.judge(show(), "0.42.0") == []
     ipfs("ipfs repo stat")  # which opens the repository as it is configured now
+
+
+def test_the_script_for_a_kubo_of_ones_own_sets_all_that_a_managed_one_has(
+    ipfs: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    ipfs(f"sh {HARDEN}")
+    once = json.loads(ipfs("ipfs config show").stdout)
+    assert configuration.judge(once, "0.42.0") == []
+    assert configuration.fsyncs(once)
+    settings = Kubo(managed=True)
+    managed = json.loads(json.dumps(configuration.hardened(once, settings)))
+    managed |= {name: once[name] for name in ("API", "Peering")}  # whose they are to set
+    assert managed == once
+    ipfs(f"sh {HARDEN}")
+    assert configuration.judge(json.loads(ipfs("ipfs config show").stdout), "0.42.0") == []
+    ipfs("ipfs repo stat")
