@@ -120,6 +120,9 @@ class _Process:
     def _embedded(self, reasons: Sequence[str]) -> dict[str, str]:
         trimmed = len(self._node.index.content_state.trimmed())
         wrong = {"engine": "; ".join(reasons)} if reasons else {}
+        if lost := len(self._node.index.scrub.lost()):
+            studies = "1 study is" if lost == 1 else f"{lost} studies are"
+            wrong["blocks"] = f"{studies} not whole: cairn fsck --content says which blocks"
         if trimmed:
             wrong["spool"] = f"{trimmed} packs were trimmed, for Kubo has them, and content.engine is embedded now"
         return wrong

@@ -17,7 +17,7 @@ from bridge.model import BlockPosition
 
 Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
-_NAME: Final = "scrub"
+_NAME, _LOST = "scrub", "scrub lost"
 _t, _m, _b = s.tree.c, s.meta.c, s.block.c
 _LOAD: Final = sql(select(_m.value).where(_m.name == bindparam("of_name")))
 _put = upsert(s.meta)
@@ -77,6 +77,24 @@ class ScrubState:
     def left(self, after: int) -> int:
         """The weight (`bridge.services.scrub_plan.weight`) of all trees with a root and an id beyond `after`."""
         return int(self._database.rows(_LEFT, {"after": after})[0][0])
+
+    def lost(self) -> list[int]:
+        """The trees that were not whole when they were last read back, and could not be mended; by id."""
+        rows = self._database.rows(_LOAD, {"of_name": _LOST})
+        return list(json.loads(rows[0][0])) if rows else []
+
+    def note(self, tree: int, *, lost: bool) -> None:
+        """Write down whether a tree that was just read back is whole."""
+        if (tree in self.lost()) is lost:
+            return
+
+        def change(transaction: Transaction) -> None:
+            found = transaction.one(_LOAD, {"of_name": _LOST})
+            held = {*json.loads(found[0] if found else b"[]")} - {tree}
+            value = json.dumps(sorted(held | {tree} if lost else held)).encode()
+            transaction.cursor.execute(_SAVE, {"name": _LOST, "value": value})
+
+        self._submit(change).result()
 
     def former_roots(self, tag: bytes) -> list[bytes]:
         """The roots that closed batches of a study tag made, newest first. Reads all batches: for repairs alone."""

@@ -66,6 +66,12 @@ class ScrubState(Protocol):
     def left(self, after: int) -> int:
         """The weight of all trees with a root and an id beyond `after`."""
 
+    def lost(self) -> Sequence[int]:
+        """The trees that were not whole when they were last read back, by id."""
+
+    def note(self, tree: int, *, lost: bool) -> None:
+        """Write down whether a tree that was just read back is whole."""
+
     def former_roots(self, tag: bytes) -> Sequence[bytes]:
         """The roots that closed batches of a study tag made, newest first."""
 

@@ -110,6 +110,13 @@ def note_verified(node: Archive, root: bytes, tree: int) -> None:
         former = pins.of_tree(tree)
         node.content.pin(root, former[-1].root if former else None)
     pins.verified(root, now_us())
+    node.index.scrub.note(tree, lost=False)
+
+
+def note_broken(node: Archive, root: bytes, tree: int) -> None:
+    """(4) for a tree that is not whole, and could not be mended."""
+    node.index.pins.verified(root, None)
+    node.index.scrub.note(tree, lost=True)
 
 
 def check_all(node: Archive, report: Callable[[str], None], sample: float = 100.0) -> Tally:
@@ -134,7 +141,7 @@ def check_all(node: Archive, report: Callable[[str], None], sample: float = 100.
                 _take(node, tally, checked, report)
             tally.trees += 1
             if tally.wrong - tally.mended > before:
-                node.index.pins.verified(tree.root, None)
+                note_broken(node, tree.root, tree.id)
             elif whole:
                 note_verified(node, tree.root, tree.id)
     finally:

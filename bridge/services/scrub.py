@@ -22,7 +22,7 @@ from bridge.model import Tree
 from bridge.services.access import SYSTEM
 from bridge.services.archive import Archive
 from bridge.services.check_content import Checked, check_tree
-from bridge.services.fixity import SCRUB, Tally, copies_of, note_verified
+from bridge.services.fixity import SCRUB, Tally, copies_of, note_broken, note_verified
 from bridge.services.provenance import Clock, now_us
 from bridge.services.remake_manifest import source
 from bridge.services.scrub_plan import DAY_US, Pass, after_tree, next_at
@@ -36,6 +36,9 @@ PAUSE_S: Final = 0.5
 """Between two steps of one tree: at most 16 MiB a second are read, whatever there is to be read."""
 LONGEST_WAIT_S: Final = 60.0
 AFTER_FAULT_S: Final = 60.0
+AGAIN_US: Final = 3_600_000_000
+"""What was not whole is read again after an hour, beside the pass: it may have been sent again, or another source have
+it by now."""
 
 
 class Scrub:
@@ -56,6 +59,7 @@ class Scrub:
         self._clock = clock
         self._pass: Pass | None = None
         self._reading: _Reading | None = None
+        self._again, self._last_again = clock() + AGAIN_US, 0
 
     def step(self) -> float:
         """(1) to (5); in how many seconds to call again. What fails is logged and tried again."""
@@ -78,6 +82,8 @@ class Scrub:
             numbers = self._state.load()
             self._pass = Pass(**numbers) if numbers else Pass(self._clock())
         now = self._clock()
+        if now >= self._again and self._take_up_lost(now):
+            return 0.0
         left = self._state.left(self._pass.after)
         wait = next_at(self._pass, left, self._period, now) - now
         if wait > 0:
@@ -86,11 +92,29 @@ class Scrub:
             self._end_pass(self._pass, now)
             return 0.0
         row = self._state.next_tree(self._pass.after)
-        tree = self._node.index.trees.by_id(row) if row is not None else None
-        if tree is not None and tree.root is not None:
-            blocks = check_tree(tree.root, copies_of(self._node, tree), source(self._node, tree))
-            self._reading = _Reading(tree, tree.root, blocks)
+        if row is not None:
+            self._take_up(row, again=False)
         return 0.0
+
+    def _take_up(self, row: int, *, again: bool) -> bool:
+        tree = self._node.index.trees.by_id(row)
+        if tree is None or tree.root is None:
+            return False
+        blocks = check_tree(tree.root, copies_of(self._node, tree), source(self._node, tree))
+        self._reading = _Reading(tree, tree.root, blocks, again)
+        return True
+
+    def _take_up_lost(self, now: int) -> bool:
+        """The trees that were not whole, one an hour in turn, oldest row first."""
+        self._again = now + AGAIN_US
+        lost = self._state.lost()
+        beyond = [row for row in lost if row > self._last_again]
+        for row in (*beyond, *lost):
+            self._last_again = row
+            if self._take_up(row, again=True):
+                return True
+            self._state.note(row, lost=False)  # it is no longer held
+        return False
 
     def _read(self, reading: _Reading) -> bool:
         """(2), (3) A part of the tree; whether more of it is left."""
@@ -113,14 +137,16 @@ class Scrub:
         grown = held is not None and held.root != reading.root
         if tally.wrong and grown:
             return  # what was missed may have been let go: it is read again as it is now
-        if tally.wrong:
+        if tally.wrong and (tally.mended or not reading.again):
             log.error("content was not whole", extra={"wrong": tally.wrong, "mended": tally.mended})
             tally.trees = 1
             self._record(tally, "background")
         if tally.wrong > tally.mended:
-            self._node.index.pins.verified(reading.root, None)
+            note_broken(self._node, reading.root, tree.id)
         elif not grown:
             note_verified(self._node, reading.root, tree.id)
+        if reading.again:
+            return
         found = {"blocks": tally.blocks, "octets": tally.octets, "wrong": tally.wrong, "mended": tally.mended}
         self._pass = after_tree(self._pass or Pass(self._clock()), tree.id, tree.covered, self._clock(), **found)
         self._state.save(asdict(self._pass))
@@ -138,9 +164,10 @@ class Scrub:
 
 @dataclass(slots=True)
 class _Reading:
-    """A tree that is being read, and the root that it had when that began."""
+    """A tree that is being read, the root that it had when that began, whether that is beside the pass."""
 
     tree: Tree
     root: bytes
     blocks: Iterator[Checked]
+    again: bool
     tally: Tally = field(default_factory=Tally)

@@ -120,8 +120,13 @@ def test_what_nobody_has_is_flagged_and_heals_when_it_is_sent_again(fresh_node: 
         damage(stored.pack, stored.offset + 100)
         found = fresh_node.answer("fsck", "--content", code=3)
         assert [one["block"] for one in found["findings"]] == [stored.text] and not found["repaired"]
+        until(lambda: client.get("/readyz").json()["status"] == "degraded", "it does not say that it is degraded")
+        assert client.get("/readyz").json()["reasons"] == [
+            "1 study is not whole: cairn fsck --content says which blocks"
+        ]
         assert stow(client, [INSTANCE.file.read_bytes()]).status_code == 200
         all_there(client, [INSTANCE])
         healed = Stored(fresh_node)
         until(lambda: healed.text in str(tree(fresh_node)["pages"]), "the page still names what was damaged")
-    assert fresh_node.answer("fsck", "--content", "--sample", "100")["wrong"] == 0
+        assert fresh_node.answer("fsck", "--content", "--sample", "100")["wrong"] == 0
+        until(lambda: client.get("/readyz").json() == {"status": "ready"}, "it still says that it is degraded")

@@ -124,6 +124,31 @@ def test_what_is_lost_is_recorded_and_flagged_and_heals_when_it_is_sent_again(no
     assert verified(node) == [True, True, True]
 
 
+def test_what_was_lost_is_read_again_after_an_hour_and_recorded_once(node: Node, three: list[bytes]) -> None:
+    (stored, _), *_ = node.index.instances()
+    damage(node, stored.object.root)
+    clock = Clock(node)
+    clock.run(0.5)
+    assert node.index.scrub.lost() == [1] and len(recorded(node, "content.scrub")) == 1
+    store(node, three[0])  # heals it
+    clock.run(0.1)
+    assert node.index.scrub.lost() == [] and verified(node) == [True, False, False]
+    assert len(recorded(node, "content.scrub")) == 1
+
+
+def test_of_several_that_were_lost_each_has_its_turn(node: Node, three: list[bytes]) -> None:
+    instances = list(node.index.instances())
+    for stored, _ in instances[:2]:
+        damage(node, stored.object.root)
+    assert check_all(node, lambda _: None).wrong == 2 and node.index.scrub.lost() == [1, 2]
+    store(node, three[1])
+    Clock(node).run(0.2)
+    assert node.index.scrub.lost() == [1]
+    node.index.scrub.note(99, lost=True)  # of a tree that is no longer held
+    Clock(node).run(0.2)
+    assert node.index.scrub.lost() == [1]
+
+
 def test_a_step_reads_a_part_of_a_large_study(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     study = generate_uid()
     for _ in range(4):
