@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 import subprocess
+from itertools import cycle
 from pathlib import Path
 
 import httpx
@@ -96,7 +97,7 @@ def test_a_web_process_killed_at_a_step_loses_nothing_acknowledged(fresh_node: R
 
 def test_the_node_goes_on_after_each_of_its_processes_was_killed(fresh_node: RunningNode) -> None:
     fresh_node.start()
-    files = iter(sorted(path for path in SERIES.iterdir() if path.is_file()))
+    files = cycle(sorted(path for path in SERIES.iterdir() if path.is_file()))
     doors = [f"dimse-{number}" for number in range(min(processors(), MOST_DOORS))]
     for worker, pid in zip((*doors, "web-0", "ledger-0", "content-0"), sorted(fresh_node.processes()[1:]), strict=True):
         os.kill(pid, signal.SIGKILL)
