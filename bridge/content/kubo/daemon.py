@@ -46,6 +46,7 @@ class ManagedKubo:
 
     def __init__(self, settings: Settings, home: Path) -> None:
         self._kubo = settings.content.kubo
+        self._clustered = settings.content.engine == "cluster"
         self.repository = self._kubo.repository or home / "kubo"
         self._child: subprocess.Popen[bytes] | None = None
         self._probed = False
@@ -55,6 +56,10 @@ class ManagedKubo:
 
         Raises ConfigError when the settings cannot be met, EngineFault when `ipfs init` fails.
         """
+        if self._clustered and self._kubo.token is not None:
+            raise ConfigError(
+                "content.kubo.token: IPFS Cluster sends none to Kubo; leave it unset with the cluster engine"
+            )
         if not (self.repository / "config").exists():
             self._initialise()
         config = json.loads((self.repository / "config").read_text("utf-8"))

@@ -157,6 +157,14 @@ def test_a_program_that_is_not_there_is_a_fault_of_the_settings(make: Make) -> N
         make(binary="/nowhere/ipfs").prepare()
 
 
+def test_a_token_beside_ipfs_cluster_is_a_fault_of_the_settings(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, token="sesame")
+    clustered = replace(settings, content=replace(settings.content, engine="cluster"))
+    with pytest.raises(ConfigError, match=r"content\.kubo\.token"):
+        ManagedKubo(clustered, tmp_path).prepare()
+    assert not (tmp_path / "kubo").exists()
+
+
 def test_a_repository_half_made_is_made_again(make: Make) -> None:
     kubo = make()
     making = kubo.repository / "making"
