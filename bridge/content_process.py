@@ -76,7 +76,7 @@ class _Process:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._upkeep = upkeep_of(node)
-        self._stopped = threading.Event()
+        self._stopped, self._broken = threading.Event(), threading.Event()
         self._watch = _watch(node.settings)
         self._not_served = self._watch.reason if self._watch is not None else None
 
@@ -84,15 +84,17 @@ class _Process:
         node = self._node
         watch = self._watch
         works = [("health", self._ask), ("scrub", self._scrub), *([("upkeep", self._keep)] if self._upkeep else [])]
-        threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in works]
+        threads = [threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True) for name, work in works]
         for thread in threads:
             thread.start()
         commander = control.ControlServer(node.settings.home / "run" / SOCKET, self._perform)
         try:
-            while not ended.wait(TICK_S):
+            while not ended.wait(TICK_S) and not self._broken.is_set():
                 if watch is not None:
                     watch.step()
                     self._not_served = watch.reason
+            if self._broken.is_set():
+                raise SystemExit(1)  # to be started afresh
         finally:
             self._stopped.set()
             commander.close()
@@ -100,6 +102,15 @@ class _Process:
                 watch.end(DRAIN_S)
             for thread in threads:  # what waits for an engine that does not answer is left: it holds nothing
                 thread.join(IDLE_S)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A work that fails for a reason of ours ends the process, which is started afresh: none ends unseen."""
+        try:
+            work()
+        except Exception:
+            if not self._stopped.is_set():  # else what it worked with is being closed
+                log.exception("a work of the content process failed")
+                self._broken.set()
 
     def _ask(self) -> None:
         """Ask the engine from time to time how it fares, and write down what is wrong."""

@@ -46,7 +46,7 @@ from bridge.content.upkeep import (
 from bridge.errors import CairnError, ContentCorrupt, ContentMissing, EngineFault, IntegrityError
 from bridge.model import Block, PinReceipt
 from bridge.ports import ContentStore
-from bridge.services.check_content import Checked, check_tree
+from bridge.services.check_content import Checked, ContentFinding, check_tree
 from bridge.services.provenance import Clock, now_us
 
 __all__ = ["ContentEngine", "Kept", "Upkeep"]
@@ -95,6 +95,12 @@ class ContentEngine(ContentStore, Protocol):
 
     def pinned(self) -> Collection[bytes]:
         """Every root that the engine pins recursively, as it says itself. Raises EngineFault."""
+
+    def refetch(self, cid: bytes) -> None:
+        """Have a block that it lost or damaged from another engine of its kind that it is connected to.
+
+        Raises ContentMissing, ContentCorrupt when none has it, EngineFault.
+        """
 
     def unsafe(self) -> str | None:
         """Why what it holds may be lost by a power cut; None when it is known to fsync. Raises EngineFault."""
@@ -175,6 +181,11 @@ class Upkeep:
     def outlook(self) -> Outlook:
         """What was known at the last step."""
         return self._outlook
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step is being done just now."""
+        return self._lock.locked()
 
     def engine_is_back(self) -> None:
         """Wait no longer for the engine: it says that nothing is wrong with it. Never waits for a step."""
@@ -301,16 +312,33 @@ class Upkeep:
     ) -> None:
         """Every block below a root is read from the engine, but for those below a former root that was verified.
 
-        What the engine lost or damaged it is given again. Raises ContentMissing when a block is nowhere to be had.
+        What the engine lost or damaged it is given again, or gets by itself from other engines of its kind. Raises
+        ContentMissing when a block is nowhere to be had.
         """
         skip = set() if former is None else dag.shared(root, former, self._engine.get)
-        left = []
+        left = self._check(root, skip, progress)
+        while sum(self._refetched(finding.block) for finding in left):
+            left = self._check(root, skip, progress)  # what lies below those could not be checked before
+        if left:
+            raise ContentMissing(f"{len(left)} blocks, the first {cids.to_text(left[0].block)}: {left[0].what}")
+
+    def _check(self, root: bytes, skip: set[bytes], progress: Callable[[Checked], None]) -> list[ContentFinding]:
+        """Read and mend; what could not be mended."""
+        left: list[ContentFinding] = []
         for checked in check_tree(root, [self._engine.copy], self._engine.get, lambda cid, depth: cid not in skip):
             progress(checked)
             left += [finding for finding in checked.findings if not finding.mended]
             self.mended += sum(bool(finding.mended) for finding in checked.findings)
-        if left:
-            raise ContentMissing(f"{len(left)} blocks, the first {cids.to_text(left[0].block)}: {left[0].what}")
+        return left
+
+    def _refetched(self, cid: bytes) -> bool:
+        """Whether the engine has the block now from another of its kind."""
+        try:
+            self._engine.refetch(cid)
+        except IntegrityError:
+            return False
+        self.mended += 1
+        return True
 
     def _drop(self, step: Step) -> None:
         self._let_go(step.root)

@@ -31,6 +31,8 @@ def repair(
     `study_of` tells the study of a root, None when that is not known here. Raises EngineFault when the engine does not
     do as asked, StorageFault.
     """
+    if upkeep.busy:
+        report("waiting for what is being done now")
     before, brought = upkeep.mended, _bring(upkeep, report)
     roots = [pin.root for pin in pins.all()]
     lost: list[dict[str, str]] = []

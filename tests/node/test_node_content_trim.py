@@ -82,10 +82,13 @@ def test_what_the_cache_has_is_viewed_while_kubo_is_down_and_the_rest_when_it_is
         all_there(client, seen)
         spooling.kubo.kill()
         all_there(client, seen)
-        statuses = {client.get(f"/dicom-web{sent.path}").status_code for sent in unseen}
-        assert statuses <= {200, 503}, statuses
+
+        def statuses() -> set[int]:
+            return {client.get(f"/dicom-web{sent.path}").status_code for sent in unseen}
+
+        assert statuses() <= {200, 503}
         spooling.kubo.start()
-        until(lambda: spooling.readyz() == {"status": "ready"})
+        until(lambda: statuses() == {200})
         all_there(client, unseen)
     assert spooling.node.answer("fsck")["findings"] == []
 
@@ -100,3 +103,22 @@ def test_a_process_killed_while_it_trims_loses_nothing(spooling: Archive, step: 
     spooling.node.start()
     until(lambda: len(packs(spooling)) == 1, spooling.node.printed)
     spooling.nothing_wrong()
+
+
+def test_what_is_damaged_in_the_only_copy_here_is_fetched_from_a_peer_of_kubo(
+    fresh_node: RunningNode, kubo_pair: tuple[KuboDaemon, KuboDaemon]
+) -> None:
+    first, second = kubo_pair
+    archive = Archive(fresh_node, first)
+    fresh_node.settings |= {"CAIRN_CONTENT__PACK_BYTES": str(MIB), "CAIRN_CONTENT__SPOOL_BYTES": "0"}
+    fresh_node.start()
+    store(archive)
+    until(lambda: trimmed(archive) and len(packs(archive)) == 1, fresh_node.printed)
+    for root in archive.roots():
+        second.call("pin/add", root)
+    damaged, removed = [first.block_file(cid) for cid in archive.leaves()[:2]]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged")
+    removed.unlink()
+    assert archive.node.answer("content", "repair")["mended"] == 2
+    archive.nothing_wrong()

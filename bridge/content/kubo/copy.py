@@ -67,6 +67,25 @@ class KuboCopy:
             self._rpc.block(block.cid)
             self._pin_again()
 
+    def refetch(self, cid: bytes, network_s: float) -> None:
+        """Have a block that is missing or damaged here from a peer of the Kubo, which gets so many seconds for it.
+
+        A damaged one is removed for it, for Kubo asks nobody for what it has; sealed, it opens for nobody any more.
+        Nothing is touched where there is no peer. Raises ContentMissing when no peer has it, EngineFault.
+        """
+        if not self._control.peers():
+            raise ContentMissing("Kubo has no peers that could be asked")
+        with self._mending:
+            try:
+                self._rpc.block(cid)
+                return
+            except ContentMissing:
+                pass
+            except ContentCorrupt:
+                self._remove(cid)
+            self._rpc.block(cid, network_s)
+            self._pin_again()
+
     def discard_damaged(self, cid: bytes) -> None:
         """Remove a block that is not whole, so that an import brings it anew. Raises EngineFault."""
         with self._mending:

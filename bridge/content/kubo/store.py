@@ -165,6 +165,11 @@ class KuboStore:
         """Every root that Kubo pins recursively. Raises EngineFault."""
         return self._control.pins()
 
+    def refetch(self, cid: bytes) -> None:
+        """Have a block that Kubo lost or damaged from a peer. Raises ContentMissing when none has it; EngineFault."""
+        self.admission.check()  # a public network is not to hear what is looked for
+        self.copy.refetch(cid, NETWORK_S)
+
     def unsafe(self) -> str | None:
         """Why a power cut may lose what Kubo took; None when its datastore is known to fsync. Raises EngineFault."""
         if configuration.fsyncs(self._rpc.configuration()):
