@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, func, literal_column, or_, select, union_all
+from sqlalchemy import and_, bindparam, case, func, literal_column, or_, select, union_all
 
 from bridge.content.upkeep import Standing, TreeState
 from bridge.index import schema as s
@@ -100,6 +100,21 @@ _BLOCKS: Final = sql(
     .limit(literal_column("1000"))
     .offset(literal_column("0"))
 )
+# A section: varint of CID and block together, the CID of 36 bytes, the block (CARv1; unsigned-varint).
+_in_section = _b.length + literal_column("36")
+_EXTENT: Final = sql(
+    select(
+        func.sum(
+            _in_section
+            + case(
+                (_in_section < literal_column("128"), literal_column("1")),
+                (_in_section < literal_column("16384"), literal_column("2")),
+                (_in_section < literal_column("2097152"), literal_column("3")),
+                else_=literal_column("4"),
+            )
+        )
+    ).where(_b.pack == bindparam("of_pack"))
+)
 _ANY_FOREIGN: Final = sql(
     select(_b.cid)
     .where(_b.pack == bindparam("of_pack"), _b.instance.is_(None), ~_b.superseded)
@@ -146,6 +161,10 @@ class Keeping:
             for cid, owned, _ in rows:
                 yield cid, bool(owned)
             after = rows[-1][2]
+
+    def extent(self, pack: int) -> int:
+        """As Kept."""
+        return int(self._database.rows(_EXTENT, {"of_pack": pack})[0][0] or 0)
 
     def names(self, cid: bytes) -> bool:
         """As Kept."""

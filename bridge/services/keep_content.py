@@ -27,7 +27,7 @@ from bridge import crash
 from bridge.content import cid as cids
 from bridge.content import dag, manifest
 from bridge.content.copies import Copy
-from bridge.content.pack_format import pack_number, packs_in
+from bridge.content.pack_format import HEADER, pack_number, pack_path, packs_in
 from bridge.content.pins import PinTable
 from bridge.content.trim import remove_pack
 from bridge.content.upkeep import (
@@ -54,7 +54,10 @@ __all__ = ["ContentEngine", "Kept", "Upkeep"]
 log = logging.getLogger(__name__)
 MOST: Final = 1000
 TRIM_S: Final = 30.0
+NOT_YET_S: Final = 60.0
 STUCK_S: Final = 600.0
+ARRIVING_US: Final = 86_400_000_000
+"""No instance takes a day to arrive."""
 _SHARE: Final = 20  # looking at the index takes at most a twentieth of the time
 
 
@@ -72,6 +75,9 @@ class Kept(Protocol):
 
     def blocks(self, pack: int) -> Iterator[tuple[bytes, bool]]:
         """Every CID in the pack but those of superseded copies, and whether it is an instance's."""
+
+    def extent(self, pack: int) -> int:
+        """How many bytes of the pack the sections of all blocks take that the index knows there."""
 
     def names(self, cid: bytes) -> bool:
         """Whether a tree has this block for its root or one of its pages."""
@@ -104,6 +110,10 @@ class ContentEngine(ContentStore, Protocol):
 
     def unsafe(self) -> str | None:
         """Why what it holds may be lost by a power cut; None when it is known to fsync. Raises EngineFault."""
+
+
+class _NotYet(Exception):
+    """A pack that may go later: it is in use, or a study in it is on its way."""
 
 
 class Upkeep:
@@ -212,8 +222,8 @@ class Upkeep:
         size, most = _size(self._packs), held.spool_bytes
         if size > most and self._unsafe is not None:
             spool = f"the spool holds {size} bytes, {size - most} more than content.spool_bytes: {self._unsafe}"
-        elif size > most and self._stuck:
-            spool = f"the spool cannot be trimmed: {next(iter([*self._stuck.values()]))[1]}"
+        elif size > most and (reasons := [reason for _, reason in [*self._stuck.values()] if reason]):
+            spool = f"the spool cannot be trimmed: {reasons[0]}"
         return faults(held, engine, list(self._lost.values()), len(self._unpinned), spool)
 
     # what there is to do
@@ -376,26 +386,31 @@ class Upkeep:
 
     def _trim(self, step: Step) -> None:
         """(6) What stands against it is kept as the reason why the pack stays for now."""
-        self._set_aside(step.pack, "it is in use")
         try:
-            if remove_pack(self._packs, step.pack, lambda: self._last_look(step.pack)):
-                crash.step("keep_content.8")
-                del self._stuck[step.pack]
-                log.info("a pack is trimmed: the content engine was read back", extra={"pack": step.pack})
+            removed = remove_pack(self._packs, step.pack, lambda: self._last_look(step.pack))
+            crash.step("keep_content.8")
+            self._stuck.pop(step.pack, None)
+            if not removed:
+                raise _NotYet
+            log.info("a pack is trimmed: the content engine was read back", extra={"pack": step.pack})
+        except _NotYet:
+            self._stuck[step.pack] = self._now() + NOT_YET_S, ""
         except IntegrityError as error:
-            self._set_aside(step.pack, error.detail)
-
-    def _set_aside(self, pack: int, reason: str) -> None:
-        self._stuck[pack] = self._now() + STUCK_S, f"pack {pack:08d}.car: {reason}"
+            self._stuck[step.pack] = self._now() + STUCK_S, f"pack {step.pack:08d}.car: {error.detail}"
 
     def _last_look(self, pack: int) -> None:
         """(6) Before the only other copy goes: every root is pinned now, every live block is read back now.
 
-        Raises ContentMissing when something speaks against it.
+        What the index does not know in the pack may belong to an instance that is still arriving: it must be old.
+        Raises _NotYet when it is too early, ContentMissing when a block in it is nowhere else to be had.
         """
+        file = pack_path(self._packs, pack).stat()
+        unknown = file.st_size - len(HEADER) - self._kept.extent(pack)
+        if unknown and self._clock() - file.st_mtime_ns // 1000 < ARRIVING_US:
+            raise _NotYet
         roots = self._kept.roots_of(pack)
         if roots is None or set(roots) - set(self._engine.pinned()):
-            raise ContentMissing("a study in it is not pinned and verified")
+            raise _NotYet
         for cid, owned in self._kept.blocks(pack):
             try:
                 self._engine.copy.read(cid)
