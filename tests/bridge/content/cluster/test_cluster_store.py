@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cbor2
 import pytest
@@ -86,11 +87,26 @@ def _block(data: bytes, codec: int = cids.RAW) -> Block:
     return Block(cids.make(codec, data), data)
 
 
+Open = Callable[..., Archive]
+
+
 @pytest.fixture
-def archive(cluster_pair: Pair, tmp_path: Path) -> Iterator[Archive]:
-    archive = Archive(tmp_path, cluster_pair[0])
-    yield archive
-    archive.store.close()
+def open_archive() -> Iterator[Open]:
+    """Archives, closed with the test."""
+    opened: list[Archive] = []
+
+    def open_(*arguments: Any, **named: Any) -> Archive:
+        opened.append(Archive(*arguments, **named))
+        return opened[-1]
+
+    yield open_
+    for archive in opened:
+        archive.store.close()
+
+
+@pytest.fixture
+def archive(cluster_pair: Pair, tmp_path: Path, open_archive: Open) -> Archive:
+    return open_archive(tmp_path, cluster_pair[0])
 
 
 @pytest.fixture
@@ -146,15 +162,14 @@ def test_an_unpinned_root_is_let_go_by_both_kubos_and_unpinning_again_does_nothi
     assert archive.store.status(root).replicas is None
 
 
-def test_one_copy_is_this_nodes_own(cluster_pair: Pair, tmp_path: Path) -> None:
-    archive = Archive(tmp_path, cluster_pair[1], wanted=1)
+def test_one_copy_is_this_nodes_own(cluster_pair: Pair, tmp_path: Path, open_archive: Open) -> None:
+    archive = open_archive(tmp_path, cluster_pair[1], wanted=1)
     root = archive.tree()
     assert archive.store.pin(root).replicas == 1
     standing = archive.api.standing(cids.to_text(root))
     assert standing.allocations in (frozenset(), {cluster_pair[1].peer_id})
     assert cids.to_text(root) in cluster_pair[1].kubo.pins()
     assert cids.to_text(root) not in cluster_pair[0].kubo.pins()
-    archive.store.close()
 
 
 def test_copies_of_a_pin_that_the_cluster_forgot_are_asked_for_again(cluster_pair: Pair, archive: Archive) -> None:
@@ -180,33 +195,32 @@ def test_a_copy_that_another_kubo_lost_is_missed_and_made_good(cluster_pair: Pai
     assert archive.store.status(root).replicas == 2
 
 
-def test_a_copy_whose_peer_is_gone_is_missed(own_pair: Pair, tmp_path: Path) -> None:
+def test_a_copy_whose_peer_is_gone_is_missed(own_pair: Pair, tmp_path: Path, open_archive: Open) -> None:
     own_pair[1].start()
-    archive = Archive(tmp_path / "home", own_pair[0])
+    archive = open_archive(tmp_path / "home", own_pair[0])
     root = archive.tree()
     assert archive.store.pin(root).replicas == 2
     own_pair[1].kill()
     until(lambda: archive.store.pinned() and archive.pins.written[-1] == (root, 1))
-    archive.store.close()
 
 
-def test_when_more_copies_are_wanted_than_before_they_are_short(cluster_pair: Pair, tmp_path: Path) -> None:
-    one = Archive(tmp_path, cluster_pair[0], wanted=1)
+def test_when_more_copies_are_wanted_than_before_they_are_short(
+    cluster_pair: Pair, tmp_path: Path, open_archive: Open
+) -> None:
+    one = open_archive(tmp_path, cluster_pair[0], wanted=1)
     root = one.tree()
     one.store.pin(root)
-    two = Archive(tmp_path / "more", cluster_pair[0])
+    two = open_archive(tmp_path / "more", cluster_pair[0])
     two.pins.record(root, PinReceipt(root, 1, 0), 1)
     two.store.pinned()
     assert two.pins.of(root) == Pin(root, 0, None, 1, 2)
     assert two.store.status(root).replicas == 2
-    one.store.close()
-    two.store.close()
 
 
 def test_with_too_few_peers_what_is_held_is_kept_and_the_rest_asked_for_by_status(
-    own_pair: Pair, tmp_path: Path
+    own_pair: Pair, tmp_path: Path, open_archive: Open
 ) -> None:
-    archive = Archive(tmp_path / "home", own_pair[0], patience_s=600.0)
+    archive = open_archive(tmp_path / "home", own_pair[0], patience_s=600.0)
     root = archive.tree()
     assert archive.store.pin(root).replicas == 1
     assert root in archive.store.pinned()
@@ -216,11 +230,10 @@ def test_with_too_few_peers_what_is_held_is_kept_and_the_rest_asked_for_by_statu
     own_pair[1].start()
     until(lambda: archive.store.status(root).replicas == 2)
     assert archive.store.status(root).reasons == ()
-    archive.store.close()
 
 
-def test_another_peers_kubo_that_hangs_holds_nothing_up(own_pair: Pair, tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "home", own_pair[0], patience_s=600.0)
+def test_another_peers_kubo_that_hangs_holds_nothing_up(own_pair: Pair, tmp_path: Path, open_archive: Open) -> None:
+    archive = open_archive(tmp_path / "home", own_pair[0], patience_s=600.0)
     own_pair[1].start()
     root = archive.tree()
     with own_pair[1].kubo.paused():
@@ -228,7 +241,6 @@ def test_another_peers_kubo_that_hangs_holds_nothing_up(own_pair: Pair, tmp_path
         assert archive.store.status(root).replicas == 1
         until(lambda: any("1 of IPFS Cluster's peers" in reason for reason in archive.store.status().reasons))
     until(lambda: archive.store.status(root).replicas == 2)
-    archive.store.close()
 
 
 @pytest.fixture
@@ -247,18 +259,21 @@ def strangers(tmp_path: Path) -> Iterator[Pair]:
             daemon.kill()
 
 
-def test_a_copy_that_does_not_come_is_waited_for_as_long_as_was_said(strangers: Pair, tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "home", strangers[0], patience_s=2.0)
+def test_a_copy_that_does_not_come_is_waited_for_as_long_as_was_said(
+    strangers: Pair, tmp_path: Path, open_archive: Open
+) -> None:
+    archive = open_archive(tmp_path / "home", strangers[0], patience_s=2.0)
     root = archive.tree()
     assert archive.store.pin(root).replicas == 1
     assert archive.api.standing(cids.to_text(root)).under_way
     assert archive.store.status(root).reasons == ()
-    archive.store.close()
 
 
-def test_a_root_with_fewer_copies_does_not_take_the_place_of_one_with_more(own_pair: Pair, tmp_path: Path) -> None:
+def test_a_root_with_fewer_copies_does_not_take_the_place_of_one_with_more(
+    own_pair: Pair, tmp_path: Path, open_archive: Open
+) -> None:
     own_pair[1].start()
-    archive = Archive(tmp_path / "home", own_pair[0], patience_s=1.0)
+    archive = open_archive(tmp_path / "home", own_pair[0], patience_s=1.0)
     former = archive.tree()
     assert archive.store.pin(former).replicas == 2
     own_pair[1].kill()
@@ -272,11 +287,12 @@ def test_a_root_with_fewer_copies_does_not_take_the_place_of_one_with_more(own_p
     until(lambda: archive.store.status(root).replicas == 2)
     assert archive.store.pin(root, replaces=former).replicas == 2
     assert archive.pins.of(former) is None
-    archive.store.close()
 
 
-def test_a_cluster_that_does_not_answer_is_told_and_the_tree_is_in_kubo(own_pair: Pair, tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "home", own_pair[0])
+def test_a_cluster_that_does_not_answer_is_told_and_the_tree_is_in_kubo(
+    own_pair: Pair, tmp_path: Path, open_archive: Open
+) -> None:
+    archive = open_archive(tmp_path / "home", own_pair[0])
     own_pair[0].kill()
     root = archive.tree()
     with pytest.raises(EngineFault, match="IPFS Cluster does not answer"):
@@ -284,11 +300,10 @@ def test_a_cluster_that_does_not_answer_is_told_and_the_tree_is_in_kubo(own_pair
     assert cids.to_text(root) in own_pair[0].kubo.pins()
     assert archive.pins.of(root) is None
     assert archive.store.status().reasons[0].startswith("IPFS Cluster does not answer")
-    archive.store.close()
 
 
-def test_closing_ends_a_pin_that_waits_for_copies(strangers: Pair, tmp_path: Path) -> None:
-    archive = Archive(tmp_path / "home", strangers[0], patience_s=600.0)
+def test_closing_ends_a_pin_that_waits_for_copies(strangers: Pair, tmp_path: Path, open_archive: Open) -> None:
+    archive = open_archive(tmp_path / "home", strangers[0], patience_s=600.0)
     root = archive.tree()
     ended = threading.Event()
 
