@@ -142,7 +142,7 @@ class Keeping:
             stale, short = rows(_STALE, {"most": most}), rows(_SHORT, {"most": most})
         return Standing(_states(waiting), _states(unverified), [root for (root,) in stale], [root for (root,) in short])
 
-    def verified(self, root: bytes, at: int) -> None:
+    def verified(self, root: bytes, at: int | None) -> None:
         """As Kept."""
         self._pins.verified(root, at)
 

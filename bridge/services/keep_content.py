@@ -5,8 +5,8 @@
 (3) read back and verify every new block, from the engine alone
 (4) record that the root was verified
 (5) drop the root that it replaces
-(6) trim the spool: the oldest packs go whose every live block is read back once more, only from an engine that is known
-    to fsync, and only beyond `content.spool_bytes`
+(6) trim the spool (`services.trim_spool`): the oldest packs go whose every live block is read back once more, only from
+    an engine that is known to fsync, and only beyond `content.spool_bytes`
 
 Pins that the engine lost are brought again, as are blocks that it lost or damaged while they lie anywhere else. Killed
 between any two steps, the next run goes on from what is recorded. What is next is decided by `bridge.content.upkeep`.
@@ -14,26 +14,21 @@ between any two steps, the next run goes on from what is recorded. What is next 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from bridge import crash
 from bridge.content import cid as cids
-from bridge.content import dag, manifest
-from bridge.content.copies import Copy
-from bridge.content.pack_format import HEADER, pack_number, pack_path, packs_in
+from bridge.content import dag
 from bridge.content.pins import PinTable
-from bridge.content.trim import remove_pack
 from bridge.content.upkeep import (
     ENGINE,
     Outlook,
-    Pack,
     Setback,
     Standing,
     Step,
@@ -41,79 +36,28 @@ from bridge.content.upkeep import (
     faults,
     next_step,
     set_back,
-    trimmable,
 )
-from bridge.errors import CairnError, ContentCorrupt, ContentMissing, EngineFault, IntegrityError
-from bridge.model import Block, PinReceipt
-from bridge.ports import ContentStore
+from bridge.errors import CairnError, ContentMissing, EngineFault, IntegrityError
+from bridge.model import PinReceipt
 from bridge.services.check_content import Checked, ContentFinding, check_tree
 from bridge.services.provenance import Clock, now_us
+from bridge.services.trim_spool import ContentEngine, Spool, SpoolIndex
 
 __all__ = ["ContentEngine", "Kept", "Upkeep"]
 
 log = logging.getLogger(__name__)
 MOST: Final = 1000
-TRIM_S: Final = 30.0
-NOT_YET_S: Final = 60.0
-STUCK_S: Final = 600.0
-ARRIVING_US: Final = 86_400_000_000
-"""No instance takes a day to arrive."""
 _SHARE: Final = 20  # looking at the index takes at most a twentieth of the time
 
 
-class Kept(Protocol):
-    """What the index knows of trees, pins and packs. Every method may raise StorageFault."""
+class Kept(SpoolIndex, Protocol):
+    """What the index knows of trees and pins, and of packs. Every method may raise StorageFault."""
 
     def standing(self, most: int) -> Standing:
         """Where the trees stand."""
 
-    def verified(self, root: bytes, at: int) -> None:
-        """(4) Record that everything below a root was read back whole at this time (microseconds)."""
-
-    def roots_of(self, pack: int) -> Sequence[bytes] | None:
-        """The roots below which the pack's instances lie; None unless each was verified and is the tree's newest."""
-
-    def blocks(self, pack: int) -> Iterator[tuple[bytes, bool]]:
-        """Every CID in the pack but those of superseded copies, and whether it is an instance's."""
-
-    def extent(self, pack: int) -> int:
-        """How many bytes of the pack the sections of all blocks take that the index knows there."""
-
-    def names(self, cid: bytes) -> bool:
-        """Whether a tree has this block for its root or one of its pages."""
-
-    def trim(self, pack: int, at: int) -> None:
-        """(6) Record that the pack's file is being removed."""
-
-    def trimmed(self) -> Collection[int]:
-        """The packs whose file was removed, or was about to be."""
-
-    def untrim(self, pack: int) -> None:
-        """Record that the pack's file is there."""
-
-
-class ContentEngine(ContentStore, Protocol):
-    """An engine beside the spool, and what can be asked of it alone."""
-
-    @property
-    def copy(self) -> Copy:
-        """The blocks that the engine holds by itself."""
-
-    def pinned(self) -> Collection[bytes]:
-        """Every root that the engine pins recursively, as it says itself. Raises EngineFault."""
-
-    def refetch(self, cid: bytes) -> None:
-        """Have a block that it lost or damaged from another engine of its kind that it is connected to.
-
-        Raises ContentMissing, ContentCorrupt when none has it, EngineFault.
-        """
-
-    def unsafe(self) -> str | None:
-        """Why what it holds may be lost by a power cut; None when it is known to fsync. Raises EngineFault."""
-
-
-class _NotYet(Exception):
-    """A pack that may go later: it is in use, or a study in it is on its way."""
+    def verified(self, root: bytes, at: int | None) -> None:
+        """(4) Record that everything below a root was read back whole at this time (microseconds); None: it is not."""
 
 
 class Upkeep:
@@ -141,26 +85,25 @@ class Upkeep:
         clock: Clock = now_us,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._kept, self._pins, self._engine, self._packs = kept, pins, engine, packs
+        self._kept, self._pins, self._engine = kept, pins, engine
         self._clock, self._now = clock, now
+        self._spool = Spool(kept, engine, packs, spool_bytes, clock, now)
         self._lock = threading.Lock()
         self._outlook = Outlook(spool_bytes=spool_bytes)
         self._setbacks: dict[bytes, Setback] = {}
-        self._look_again = self._trim_again = 0.0
-        self._stuck: dict[int, tuple[float, str]] = {}
+        self._look_again = 0.0
         self._lost: dict[bytes, str] = {}
         self._unpinned: set[bytes] = set()
         self._unsafe: str | None = None
         self._audit_now = False
-        self.mended = 0
-        """How many blocks the engine was given again."""
+        self._mended = 0
         self._steps: dict[StepKind, Callable[[Step], None]] = {
             StepKind.PIN: self._pin,
             StepKind.READ_BACK: self._read_back,
             StepKind.DROP: self._drop,
             StepKind.AUDIT: self._audit,
             StepKind.RECOUNT: self._recount,
-            StepKind.TRIM: self._trim,
+            StepKind.TRIM: lambda step: self._spool.trim(step.pack),
         }
 
     def step(self) -> Step | None:
@@ -183,14 +126,19 @@ class Upkeep:
         """Forget what was set back, and when pins were last compared, so that everything is tried anew."""
         with self._lock:
             self._setbacks.clear()
-            self._stuck.clear()
-            self._look_again = self._trim_again = 0.0
+            self._spool.try_all_now()
+            self._look_again = 0.0
             self._outlook = replace(self._outlook, audited=None, recounted=None)
 
     @property
     def outlook(self) -> Outlook:
         """What was known at the last step."""
         return self._outlook
+
+    @property
+    def mended(self) -> int:
+        """How many blocks the engine was given again."""
+        return self._mended + self._spool.mended
 
     @property
     def busy(self) -> bool:
@@ -212,19 +160,16 @@ class Upkeep:
                 self._read_whole(root, None, progress)
             except ContentMissing as error:
                 self._lost[root] = error.detail
+                self._kept.verified(root, None)  # so that it is tried again from time to time
                 raise
             self._kept.verified(root, self._clock())
             self._lost.pop(root, None)
 
     def faults(self, engine: Collection[str]) -> dict[str, str]:
         """What is wrong now, by name; `engine` is what the engine says of itself. Never waits for a step."""
-        held, spool = self._outlook, ""
-        size, most = _size(self._packs), held.spool_bytes
-        if size > most and self._unsafe is not None:
-            spool = f"the spool holds {size} bytes, {size - most} more than content.spool_bytes: {self._unsafe}"
-        elif size > most and (reasons := [reason for _, reason in [*self._stuck.values()] if reason]):
-            spool = f"the spool cannot be trimmed: {reasons[0]}"
-        return faults(held, engine, list(self._lost.values()), len(self._unpinned), spool)
+        return faults(
+            self._outlook, engine, list(self._lost.values()), len(self._unpinned), self._spool.fault(self._unsafe)
+        )
 
     # what there is to do
 
@@ -235,11 +180,7 @@ class Upkeep:
             outlook = replace(outlook, **self._kept.standing(MOST)._asdict())
             self._look_again = self._now() + (self._now() - began) * _SHARE
             self._forget_settled(outlook)
-        packs: Sequence[Pack] = ()
-        if outlook.may_trim and now >= self._trim_again:
-            packs = self._spool(outlook.spool_bytes, now)
-            if not trimmable(packs, outlook.spool_bytes):
-                self._trim_again = now + TRIM_S
+        packs = self._spool.packs() if outlook.may_trim else ()
         return replace(outlook, packs=packs, setbacks=dict(self._setbacks))
 
     def _forget_settled(self, outlook: Outlook) -> None:
@@ -251,18 +192,6 @@ class Upkeep:
         for root in self._lost.keys() - to_do:
             if self._pins.of(root) is None:
                 del self._lost[root]
-
-    def _spool(self, spool_bytes: int, now: float) -> list[Pack]:
-        """The packs, oldest first; whether one is verified is asked only while more have to go."""
-        stuck = {number for number, (until, _) in self._stuck.items() if until > now}
-        files = [(pack_number(path), path.stat().st_size) for path in packs_in(self._packs)]
-        beyond = sum(size for _, size in files) - spool_bytes
-        found = []
-        for number, size in files:
-            verified = beyond > 0 and number not in stuck and self._kept.roots_of(number) is not None
-            beyond -= size if verified else 0
-            found.append(Pack(number, size, verified))
-        return found
 
     def _take(self, step: Step) -> None:
         subject = step.tree.root if step.tree else step.root or ENGINE
@@ -338,7 +267,7 @@ class Upkeep:
         for checked in check_tree(root, [self._engine.copy], self._engine.get, lambda cid, depth: cid not in skip):
             progress(checked)
             left += [finding for finding in checked.findings if not finding.mended]
-            self.mended += sum(bool(finding.mended) for finding in checked.findings)
+            self._mended += sum(bool(finding.mended) for finding in checked.findings)
         return left
 
     def _refetched(self, cid: bytes) -> bool:
@@ -347,7 +276,7 @@ class Upkeep:
             self._engine.refetch(cid)
         except IntegrityError:
             return False
-        self.mended += 1
+        self._mended += 1
         return True
 
     def _drop(self, step: Step) -> None:
@@ -371,8 +300,7 @@ class Upkeep:
             log.warning("the content engine has lost pins, which are brought again", extra={"pins": len(gone)})
             self._unpinned.update(gone)
             self._look_again = 0.0
-        for pack in set(self._kept.trimmed()) & {pack_number(path) for path in packs_in(self._packs)}:
-            self._kept.untrim(pack)  # a crash kept it from being removed
+        self._spool.begin_again()
         self._unsafe = self._engine.unsafe()
         self._outlook = replace(self._outlook, audited=self._now(), may_trim=self._unsafe is None)
 
@@ -383,65 +311,3 @@ class Upkeep:
             if found is not None and held is not None and found != held.replicas:
                 self._pins.record(root, PinReceipt(root, found, held.pinned), held.wanted)
         self._outlook = replace(self._outlook, recounted=self._now())
-
-    def _trim(self, step: Step) -> None:
-        """(6) What stands against it is kept as the reason why the pack stays for now."""
-        try:
-            removed = remove_pack(self._packs, step.pack, lambda: self._last_look(step.pack))
-            crash.step("keep_content.8")
-            self._stuck.pop(step.pack, None)
-            if not removed:
-                raise _NotYet
-            log.info("a pack is trimmed: the content engine was read back", extra={"pack": step.pack})
-        except _NotYet:
-            self._stuck[step.pack] = self._now() + NOT_YET_S, ""
-        except IntegrityError as error:
-            self._stuck[step.pack] = self._now() + STUCK_S, f"pack {step.pack:08d}.car: {error.detail}"
-
-    def _last_look(self, pack: int) -> None:
-        """(6) Before the only other copy goes: every root is pinned now, every live block is read back now.
-
-        What the index does not know in the pack may belong to an instance that is still arriving: it must be old.
-        Raises _NotYet when it is too early, ContentMissing when a block in it is nowhere else to be had.
-        """
-        file = pack_path(self._packs, pack).stat()
-        unknown = file.st_size - len(HEADER) - self._kept.extent(pack)
-        if unknown and self._clock() - file.st_mtime_ns // 1000 < ARRIVING_US:
-            raise _NotYet
-        roots = self._kept.roots_of(pack)
-        if roots is None or set(roots) - set(self._engine.pinned()):
-            raise _NotYet
-        for cid, owned in self._kept.blocks(pack):
-            try:
-                self._engine.copy.read(cid)
-            except IntegrityError:
-                if not owned and self._is_former(cid):
-                    continue
-                if not owned:
-                    raise
-                self._engine.copy.mend(Block(cid, self._engine.get(cid)))
-                self._engine.copy.read(cid)
-                self.mended += 1
-        crash.step("keep_content.6")
-        self._kept.trim(pack, self._clock())
-        crash.step("keep_content.7")
-
-    def _is_former(self, cid: bytes) -> bool:
-        """Whether this is a page or root that newer ones have taken the place of."""
-        if cids.parse(cid).codec != cids.DAG_CBOR or self._kept.names(cid):
-            return False
-        data = self._engine.get(cid)
-        for decode in (manifest.decode_page, manifest.decode_root):
-            with contextlib.suppress(ContentCorrupt):
-                decode(data)
-                return True
-        return False
-
-
-def _size(packs: Path) -> int:
-    """The bytes in a spool; one that is removed meanwhile counts for nothing."""
-    total = 0
-    for path in packs_in(packs):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total

@@ -13,7 +13,7 @@ from tests.node.instances import Sent, all_there, sendable, stow
 from tests.node.kubo_archive import MIB, Archive, until
 from tests.node.running_node import RunningNode
 
-TRIMMED_AT = [f"keep_content.{number}" for number in (6, 7, 8)]
+TRIMMED_AT = [f"trim_spool.{number}" for number in (1, 2, 3)]
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
 from bridge.index.keeping import Keeping
 from bridge.model import Block, BlockPosition, ContentStatus, PinReceipt
 from bridge.node import Node
-from bridge.services.keep_content import NOT_YET_S, TRIM_S, Upkeep
+from bridge.services.keep_content import Upkeep
+from bridge.services.trim_spool import NOT_YET_S, TRIM_S
 from tests.bridge.services.conftest import CHEAP, SENDER, instance, part10
 from tests.bridge.services.test_close_batch import put
 
@@ -318,8 +319,10 @@ def test_a_block_that_is_nowhere_is_a_fault_that_ends_when_it_is_there_again(arc
     with pytest.raises(ContentMissing, match=cids.to_text(lost)):
         archive.upkeep.verify(root)
     assert archive.upkeep.faults(())["blocks"].startswith("1 study is not whole: 1 blocks, the first ")
+    assert not archive.verified(root)
     pack.write_bytes(whole)
-    archive.upkeep.verify(root)
+    assert StepKind.READ_BACK in archive.all_steps()
+    assert archive.verified(root)
     assert archive.upkeep.faults(()) == {}
 
 
@@ -523,6 +526,7 @@ def test_a_pack_stays_when_the_engine_lost_a_pin_since_it_was_verified(open_arch
     archive.all_steps()
     before = archive.packs()
     archive.upkeep._outlook = replace(archive.upkeep._outlook, spool_bytes=0, audited=archive.time + TRIM_S)
+    archive.upkeep._spool._most = 0
     archive.pass_time(TRIM_S)
     archive.engine.roots.clear()
     archive.all_steps()
