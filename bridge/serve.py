@@ -39,6 +39,7 @@ WEB, LEDGER, CONTENT = "web-0", "ledger-0", "content-0"
 MOST_DOORS = 4
 WEB_APP = "dicomweb.app:create_app"
 DICOM_DOOR = "bridge.dimse.acceptor"
+KUBO = "bridge.content.kubo.store"
 Say = Callable[[str], None]
 
 
@@ -65,6 +66,8 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         # threads, which a fork must not meet.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         importlib.import_module(DICOM_DOOR)
+        if settings.content.engine != "embedded":
+            importlib.import_module(KUBO)
         announce = partial(_announce, settings, keystore, first=first, sample=sample, say=say)
         return Supervisor(children, board).run(announce)
 
