@@ -89,14 +89,17 @@ def _status(r: dict[str, Any]) -> str:
 def repair(ctx: click.Context, as_json: bool) -> None:
     """Bring everything to the content engine now, read it back whole, and mend what it lost or damaged.
 
-    The node does so by itself all the time, more slowly. Exit 3 when a block is nowhere to be had.
+    The node does so by itself all the time, more slowly. Exit 3 when a block is nowhere to be had, 1
+    when the engine does not take a study, such as for want of room.
     """
     result = perform(settings_of(ctx), "content-repair", {})
     show_result(result, as_json, _repaired)
-    if result["lost"]:
-        ctx.exit(3)
+    if result["lost"] or result["refused"]:
+        ctx.exit(3 if result["lost"] else 1)
 
 
 def _repaired(r: dict[str, Any]) -> str:
     lost = "".join(f"\nNOT WHOLE   {one['study']}: {one['what']}" for one in r["lost"])
-    return f"{r['brought']:,} studies brought, {r['read_back']:,} read back, {r['mended']:,} blocks mended{lost}"
+    refused = "".join(f"\nNOT TAKEN   {one['study']}: {one['what']}" for one in r["refused"])
+    counts = f"brought {r['brought']:,}, read back {r['read_back']:,}, blocks mended {r['mended']:,}"
+    return f"{counts}{refused}{lost}"

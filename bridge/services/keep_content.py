@@ -145,6 +145,11 @@ class Upkeep:
         """Whether a step is being done just now."""
         return self._lock.locked()
 
+    def ask_engine(self) -> None:
+        """Return when the engine says that nothing is wrong with it, else raise EngineFault. Never waits for a step."""
+        if reasons := self._engine.status().reasons:
+            raise EngineFault("; ".join(reasons))
+
     def engine_is_back(self) -> None:
         """Wait no longer for the engine: it says that nothing is wrong with it. Never waits for a step."""
         self._setbacks.pop(ENGINE, None)

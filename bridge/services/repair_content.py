@@ -2,7 +2,7 @@
 
 (1) what was set back is tried again: pins that the engine lost, roots that wait for it
 (2) every root is read back as a whole; a block that the engine lost or damaged it is given again
-(3) what could not be mended is told, and the others go on
+(3) what could not be brought or mended is told, and the others go on
 """
 
 from __future__ import annotations
@@ -26,18 +26,24 @@ TOLD_EVERY: Final = 256 << 20
 def repair(
     upkeep: Upkeep, pins: PinTable, study_of: Callable[[bytes], str | None], report: Callable[[str], None]
 ) -> dict[str, object]:
-    """(1) to (3): how many roots were brought and read back, how many blocks mended, and which studies are not whole.
+    """(1) to (3): how many roots were brought and read back, how many blocks mended, which studies the engine did not
+    take, and which are not whole.
 
     `study_of` tells the study of a root, None when that is not known here. Raises EngineFault when the engine does not
     do as asked, StorageFault.
     """
     if upkeep.busy:
+        upkeep.ask_engine()  # a step waits for an engine that hangs until its own time is over, which may be minutes
         report("waiting for what is being done now")
-    before, brought = upkeep.mended, _bring(upkeep, report)
+
+    def named(root: bytes) -> str:
+        return study_of(root) or "a study kept for others"
+
+    before, (brought, refused) = upkeep.mended, _bring(upkeep, named, report)
     roots = [pin.root for pin in pins.all()]
     lost: list[dict[str, str]] = []
     for number, root in enumerate(roots, 1):
-        study = study_of(root) or "a study kept for others"
+        study = named(root)
         report(f"reading back {number} of {len(roots)}: {study}")
         try:
             upkeep.verify(root, _Progress(report))
@@ -50,24 +56,31 @@ def repair(
         "read_back": len(roots) - len(lost),
         "mended": upkeep.mended - before,
         "waiting": waiting,
+        "refused": refused,
         "lost": lost,
     }
 
 
-def _bring(upkeep: Upkeep, report: Callable[[str], None]) -> int:
-    """(1)"""
+def _bring(
+    upkeep: Upkeep, named: Callable[[bytes], str], report: Callable[[str], None]
+) -> tuple[int, list[dict[str, str]]]:
+    """(1): how many roots were brought, and which studies the engine did not take."""
     upkeep.try_all_now()
-    brought = 0
+    brought, refused = 0, []
     while (step := upkeep.step()) is not None:
         outlook = upkeep.outlook
         if ENGINE in outlook.setbacks:
             raise EngineFault(outlook.setbacks[ENGINE].reason)
-        if step.kind is StepKind.PIN:
+        if step.kind is StepKind.PIN and step.tree is not None:
+            if (setback := outlook.setbacks.get(step.tree.root)) is not None:
+                report(f"{named(step.tree.root)}: {setback.reason}")
+                refused.append({"study": named(step.tree.root), "what": setback.reason})
+                continue
             brought += 1
-            report(f"brought to the engine: {brought} studies, {len(outlook.waiting)} to go")
+            report(f"brought to the engine: {brought}, {len(outlook.waiting)} to go")
         elif step.kind is StepKind.TRIM:
             report(f"pack {step.pack:08d}.car looked at, whether it may go")
-    return brought
+    return brought, refused
 
 
 class _Progress:

@@ -148,7 +148,7 @@ def test_blocks_that_were_damaged_or_removed_below_their_pins_are_mended(archive
     archive.view()
     said = archive.node.cairn("content", "repair")
     assert "mended" in said.stderr and "reading back 1 of" in said.stderr
-    assert "3 blocks mended" in said.stdout
+    assert "blocks mended 3" in said.stdout
     archive.nothing_wrong()
     assert archive.node.answer("content", "repair")["mended"] == 0
 
