@@ -7,9 +7,11 @@ taken only when it hashes to the CID that is wanted: it is the block, or it is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, cast
 
 from bridge.content import cid as cids
 from bridge.content import manifest
+from bridge.content.copies import Copy
 from bridge.errors import IntegrityError
 from bridge.model import Block, Tree
 from bridge.services.archive import Archive
@@ -19,11 +21,22 @@ __all__ = ["pages_of", "root_of", "source"]
 Get = Callable[[bytes], bytes]
 
 
-def source(node: Archive, tree: Tree) -> Get:
-    """What gives a block of a tree from anywhere: the content store first, then the index.
+class Refetching(Protocol):
+    """An engine that has peers, as `bridge.services.keep_content.ContentEngine`."""
 
-    It raises as the store does when the index cannot make the block either.
+    @property
+    def copy(self) -> Copy: ...
+
+    def refetch(self, cid: bytes) -> None:
+        """Have a block that it lost or damaged from a peer. Raises ContentMissing, ContentCorrupt, EngineFault."""
+
+
+def source(node: Archive, tree: Tree) -> Get:
+    """What gives a block of a tree from anywhere: the content store, then the index, then what the engine gets by itself.
+
+    It raises as the store does when the index cannot make the block, and the engine has no peer to get it from.
     """
+    engine = cast(Refetching, node.content) if hasattr(node.content, "refetch") else None
 
     def get(cid: bytes) -> bytes:
         try:
@@ -33,7 +46,10 @@ def source(node: Archive, tree: Tree) -> Get:
                 for block in _made(node, tree, cid):
                     if block.cid == cid:
                         return bytes(block.data)
-            raise
+            if engine is None:
+                raise
+            engine.refetch(cid)  # of what lies damaged in it, it asks nobody unless told to
+            return engine.copy.read(cid)
 
     return get
 

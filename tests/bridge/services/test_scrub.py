@@ -285,6 +285,26 @@ def test_a_source_elsewhere_mends_what_no_copy_has(
     assert node.packs.get(stored.object.root) == data
 
 
+def test_an_engine_gets_from_its_peers_what_nobody_else_has(
+    node: Node, three: list[bytes], beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stored, _), *_ = node.index.instances()
+    wanted = stored.object.root
+    data = node.packs.get(wanted)
+    damage(node, wanted)
+    del beside.blocks[wanted]
+    asked: list[bytes] = []
+
+    def refetch(cid: bytes) -> None:
+        asked.append(cid)
+        beside.blocks[cid] = data
+
+    monkeypatch.setattr(node.content, "refetch", refetch, raising=False)
+    tally = check_all(node, lambda _: None)
+    assert asked == [wanted] and (tally.wrong, tally.mended) == (2, 2)
+    assert node.packs.get(wanted) == data
+
+
 def test_pages_and_roots_that_nobody_has_are_made_again_from_the_index(node: Node) -> None:
     study = generate_uid()
     for _ in range(3):  # each closes a batch, and its root names the one before
