@@ -32,7 +32,7 @@ class Refetching(Protocol):
 
 
 def source(node: Archive, tree: Tree) -> Get:
-    """What gives a block of a tree from anywhere: the content store, then the index, then what the engine gets by itself.
+    """What gives a block of a tree from anywhere: the content store, then the index, then the peers of the engine.
 
     It raises as the store does when the index cannot make the block, and the engine has no peer to get it from.
     """
