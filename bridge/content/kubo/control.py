@@ -22,6 +22,7 @@ __all__ = ["Control"]
 
 ASK_S: Final = 5.0
 PINS_S: Final = 60.0
+CLOSE_S: Final = 1.0
 _NOT_PINNED: Final = ("is not pinned", "not pinned or pinned indirectly")
 T = TypeVar("T")
 
@@ -42,10 +43,11 @@ class Control:
         self._locks = {self._client: threading.Lock(), self._patient: threading.Lock()}
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; one on which a Kubo that hangs is waited for is left, as it holds nothing."""
         for client, lock in self._locks.items():
-            with lock:
+            if lock.acquire(timeout=CLOSE_S):
                 client.close()
+                lock.release()
 
     def id(self) -> str:
         """Kubo's peer ID."""
@@ -57,7 +59,7 @@ class Control:
 
     def peers(self) -> list[str]:
         """The peer IDs that Kubo is connected to."""
-        found = self._ask(lambda: self._client.swarm.peers())["Peers"] or []
+        found = self._ask(lambda: self._client.swarm.peers()).as_json().get("Peers") or []
         return [str(peer["Peer"]) for peer in found]
 
     def pinned(self, root: bytes) -> bool:
@@ -70,7 +72,8 @@ class Control:
 
     def pins(self) -> set[bytes]:
         """Every root that is pinned recursively and has a CID of the kinds that we use."""
-        keys = self._ask(lambda: self._patient.pin.ls(type="recursive"), self._patient)["Keys"] or {}
+        answer = self._ask(lambda: self._patient.pin.ls(type="recursive"), self._patient)
+        keys = answer.as_json().get("Keys") or {}  # without a single pin there is no such member
         found = set()
         for text in keys:
             try:

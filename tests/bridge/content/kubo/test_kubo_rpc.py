@@ -1,6 +1,7 @@
 """Kubo's RPC: what is sent, what each answer means, against a real Kubo and, for its rarer words, a scripted one."""
 
 import json
+import threading
 
 import httpx
 import pytest
@@ -186,6 +187,29 @@ def test_who_it_is_is_asked_through_the_client_library(control, kubo):
     assert control.version() == kubo.call("version")["Version"]
     assert control.id() == kubo.peer_id
     assert control.peers() == []
+
+
+def test_a_kubo_without_a_single_pin_has_none(fresh_kubo):
+    fresh_kubo.start()
+    for text in fresh_kubo.call("pin/ls", type="recursive")["Keys"]:
+        fresh_kubo.call("pin/rm", arg=text)
+    control = Control(Kubo(api=fresh_kubo.api))
+    assert control.pins() == set()
+    control.close()
+
+
+def test_closing_does_not_wait_for_a_kubo_that_hangs(fresh_kubo, monkeypatch):
+    monkeypatch.setattr("bridge.content.kubo.control.CLOSE_S", 0.1)
+    fresh_kubo.start()
+    control = Control(Kubo(api=fresh_kubo.api))
+    with fresh_kubo.paused():
+        asking = threading.Thread(target=control.pins, daemon=True)
+        asking.start()
+        while not control._locks[control._patient].locked():
+            assert asking.is_alive()
+        control.close()
+        assert asking.is_alive()
+    asking.join()
 
 
 def test_a_kubo_that_asks_for_credentials_is_used_with_them_alone(fresh_kubo):
