@@ -84,7 +84,7 @@ class CarReader:
             yield block
 
     def _varint(self, what: str) -> int | None:
-        raw = b""
+        raw, start = b"", self._offset
         while not raw or raw[-1] & 0x80:
             byte = self._read(1)
             if not byte and not raw:
@@ -92,11 +92,11 @@ class CarReader:
             raw += byte
             self._offset += len(byte)
             if not byte or len(raw) > 9:
-                raise ContentCorrupt(f"CAR {what}: length cut short or too long")
+                raise ContentCorrupt(f"CAR {what} at byte {start}: length cut short or too long")
         try:
             return cids.read_varint(raw)[0]
         except ValueError as error:
-            raise ContentCorrupt(f"CAR {what}: {error}") from None
+            raise ContentCorrupt(f"CAR {what} at byte {start}: {error}") from None
 
     def _exactly(self, length: int, what: str) -> bytes:
         parts: list[bytes] = []

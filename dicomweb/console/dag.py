@@ -15,7 +15,7 @@ from dicomweb.console.html import Content, Html, tag
 # Units of the drawing: columns of boxes, and rows of one instance each.
 _BOX: Final = 108
 _COLUMNS: Final = (0, 146, 292, 438)
-_WIDTH: Final = 630
+_WIDTH: Final = 700
 _ROW: Final = 38
 _TOP: Final = 30
 _HEIGHT: Final = 26
@@ -119,7 +119,7 @@ def _page(
 
 
 def _leaves(one: ManifestInstance, row: int) -> Html:
-    """A square for each leaf, and their number where there are more than can be told apart."""
+    """A square for each leaf, as many as are told apart at a glance; their number, where it is not one, and size."""
     x, y = _COLUMNS[3], _y(row) + (_HEIGHT - _LEAF) / 2
     squares = [
         tag("rect", x=x + number * (_LEAF + 3), y=y, width=_LEAF, height=_LEAF, rx=2)
@@ -127,7 +127,7 @@ def _leaves(one: ManifestInstance, row: int) -> Html:
     ]
     after = x + len(squares) * (_LEAF + 3) + 4
     said = words.size(one.octets)
-    text = said if one.leaves == 1 else f"{one.leaves:,}: {said}"
+    text = said if one.leaves == 1 else f"{words.count(one.leaves, 'leaf', 'leaves')}, {said}"
     label = tag("text", text, x=after, y=_y(row) + _HEIGHT / 2 + 5)
     name = tag("title", f"{words.count(one.leaves, 'leaf', 'leaves')}, {words.size(one.octets)} with its metadata")
     return Html(tag("g", name, squares, class_="leaves") + label)

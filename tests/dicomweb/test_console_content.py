@@ -151,7 +151,7 @@ def test_boxes_stay_inside_the_picture(pages: int, told: int) -> None:
 
 
 def test_the_instance_of_most_leaves_is_drawn() -> None:
-    assert ">5: 1.0 MiB<" in dag.draw(tree_of(1, 500, 8))
+    assert ">5 leaves, 1.0 MiB<" in dag.draw(tree_of(1, 500, 8))
 
 
 ENGINE = ContentOverview("kubo", pinned=3, verified=2, oldest=MADE_US, days=30, begun=MADE_US, share=0.4)

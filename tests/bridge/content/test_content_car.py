@@ -129,3 +129,9 @@ def test_a_stream_that_gives_a_byte_at_a_time_reads_the_same():
     stream = io.BytesIO(STUDY)
     reader = car.CarReader(lambda size: stream.read(min(size, 1)))
     assert list(reader) == read(STUDY)[1]
+
+
+@pytest.mark.parametrize("length", [b"\xff", b"\x80\x00", b"\xff" * 10], ids=["cut", "not-minimal", "too-long"])
+def test_a_section_whose_length_cannot_be_read_is_named_by_its_place(length):
+    with pytest.raises(ContentCorrupt, match=f"section at byte {len(STUDY)}: "):
+        read(STUDY + length)
