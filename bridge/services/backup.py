@@ -44,6 +44,7 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True, get: G
     old = os.umask(0o077)
     try:
         to.mkdir(parents=True, exist_ok=True)
+        before = trimmed_packs.trimmed(to / "index.db")
         report(f"copying {LEDGER}")
         _copy_ledger(home, to)
         for name in DATABASES:
@@ -53,7 +54,7 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True, get: G
         for name in SECRETS:
             if (home / name).exists():
                 _copy_file(home / name, to / name)
-        copied, again = _copy_content(home, to, get, report) if content else (0, _made_again(to))
+        copied, again = _copy_content(home, to, before, get, report) if content else (0, _made_again(to))
         manifest = {"format": 2, "content": content, "made_again": again}
         _write(to / MANIFEST, json.dumps(manifest).encode())
         return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
@@ -182,16 +183,22 @@ def _made_again(to: Path) -> list[int]:
         return []
 
 
-def _copy_content(home: Path, to: Path, get: Get | None, report: Report) -> tuple[int, list[int]]:
-    """Copy the packs; bytes copied, and the numbers of those that were made again, now or before."""
+def _copy_content(
+    home: Path, to: Path, before: Mapping[int, int], get: Get | None, report: Report
+) -> tuple[int, list[int]]:
+    """Copy the packs; bytes copied, and the numbers of those that were made again, now or before.
+
+    `before`: when packs were trimmed, as the backup's index had it; of another time is another pack, after a rebuild.
+    """
     source, target, index = home / "packs", to / "packs", to / "index.db"
-    ends, again = _committed_ends(index), set(_made_again(to))
+    now, ends = trimmed_packs.trimmed(index), _committed_ends(index)
+    again = {number for number in _made_again(to) if number not in now or now[number] == before.get(number)}
     gone = {number for number in ends if not pack_path(source, number).exists()}
     copied = _copy_packs(source, target, {number: end for number, end in ends.items() if number not in gone}, report)
     gone = {number for number in ends if not pack_path(source, number).exists()}  # one may have been trimmed meanwhile
     for number in sorted(gone - again):
         copy = pack_path(target, number)
-        if copy.exists() and copy.stat().st_size >= ends[number]:
+        if trimmed_packs.is_copy(index, copy, number):
             continue  # copied before it was trimmed
         if get is None:
             report(f"pack {copy.name} is not in the spool; its blocks are in the content engine alone")

@@ -4,7 +4,8 @@
     (2) every pack is read; every whole block's position enters the new index
     (3) roots that the engine keeps are read too: their blocks may have left the packs
     (4) of each study, this node's own or another's, the newest root is taken, and every instance whose key is held is
-        opened and its rows made again from the sealed metadata: first those that the root names, in its order
+        opened and its rows made again from the sealed metadata: first those that the root names, in its order; blocks
+        that lie in no pack are written down as those of a pack that was trimmed, so that a backup has them brought
     (5) the root is named again, as it was, so that its CID stays
 
 What lies only in the index does not come back: tokens, sessions, assignments, whose sealed blocks are kept without a
@@ -16,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Final, Protocol, runtime_checkable
 from bridge.content import cid as cids
 from bridge.content import dag, manifest
 from bridge.content.manifest import InstanceBlock, StudyRoot
-from bridge.content.pack_format import packs_in
+from bridge.content.pack_format import pack_number, packs_in
 from bridge.content.scan import rebuild
 from bridge.content.sealed_metadata import inflate
 from bridge.dicom import attributes
@@ -33,6 +34,7 @@ from bridge.errors import CairnError, ContentCorrupt, ContentMissing, IntegrityE
 from bridge.model import AdoptedTree, BlockPosition, Outcome
 from bridge.node import Node
 from bridge.services.metadata import open_metadata
+from bridge.services.provenance import now_us
 
 Report = Callable[[str], None]
 _AT_ONCE: Final = 1000
@@ -53,6 +55,29 @@ class Manifest:
     root: bytes
     pages: tuple[bytes, ...] = ()
     links: tuple[bytes, ...] = ()
+
+
+class Trimmed:
+    """(4) The number under which blocks are written down that are in the engine alone: of a pack that is gone.
+
+    It is one below the newest pack's, for the next pack gets the number after that; None when none is free.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        held = {pack_number(path) for path in packs_in(node.settings.home / "packs")}
+        self.number = next((number for number in range(max(held, default=0)) if number not in held), None)
+        self._end = 0
+
+    def place(self, cid: bytes, length: int) -> BlockPosition | None:
+        """Where a block that no pack holds lay, as far as anybody has to know. Raises StorageFault."""
+        if self.number is None:
+            return None
+        if not self._end:
+            self._node.index.content_state.trim(self.number, now_us())
+        position = BlockPosition(cid, self.number, self._end, length)
+        self._end += length + 1  # no two lie in one place, be they empty
+        return position
 
 
 @dataclass(slots=True)
@@ -96,9 +121,10 @@ def rebuild_index(node: Node, report: Report) -> dict[str, int]:
         _note_root(node, root, studies, report)
     for tag, study in studies.items():
         _complete(node, tag, study)
+    trimmed = Trimmed(node)
     # This node's own first: an instance of both is in its tree. Then by arrival, as rows are (bridge.index.overview).
     for tag, study in sorted(studies.items(), key=lambda item: (item[1].foreign, item[1].received)):
-        _place_study(node, tag, study, counts, report)
+        _place_study(node, tag, study, trimmed, counts, report)
     return counts
 
 
@@ -113,7 +139,9 @@ def _complete(node: Node, tag: bytes, study: Study) -> None:
         study.received = open_metadata(node.content, node.keys, study.links[0]).received if study.links else 0
 
 
-def _place_study(node: Node, tag: bytes, study: Study, counts: dict[str, int], report: Report) -> None:
+def _place_study(
+    node: Node, tag: bytes, study: Study, trimmed: Trimmed, counts: dict[str, int], report: Report
+) -> None:
     """(4), (5)"""
     try:
         origin, uid = node.keys.origin_of(tag), node.keys.study_of(tag)
@@ -123,12 +151,13 @@ def _place_study(node: Node, tag: bytes, study: Study, counts: dict[str, int], r
         return
     for link in study.links:
         try:
-            counts["instances"] += _place(node, link, origin)
+            counts["instances"] += _place(node, link, origin, trimmed)
         except CairnError as error:
             counts["not_opened"] += 1
             report(f"{cids.to_text(link)}: {error.detail}")
     if study.newest is not None:
         newest = study.newest
+        node.index.add_blocks(list(_positions(node, (newest.root, *newest.pages), trimmed)))
         node.index.adopt(AdoptedTree(uid, origin, tag, newest.root, newest.pages, newest.links)).result()
         counts["studies"] += 1
 
@@ -202,23 +231,24 @@ def _read_manifest(node: Node, cid: bytes, root: StudyRoot) -> Manifest | None:
     return Manifest(cid, root.pages, tuple(links))
 
 
-def _place(node: Node, link: bytes, origin: bytes | None) -> bool:
+def _place(node: Node, link: bytes, origin: bytes | None, trimmed: Trimmed) -> bool:
     """(4) Place one instance; whether it was not there yet. Of two copies of the same bytes the whole one stays."""
     block = manifest.decode_instance(node.content.get(link))
     metadata = open_metadata(node.content, node.keys, link)
     found = attributes.extract(json.loads(inflate(metadata.json)))
     add = partial(node.index.add_instance, metadata, block, link, found)
-    blocks = tuple(_positions(node, link))
+    below = (cid for cid, _ in dag.order(link, node.content.get))
+    blocks = tuple(_positions(node, below, trimmed))
     row, outcome = add(origin=origin, blocks=blocks)
     if outcome is Outcome.AGAIN and not _is_whole(node, row):
         add(origin=origin, blocks=blocks, replace=True)
     return outcome is not Outcome.AGAIN
 
 
-def _positions(node: Node, link: bytes) -> Iterator[BlockPosition]:
-    """Where the blocks of an instance lie, as far as they lie in packs."""
-    for cid, _ in dag.order(link, node.content.get):
-        position = node.index.locate_block(cid)
+def _positions(node: Node, blocks: Iterable[bytes], trimmed: Trimmed) -> Iterator[BlockPosition]:
+    """Where blocks lie: in packs, or in the engine alone."""
+    for cid in blocks:
+        position = node.index.locate_block(cid) or trimmed.place(cid, len(node.content.get(cid)))
         if position is not None:
             yield position
 

@@ -18,7 +18,7 @@ from bridge.content.pack_format import HEADER, pack_path, sync_directory
 from bridge.content.scan import rebuild
 from bridge.errors import IntegrityError
 
-__all__ = ["make_again", "take_back", "trimmed"]
+__all__ = ["is_copy", "make_again", "take_back", "trimmed"]
 
 Report = Callable[[str], None]
 Get = Callable[[bytes], bytes]
@@ -29,12 +29,31 @@ _NEEDED = (
 )
 
 
-def trimmed(index: Path) -> set[int]:
-    """The packs that an index database says were trimmed; none for one of a former version."""
+def trimmed(index: Path) -> dict[int, int]:
+    """The packs that an index database says were trimmed, and when; none for one that is not there or a former one."""
+    if not index.exists():
+        return {}
     with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'trimmed'").fetchall():
-            return set()
-        return {pack for (pack,) in connection.execute("SELECT pack FROM trimmed")}
+            return {}
+        return dict(connection.execute("SELECT pack, at FROM trimmed"))
+
+
+def is_copy(index: Path, pack: Path, number: int) -> bool:
+    """Whether a pack file is the one that an index means: the last block that it knows there lies where it says.
+
+    An index that was made anew has its own pack of that number.
+    """
+    query = 'SELECT cid, "offset", length FROM block WHERE pack = ? ORDER BY "offset" DESC LIMIT 1'
+    with contextlib.closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        row = connection.execute(query, (number,)).fetchone()
+    if row is None or not pack.exists():
+        return False
+    cid, offset, length = row
+    head = car.section_head(cid, length)
+    with pack.open("rb") as file:
+        file.seek(max(offset - len(head), 0))
+        return file.read(len(head)) == head and pack.stat().st_size >= offset + length
 
 
 def make_again(index: Path, packs: Path, number: int, get: Get, report: Report) -> int:

@@ -58,6 +58,13 @@ def wait_trimmed(node: RunningNode) -> None:
         time.sleep(0.1)
 
 
+def wait_served(node: RunningNode) -> None:
+    """Until the node's Kubo answers."""
+    until = time.monotonic() + TRIMMED_S
+    while node.answer("content", "status")["answers"]:
+        assert time.monotonic() < until, node.printed()
+
+
 def made(folder: Path) -> list[Sent]:
     """Three studies of five instances of 0.5 MB, as files."""
     folder.mkdir()
@@ -89,19 +96,24 @@ def test_what_kubo_alone_holds_is_backed_up_indexed_anew_and_restored(archive: R
     assert (counted["instances"], counted["studies"], counted["not_opened"]) == (len(sent), len(known), 0)
     assert trees(archive) == known
     again = RunningNode(archive.home, **archive.settings)
-    other = RunningNode(tmp_path / "other")
+    others = RunningNode(tmp_path / "other"), RunningNode(tmp_path / "third")
     try:
         again.start()
+        wait_served(again)
         viewed(again, sent)
         assert again.answer("fsck")["findings"] == []
+        for folder in ("backup", "later"):  # into the one from before, and into a new one
+            again.answer("backup", str(tmp_path / folder))
         assert again.stop() == 0, again.printed()
 
-        other.answer("restore", str(tmp_path / "backup"))
-        assert other.answer("fsck")["findings"] == []
-        other.start()
-        assert trees(other) == known
-        viewed(other, sent)
-        assert other.stop() == 0, other.printed()
+        for other, folder in zip(others, ("backup", "later"), strict=True):
+            other.answer("restore", str(tmp_path / folder))
+            assert other.answer("fsck")["findings"] == []
+            other.start()
+            assert trees(other) == known
+            viewed(other, sent)
+            assert other.stop() == 0, other.printed()
     finally:
         again.kill()
-        other.kill()
+        for other in others:
+            other.kill()
