@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, false, func, insert, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.errors import StorageFault
@@ -39,12 +39,13 @@ ADD_BLOCK: Final = sql(
         set_={
             **{name: _put_block.excluded[name] for name in ("pack", "offset", "length")},
             "instance": func.coalesce(_put_block.excluded.instance, s.block.c.instance),
+            "superseded": false(),
         },
     ),
     ("cid", "pack", "offset", "length", "instance"),
 )
-"""A block's position; the newest wins, so that a copy put again takes the place of one that was damaged. Whose block it
-is stays known."""
+"""A block's position; the newest wins, so that a copy put again takes the place of one that was damaged, and is
+missed when it goes, whatever was said of the one before. Whose block it is stays known."""
 
 _OPEN_BATCHES: Final = sql(
     select(*(s.batch.c[name] for name in ("id", *_OPENED)))

@@ -73,13 +73,19 @@ def _packs(node: Node, report: Report) -> Iterator[Finding]:
         for position, whole in scan(path, node.index.positions(number)):
             if whole:
                 yield from _page(known, path, position)
-            elif position.offset not in superseded and not _being_written(node, position):
+            elif position.offset not in superseded | _replaced(node, position) and not _being_written(node, position):
                 block = f"block {cids.to_text(position.cid)}" if position.cid else "bytes that belong to no block"
                 place = f"pack {path.name} at byte {position.offset}"
                 yield Finding(place, f"{block} damaged ({position.length} bytes)")
     for number in node.index.packs():
         if number not in present:
             yield Finding(f"pack {number:08d}.car", "is named by the index and does not exist")
+
+
+def _replaced(node: Node, position: BlockPosition) -> set[int]:
+    """The offset, when the index names another place of the block: damage here loses nothing, that one is read too."""
+    known = node.index.positions_of([position.cid]).get(position.cid) if position.cid else None
+    return set() if known is None or known[1:3] == position[1:3] else {position.offset}
 
 
 def _being_written(node: Node, position: BlockPosition) -> bool:

@@ -222,6 +222,22 @@ def test_taking_it_again_changes_no_instance(forger, take, receiver):
     assert {name: rows for name, rows in state(receiver).items() if name not in ("record", "pin")} == before
 
 
+def test_a_copy_that_heals_is_no_superseded_one_and_the_damaged_one_is_not_missed(forger, take, receiver):
+    root = forger.tree.root
+    take(forger.file(root), forger.key_file(root))
+    held = next(iter(receiver.index.locate(STUDY)))
+    at = receiver.packs.position(held.object.root)
+    with (receiver.settings.home / "packs" / f"{at.pack:08d}.car").open("r+b") as pack:
+        pack.seek(at.offset + at.length - 1)
+        last = pack.read(1)
+        pack.seek(at.offset + at.length - 1)
+        pack.write(bytes([last[0] ^ 1]))
+    assert list(commands.perform(receiver, "fsck", {"repair": True}, print)["findings"]) != []
+    assert take(forger.file(root), forger.key_file(root))["outcomes"] == {"healed": 1, "again": 2}
+    assert receiver.index.superseded(receiver.packs.position(held.object.root).pack) == set()
+    assert commands.perform(receiver, "fsck", {}, print)["findings"] == []
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
