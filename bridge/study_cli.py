@@ -47,6 +47,7 @@ def export(
 
     Anybody may hold the CAR; only the node that the key file is sealed to can open it.
     """
+    _require_recipient(to)
     if (to is None) != (key_out is None):
         raise click.UsageError("--to and --key-out go together")
     if key_out is not None and key_out.absolute() == out.absolute():
@@ -79,6 +80,7 @@ def import_(ctx: click.Context, file: Path, key: Path | None, sender: str | None
 
     Everything is verified before anything is written. Exit 3 names the block or key that is wrong, and nothing is left.
     """
+    _require_verifier(sender)
     if sender is not None and key is None:
         raise click.UsageError("--from is about a key file: give --key")
     arguments = {
@@ -88,6 +90,27 @@ def import_(ctx: click.Context, file: Path, key: Path | None, sender: str | None
     }
     result = perform(settings_of(ctx), "study-import", arguments)
     show_result(result, as_json, lambda r: _imported(r, checked=sender is not None))
+
+
+def _require_recipient(text: str | None) -> None:
+    from bridge.crypto.hpke import Recipient
+
+    try:
+        if text is not None:
+            Recipient.parse(text.strip())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--to") from None
+
+
+def _require_verifier(text: str | None) -> None:
+    from ledger import checkpoint
+    from ledger.errors import CodecError
+
+    try:
+        if text is not None:
+            checkpoint.parse_vkey(text)
+    except CodecError as error:
+        raise click.BadParameter(f"not a verifier key: {error.detail}", param_hint="--from") from None
 
 
 def _imported(result: Mapping[str, Any], *, checked: bool) -> str:

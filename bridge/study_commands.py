@@ -86,6 +86,7 @@ def import_(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         tree=node.index.trees.by_tag,
         position=node.packs.position,
         index_blocks=node.index.add_blocks,
+        require_room=node.packs.require_room,
     )
     try:
         sender = checkpoint.parse_vkey(arguments["from"]).key if arguments.get("from") else None

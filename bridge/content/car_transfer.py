@@ -18,7 +18,7 @@ from bridge.errors import CarInvalid, ContentCorrupt, IntegrityError
 from bridge.model import Block, BlockPosition, PinReceipt
 from bridge.ports import ContentStore
 
-__all__ = ["MAX_BLOCKS", "Car", "Kept", "export_car", "import_car", "keep"]
+__all__ = ["MAX_BLOCKS", "Car", "Kept", "export_car", "import_car", "keep", "missing"]
 
 MAX_BLOCKS: Final = 2_000_000  # of one CAR, about 200 bytes of memory each while it is read
 _PUT_AT_ONCE: Final = 4 << 20
@@ -88,6 +88,10 @@ class Car:
         """Whether the file holds the block."""
         return cid in self._places
 
+    def length(self, cid: bytes) -> int:
+        """How many bytes the block has. Raises CarInvalid."""
+        return self._place(cid)[1]
+
     def get(self, cid: bytes) -> bytes:
         """The block, verified again: the file may have changed meanwhile. Raises CarInvalid."""
         offset, length = self._place(cid)
@@ -102,6 +106,11 @@ class Car:
         if place is None:
             raise CarInvalid(f"block {cids.to_text(cid)} is missing in the CAR")
         return place
+
+
+def missing(store: ContentStore, source: Car) -> int:
+    """How many bytes of a CAR's tree are not held; what is held and damaged is not told from what is whole."""
+    return sum(source.length(cid) for cid in source.order() if not store.has(cid))
 
 
 def keep(store: ContentStore, source: Car, placed: Placed, chosen: Iterable[bytes] | None = None) -> Kept:

@@ -183,6 +183,13 @@ class PackStore:
             recent = self._recent.get(cid)
         return recent if recent is not None else self._locate(cid)
 
+    def require_room(self, size: int) -> None:
+        """Make sure, as far as can be told, that so many bytes can be put. Raises StorageFull, StorageFault."""
+        try:
+            self._leave(size)
+        except OSError as error:
+            raise self._error(error) from error
+
     def renew(self) -> None:
         """Begin anew after a failure, with a new pack at the next put.
 
@@ -263,14 +270,17 @@ class PackStore:
 
     def _leave_reserve(self, size: int) -> None:
         if self._reserve:
-            try:
-                disk = os.statvfs(self._directory)
-            except FileNotFoundError:
-                self._directory.mkdir(parents=True, exist_ok=True)
-                disk = os.statvfs(self._directory)
-            reserve = min(self._reserve, disk.f_blocks * disk.f_frsize // 20)  # a small disk is not refused whole
-            if disk.f_bavail * disk.f_frsize < size + reserve:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._leave(size)
+
+    def _leave(self, size: int) -> None:
+        try:
+            disk = os.statvfs(self._directory)
+        except FileNotFoundError:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            disk = os.statvfs(self._directory)
+        reserve = min(self._reserve, disk.f_blocks * disk.f_frsize // 20)  # a small disk is not refused whole
+        if disk.f_bavail * disk.f_frsize < size + reserve:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _refused(self, pack: OpenPack, error: OSError) -> CairnError:
         """The error of a failed append; anything but a full disk, or a tail that cannot be cut, poisons the store."""

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.content import cid as cids
 from bridge.content import manifest
-from bridge.content.car_transfer import Car, Kept, keep
+from bridge.content.car_transfer import Car, Kept, keep, missing
 from bridge.crypto import derive, study_key_file
 from bridge.crypto.keystore import Keystore
 from bridge.crypto.study_key_file import Envelope, SealedKeys
@@ -84,7 +84,7 @@ class Recipient:
     """Who imports: this node's keys, and where its content, index, keys and records are.
 
     `tree` looks a study tag's tree up, `position` where a block lies (both None when not known); `index_blocks` tells
-    the index where blocks lie.
+    the index where blocks lie; `require_room` raises StorageFull when the disk does not take so many bytes.
     """
 
     keystore: Keystore
@@ -96,6 +96,7 @@ class Recipient:
     tree: Callable[[bytes], Tree | None]
     position: Callable[[bytes], BlockPosition | None]
     index_blocks: Callable[[Sequence[BlockPosition]], None]
+    require_room: Callable[[int], None]
     clock: Clock = now_us
 
 
@@ -234,7 +235,11 @@ def _open(car: Car, received: Received, opened: _Opened, report: Report) -> list
 
 
 def _keep(recipient: Recipient, car: Car, received: Received) -> tuple[Kept, list[BlockPosition]]:
-    """(6) All blocks; where those of the manifest lie, which are not indexed yet."""
+    """(6) All blocks; where those of the manifest lie, which are not indexed yet.
+
+    Nothing is begun for which there is no room: blocks that nothing refers to would be left on a full disk.
+    """
+    recipient.require_room(missing(recipient.content, car))
     top = {received.root, *received.pages}
     put: list[BlockPosition] = []
     below = keep(recipient.content, car, recipient.index_blocks, (cid for cid in car.order() if cid not in top))
@@ -313,6 +318,7 @@ def _body(actor: Actor, instance: ReceivedInstance, outcome: Outcome) -> dict[st
 
 def _keep_sealed(recipient: Recipient, actor: Actor, car: Car, report: Report) -> Imported:
     """Keep and pin a tree that is no study's manifest: blocks are blocks, and nothing of them is shown to anybody."""
+    recipient.require_room(missing(recipient.content, car))
     kept = keep(recipient.content, car, recipient.index_blocks)
     open_batch = recipient.batches.open(KIND, actor, None, "TREAT")
     body = {"actor": by(actor), "root": cids.to_text(car.root), "blocks": kept.blocks}

@@ -484,6 +484,21 @@ def test_a_disk_that_fills_up_leaves_nothing_visible_and_the_import_can_be_done_
     assert take(forger.file(root), forger.key_file(root))["outcomes"] == {"new": 3}
 
 
+def test_a_study_for_which_there_is_no_room_is_refused_before_anything_is_written(forger, take, receiver, monkeypatch):
+    root, asked = forger.tree.root, []
+
+    def require_room(size):
+        asked.append(size)
+        raise StorageFull("the disk is full")
+
+    monkeypatch.setattr(receiver.packs, "require_room", require_room)
+    monkeypatch.setattr(receiver.content, "put", None)
+    with pytest.raises(StorageFull):
+        take(forger.file(root), forger.key_file(root))
+    assert len(asked) == 1 and 0 < asked[0] < len(forger.file(root))
+    assert studies(receiver) == []
+
+
 def test_two_imports_at_once_are_one_study(forger, receiver, tmp_path):
     root = forger.tree.root
     (tmp_path / "x.car").write_bytes(forger.file(root))
