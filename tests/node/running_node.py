@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -196,9 +199,24 @@ def acknowledged(storescu_said: str) -> list[Path]:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Ports of loopback that nothing listened on a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
+    """Ports of loopback that nothing listens on.
+
+    They lie below those that the kernel gives to outgoing connections, one of which could otherwise take a port before
+    the server that it is meant for binds it; and none is given twice in a run.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
+
+
+def _ports() -> Iterator[int]:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = list(range(10_000, lowest))
+    random.shuffle(ports)  # several runs at once seldom meet
+    return itertools.cycle(ports)
+
+
+_PORTS: Final = _ports()
