@@ -37,7 +37,7 @@ run: $(RUNTIME) $(VIEWER) ## start a node with its viewer and a sample study, on
 
 .PHONY: test
 test: packages lint tools $(VIEWER) $(DRIVER) ## run every check: lint, then all tests against real peers
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 .PHONY: lint
 lint: $(DEV) ## check form, types and the direction of imports
