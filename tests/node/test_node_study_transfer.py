@@ -360,7 +360,7 @@ def test_files_that_cannot_be_read_or_written_are_named(pair: Pair) -> None:
     assert pair.sender.cairn("study", "export", "1.2.3", "--out", out, code=None).returncode == 1
     slip = pair.recipient[:40] + ("a" if pair.recipient[40] != "a" else "b") + pair.recipient[41:]
     key = str(pair.folder / "x.key")
-    pair.sender.cairn("study", "export", study, "--out", out, "--to", slip, "--key-out", key, code=1)
+    pair.sender.cairn("study", "export", study, "--out", out, "--to", slip, "--key-out", key, code=2)
     pair.sender.cairn("study", "export", study, "--out", out, "--key-out", key, code=2)
     assert not list(pair.folder.glob("*.part")) + list(pair.folder.glob(".*.part"))
 
