@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -95,7 +97,8 @@ class MembersListener:
         try:
             self._server.run(sockets=[self._listener])
         except Exception:
-            log.exception("the members' listener failed")
+            log.exception("the members' listener failed: this process ends, to be started afresh")
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _server(context: ssl.SSLContext, names: Names, node: Any) -> uvicorn.Server:
