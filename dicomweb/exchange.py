@@ -118,6 +118,13 @@ class Door:
         headers = headers_of(scope["headers"])
         origin = self.origin(request, headers)
         actor = authenticate(self.node, scope["method"], headers, origin)
+        return self.admit(request, headers, origin, actor, action)
+
+    def admit(
+        self, request: Request, headers: dict[str, str], origin: Origin, actor: Actor, action: Action | None
+    ) -> Exchange:
+        """Authorise an actor who is known; a refusal is recorded. Raises Forbidden."""
+        scope = request.scope
         if action is not None:
             try:
                 self.node.authoriser.allow(actor, action)

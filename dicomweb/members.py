@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.errors import Forbidden, Unauthenticated
+from bridge.errors import Unauthenticated
 from bridge.model import Action, Actor, ActorKind
 from dicomweb import gateway, problems
 from dicomweb.app import Endpoint
@@ -33,14 +33,7 @@ class MembersDoor(Door):
             self.node.access.unrecognised(error, origin.address)
             raise error
         actor = Actor(ActorKind.PEER, member, None, origin.address, "members")
-        if action is not None:
-            try:
-                self.node.authoriser.allow(actor, action)
-            except Forbidden as error:
-                self.node.access.refused(actor, origin.address, error.detail)
-                raise
-        path = scope["path_params"]
-        return Exchange(self, actor, origin, scope["method"], headers, path, scope["query_string"])
+        return self.admit(request, headers, origin, actor, action)
 
 
 def create_app(node: Node) -> Starlette:
