@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 
 from bridge.content import cid as cids
-from tests.kubo_daemon import KuboDaemon
+from tests.kubo_daemon import IPFS, KuboDaemon
 from tests.node.instances import FOLDER, Sent, all_there
-from tests.node.running_node import RunningNode, acknowledged
+from tests.node.running_node import RunningNode, acknowledged, free_ports
 
 SEEN_S = 120.0
 SERIES = FOLDER / "77654033" / "CT2"
@@ -28,6 +28,18 @@ def until(what: Callable[[], Any], why: Callable[[], str] = lambda: "") -> Any:
         assert time.monotonic() < end, f"it did not come about: {why()}"
         time.sleep(0.1)
     return found
+
+
+def managed_kubo() -> dict[str, str]:
+    """The settings of a node with a Kubo of its own, on ports that are free."""
+    api, swarm = free_ports(2)
+    return {
+        "CAIRN_CONTENT__ENGINE": "kubo",
+        "CAIRN_CONTENT__KUBO__MANAGED": "true",
+        "CAIRN_CONTENT__KUBO__BINARY": str(IPFS),
+        "CAIRN_CONTENT__KUBO__API": f"http://127.0.0.1:{api}",
+        "CAIRN_CONTENT__KUBO__SWARM_PORT": str(swarm),
+    }
 
 
 class Archive:

@@ -12,21 +12,14 @@ import pytest
 
 from tests.kubo_daemon import IPFS
 from tests.node.instances import Sent, all_there, sendable
-from tests.node.kubo_archive import OTHERS, SERIES, until
-from tests.node.running_node import RunningNode, acknowledged, free_ports
+from tests.node.kubo_archive import OTHERS, SERIES, managed_kubo, until
+from tests.node.running_node import RunningNode, acknowledged
 
 
 @pytest.fixture
 def managing(fresh_node: RunningNode) -> Iterator[RunningNode]:
     """A running node with a Kubo of its own that serves."""
-    api, swarm = free_ports(2)
-    fresh_node.settings |= {
-        "CAIRN_CONTENT__ENGINE": "kubo",
-        "CAIRN_CONTENT__KUBO__MANAGED": "true",
-        "CAIRN_CONTENT__KUBO__BINARY": str(IPFS),
-        "CAIRN_CONTENT__KUBO__API": f"http://127.0.0.1:{api}",
-        "CAIRN_CONTENT__KUBO__SWARM_PORT": str(swarm),
-    }
+    fresh_node.settings |= managed_kubo()
     fresh_node.start()
     fresh_node.wait_printed("Kubo serves")
     yield fresh_node

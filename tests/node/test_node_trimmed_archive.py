@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.bridge.services.conftest import instance, part10
-from tests.kubo_daemon import IPFS
 from tests.node.instances import Sent, all_there, sendable
-from tests.node.running_node import RunningNode, free_ports
+from tests.node.kubo_archive import managed_kubo
+from tests.node.running_node import RunningNode
 
 TRIMMED_S = 120.0
 Trees = list[tuple[object, ...]]
@@ -21,13 +21,7 @@ Trees = list[tuple[object, ...]]
 @pytest.fixture
 def archive(fresh_node: RunningNode) -> RunningNode:
     """A node with a Kubo of its own and next to no spool."""
-    api, swarm = free_ports(2)
-    fresh_node.settings |= {
-        "CAIRN_CONTENT__ENGINE": "kubo",
-        "CAIRN_CONTENT__KUBO__MANAGED": "true",
-        "CAIRN_CONTENT__KUBO__BINARY": str(IPFS),
-        "CAIRN_CONTENT__KUBO__API": f"http://127.0.0.1:{api}",
-        "CAIRN_CONTENT__KUBO__SWARM_PORT": str(swarm),
+    fresh_node.settings |= managed_kubo() | {
         "CAIRN_CONTENT__PACK_BYTES": str(1 << 20),
         "CAIRN_CONTENT__SPOOL_BYTES": "1",
         "CAIRN_CONTENT__CACHE_BYTES": "0",
