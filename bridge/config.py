@@ -1,7 +1,7 @@
 """Settings: one table, three sources, and where each value came from.
 
-`configs/*.toml` (or any file given by `--config`) < `CAIRN_SECTION__KEY` < flags. Unknown keys are errors, with the
-nearest known name. `cairn config show` prints the value and origin of each.
+`CAIRN_HOME/cairn.toml` < `configs/*.toml` (or any file given by `--config`) < `CAIRN_SECTION__KEY` < flags. Unknown
+keys are errors, with the nearest known name. `cairn config show` prints the value and origin of each.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from bridge.errors import ConfigError
 from bridge.model import Role
 
 ENVIRONMENT_ONLY = frozenset({"CAIRN_HOME", "CAIRN_CRASH_AT", "CAIRN_CONFIG"})
+OWN_FILE = "cairn.toml"
+"""A node's own settings file in CAIRN_HOME, read before any other: what `cairn consortium` sets up is written there."""
 LONGEST_TOLD = 120
 SERVICES = ("store", "query", "retrieve", "commit")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -143,9 +145,38 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class CometBFT:
+    managed: bool = setting(True, "whether this node starts CometBFT and keeps it running")
+    binary: str = setting("cometbft", "the program that a managed CometBFT is started with")
+    home: Path | None = setting(None, "where CometBFT keeps its files; default CAIRN_HOME/consortium/cometbft")
+    rpc: str = setting("http://127.0.0.1:26657", "address of CometBFT's RPC, on loopback")
+    abci: str | None = setting(
+        None, "socket where CometBFT finds the application; default unix://CAIRN_HOME/run/abci.sock"
+    )
+    p2p_host: str = setting("127.0.0.1", "address that a managed CometBFT binds for the other members'")
+    p2p_port: int = setting(26656, "port that a managed CometBFT binds for the other members'")
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
-    engine: Literal["solo"] = setting("solo", "what orders the ledger")
+    engine: Literal["solo", "cometbft"] = setting("solo", "what orders the ledger")
     origin: str | None = setting(None, "name of the log in its checkpoints; default cairn/ and the node's id")
+    cometbft: CometBFT = CometBFT()
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    emergency: Literal["on", "off"] = setting(
+        "on", "whether members get a study of this node by breaking the glass; recorded, alerted, to be reviewed"
+    )
+    emergency_hours: int = setting(4, "hours that such an access lasts")
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    copies: int = setting(0, "other members that keep the sealed blocks of each study of this node; 0: none")
+    accept: Literal["on", "off"] = setting("on", "whether this node keeps sealed blocks for other members")
+    lost_hours: int = setting(24, "hours after which a member that does not answer counts as lost, and another keeps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +216,8 @@ class Settings:
     members: Members = Members()
     index: Index = Index()
     ledger: Ledger = Ledger()
+    sharing: Sharing = Sharing()
+    replication: Replication = Replication()
     audit: Audit = Audit()
     alerts: Alerts = Alerts()
     log: Log = Log()
@@ -207,7 +240,9 @@ def load(
     settings = Settings(home=Path(environment.get("CAIRN_HOME", "data")).absolute())
     origins = {name: "default" for name, _, _ in table()}
     origins["home"] = "environment CAIRN_HOME" if "CAIRN_HOME" in environment else "default"
-    for name, value, origin in _sources(file, environment, flags or {}):
+    own = settings.home / OWN_FILE
+    files = [path for path in (own if own.is_file() else None, file) if path is not None]
+    for name, value, origin in _sources(files, environment, flags or {}):
         settings = _set(settings, name, value, origin)
         origins[name] = origin
     _check(settings)
@@ -254,10 +289,10 @@ def recordable(settings: Settings, key: bytes) -> dict[str, str]:
 
 
 def _sources(
-    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]
+    files: Sequence[Path], environment: Mapping[str, str], flags: Mapping[str, str]
 ) -> Sequence[tuple[str, object, str]]:
     rows: list[tuple[str, object, str]] = []
-    if file is not None:
+    for file in files:
         try:
             document = tomllib.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
@@ -397,6 +432,9 @@ _LEAST = (
     ("content.kubo.timeout_s", 1),
     ("content.cluster.replicas", 1),
     ("dimse.max_associations", 1),
+    ("replication.copies", 0),
+    ("replication.lost_hours", 1),
+    ("sharing.emergency_hours", 1),
     ("web.query_limit", 1),
 )
 
@@ -412,7 +450,8 @@ def _check_numbers(settings: Settings) -> None:
         most = value_of(settings, name)
         if isinstance(most, int) and most < 1:
             raise ConfigError(f"{name} must be at least 1, or none")
-    for name in ("dimse.port", "web.port", "members.port", "audit.repository_port", "content.kubo.swarm_port"):
+    ports = ("dimse.port", "web.port", "members.port", "audit.repository_port")
+    for name in (*ports, "content.kubo.swarm_port", "ledger.cometbft.p2p_port"):
         port = value_of(settings, name)
         if not isinstance(port, int) or not 0 <= port <= 65535:
             raise ConfigError(f"{name} must be between 0 and 65535")

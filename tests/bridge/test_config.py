@@ -23,6 +23,15 @@ def test_later_sources_win_and_each_value_names_its_origin(tmp_path: Path) -> No
     assert origins["web.host"] == "default"
 
 
+def test_a_nodes_own_settings_file_is_read_before_the_one_that_is_given(tmp_path: Path) -> None:
+    own, file = tmp_path / "cairn.toml", tmp_path / "given.toml"
+    own.write_text('[ledger]\nengine = "cometbft"\n[ledger.cometbft]\np2p_port = 18056\n')
+    file.write_text("[ledger.cometbft]\np2p_port = 26656\n")
+    settings, origins = config.load(file, {"CAIRN_HOME": str(tmp_path)})
+    assert (settings.ledger.engine, settings.ledger.cometbft.p2p_port) == ("cometbft", 26656)
+    assert (origins["ledger.engine"], origins["ledger.cometbft.p2p_port"]) == (f"file {own}", f"file {file}")
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
