@@ -56,7 +56,7 @@ docs: $(DEV) ## write the pages that are generated from the code
 	$(BIN)/python docs/generate.py
 
 .PHONY: tools
-tools: $(foreach tool,kubo cluster,$(call built,$(tool))) ## build Kubo and IPFS Cluster for the tests (some minutes, once)
+tools: $(foreach tool,kubo cluster cometbft,$(call built,$(tool))) ## build Kubo, IPFS Cluster and CometBFT for the tests (some minutes, once)
 
 .PHONY: bench
 bench: $(DEV) bench-packages tools ## measure Cairn beside Orthanc, ledger and content engines beside their raw steps
@@ -92,9 +92,11 @@ $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DEV): requirements-dev.lock $(RUNTIME)
+# cosmpy's generated protobuf code of ABCI is an oracle; of what cosmpy itself needs the tests use nothing but protobuf.
+$(DEV): requirements-dev.lock tests/tools/cosmpy.lock $(RUNTIME)
 	@echo "== installing $$(grep -c == requirements-dev.lock) locked packages for the tests"
 	@$(PIP) install --require-hashes -r requirements-dev.lock | $(EACH)
+	@$(PIP) install --quiet --require-hashes --only-binary :all: --no-deps -r tests/tools/cosmpy.lock
 	@touch $@
 
 # OHIF comes from the npm registry; without npm the node runs without a viewer and says so.
