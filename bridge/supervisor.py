@@ -87,7 +87,7 @@ class Supervisor:
         self._board.clear(child.name)
         pid = os.fork()
         if pid == 0:
-            _become(child.main)
+            become(child.main)
         child.pid, child.started = pid, time.monotonic()
 
     def _reap(self) -> None:
@@ -135,7 +135,7 @@ class Supervisor:
         return True
 
 
-def _become(main: Main) -> None:
+def become(main: Main) -> None:
     """What a fork runs: default signals, death with the parent, and never a return into the parent's code."""
     code = 1
     try:
