@@ -191,9 +191,19 @@ class Keyring:
 
         The rows' bytes are overwritten and the write-ahead log emptied; a copy of the file made before still has them.
         """
+        return self._delete("DELETE FROM study_key WHERE study = ?", (study,))
+
+    def disown(self, tag: bytes) -> int:
+        """Delete the keys of a study tag that another node made, as `delete` does; how many there were.
+
+        This node's own keys stay, whatever the tag. Raises StorageFault.
+        """
+        return self._delete("DELETE FROM study_key WHERE tag = ? AND origin <> ?", (tag, self._origin))
+
+    def _delete(self, statement: str, which: tuple[object, ...]) -> int:
         with self._lock, _faults():
             with self._write():
-                count = self._db.execute("DELETE FROM study_key WHERE study = ?", (study,)).rowcount
+                count = self._db.execute(statement, which).rowcount
             self._forget()
             with self._exclusive():
                 busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -25,11 +25,14 @@ from ledger.errors import CodecError, SignatureInvalid
 __all__ = ["MAX_SIZE", "Envelope", "SealedKeys", "open_keys", "read", "write"]
 
 MAX_SIZE: Final = 64 << 10  # bytes of a file: some 1,500 generations
-VERSION: Final = 1
+BY_HAND, BY_GRANT = 1, 2
+"""Versions: of a file that somebody carries, and of one that delivers a grant of the ledger (`gr`)."""
 _LABEL: Final = b"cairn/1 study key file"
 _PROTECTED: Final = bytes.fromhex("a201270448")  # {1: -8 (EdDSA), 4: kid of 8 bytes}
 _SIZES: Final = {"lg": 8, "n": 16, "k": 32, "to": 16, "o": 16, "s": 16}
 _FIELDS: Final = frozenset({*_SIZES, "v", "log", "g", "r", "ts", "sealed"})
+_GRANT: Final = "gr"
+_GRANT_SIZE: Final = 32
 _KEY_SIZE: Final = 32
 _LONGEST_UID: Final = 64
 _MAX_GENERATION: Final = 0xFFFF_FFFF
@@ -49,7 +52,7 @@ class Envelope:
     `log` is the name of the sender's log (C2SP tlog-checkpoint origin), `sender` its node id and `sender_key` its
     Ed25519 public key; `recipient` the node it is sealed to; `origin` the node whose keys they are (16 bytes each);
     `tag` the study's tag, `generations` those of the keys, ascending; `root` the StudyRoot's CID; `made` microseconds
-    since the epoch.
+    since the epoch; `grant` the id of the ledger's entry that it delivers, 32 bytes, None for a file made by hand.
     """
 
     log: str
@@ -62,6 +65,7 @@ class Envelope:
     root: bytes
     made: int
     sealed: bytes = b""
+    grant: bytes | None = None
 
     @property
     def ledger(self) -> bytes:
@@ -81,8 +85,9 @@ class Envelope:
 
     def fields(self) -> dict[str, Any]:
         """The payload as a map."""
-        return {
-            "v": VERSION,
+        granted = {} if self.grant is None else {_GRANT: self.grant}
+        return granted | {
+            "v": BY_HAND if self.grant is None else BY_GRANT,
             "log": self.log,
             "lg": self.ledger,
             "n": self.sender,
@@ -156,11 +161,13 @@ def open_keys(envelope: Envelope, node: bytes, agreement_seed: bytes) -> SealedK
 
 def _envelope(fields: Any) -> Envelope:
     """The fields in their ranges. Raises KeyFileInvalid."""
-    if type(fields) is not dict or fields.keys() != _FIELDS:
+    if type(fields) is not dict or fields.keys() - {_GRANT} != _FIELDS:
         raise KeyFileInvalid("the key file has other fields")
-    if type(fields["v"]) is not int or fields["v"] != VERSION:
+    version = BY_GRANT if _GRANT in fields else BY_HAND
+    if type(fields["v"]) is not int or fields["v"] != version:
         raise KeyFileInvalid(f"the key file is of version {fields['v']}, which this node does not read")
-    sized = all(type(fields[name]) is bytes and len(fields[name]) == size for name, size in _SIZES.items())
+    sizes = _SIZES | ({_GRANT: _GRANT_SIZE} if version == BY_GRANT else {})
+    sized = all(type(fields[name]) is bytes and len(fields[name]) == size for name, size in sizes.items())
     generations, root, made = fields["g"], fields["r"], fields["ts"]
     counted = type(generations) is list and len(generations) > 0 and all(map(_is_generation, generations))
     if not sized or not counted or generations != sorted(set(generations)):
@@ -181,6 +188,7 @@ def _envelope(fields: Any) -> Envelope:
         root=root,
         made=made,
         sealed=fields["sealed"],
+        grant=fields.get(_GRANT),
     )
 
 

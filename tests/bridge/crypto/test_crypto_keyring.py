@@ -233,3 +233,16 @@ def test_an_adopted_key_goes_with_the_study(ring):
     assert ring.delete("1.2.3") == 2
     with pytest.raises(ContentMissing):
         ring.open(THEIRS.tag, 2)
+
+
+def test_another_nodes_keys_are_given_up_by_their_tag_and_ours_of_the_study_stay(ring, path):
+    own = ring.study_key("1.2.3")
+    ring.adopt(THEIRS, ORIGIN)
+    ring.adopt(THEIRS._replace(generation=3), ORIGIN)
+    before = contents(path)
+    assert ring.disown(THEIRS.tag) == 2
+    assert (ring.disown(own.tag), ring.disown(THEIRS.tag)) == (0, 0)
+    with pytest.raises(ContentMissing):
+        ring.open(THEIRS.tag, 2)
+    assert ring.held("1.2.3") == [own]
+    assert THEIRS.tag in before and THEIRS.tag not in contents(path)

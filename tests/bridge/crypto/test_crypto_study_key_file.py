@@ -214,3 +214,30 @@ def test_keys_of_several_studies_or_tags_are_not_written():
         study_key_file.write(replace(ENVELOPE, tag=bytes(16)), KEYS, RECIPIENT, SIGNER)
     with pytest.raises(ValueError, match="one study"):
         study_key_file.write(ENVELOPE, [], RECIPIENT, SIGNER)
+
+
+GRANTED = replace(ENVELOPE, grant=bytes(range(32)))
+
+
+def test_a_file_that_delivers_a_grant_names_it_in_what_hpke_binds():
+    delivery = study_key_file.read(study_key_file.write(GRANTED, KEYS, RECIPIENT, SIGNER))
+    assert replace(delivery, sealed=b"") == GRANTED
+    assert (delivery.fields()["v"], delivery.fields()["gr"]) == (2, bytes(range(32)))
+    assert study_key_file.open_keys(delivery, NODE, SEED) == (STUDY, KEYS)
+    for other in (bytes(32), None):
+        with pytest.raises(KeyFileInvalid):
+            study_key_file.open_keys(replace(delivery, grant=other), NODE, SEED)
+
+
+@pytest.mark.parametrize(
+    "change", [{"v": 1}, {"v": 3}, {"gr": b"short"}, {"gr": None}, {"gr": "text"}, {"more": 1}], ids=str
+)
+def test_a_grant_of_another_form_or_under_another_version_is_refused(change):
+    fields = {**GRANTED.fields(), "sealed": b"", **change}
+    with pytest.raises(KeyFileInvalid):
+        study_key_file.read(signed(fields))
+
+
+def test_a_file_made_by_hand_that_claims_the_version_of_a_delivery_is_refused():
+    with pytest.raises(KeyFileInvalid):
+        study_key_file.read(signed({**payload(), "v": 2}))
