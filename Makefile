@@ -35,6 +35,10 @@ help: ## list the targets
 run: $(RUNTIME) $(VIEWER) ## start a node with its viewer and a sample study, on this machine only
 	@exec $(BIN)/cairn serve $(if $(filter 0 no off,$(SAMPLE)),,--sample)
 
+.PHONY: consortium
+consortium: $(RUNTIME) $(VIEWER) $(call built,cometbft) ## start four hospitals that hold one ledger, on this machine only
+	@PATH="$(abspath $(CACHE)/tools/cometbft):$(abspath $(CACHE)/tools/kubo):$$PATH" exec $(BIN)/cairn consortium demo
+
 .PHONY: test
 test: packages lint tools $(VIEWER) $(DRIVER) ## run every check: lint, then all tests against real peers
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)

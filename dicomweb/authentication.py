@@ -15,6 +15,7 @@ from dicomweb.node import Node
 from dicomweb.origin import Origin
 
 SESSION_COOKIE = "cairn_session"
+DEFAULT_PORT = "8042"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -26,7 +27,16 @@ class Credential:
     ambient: bool
 
 
-def credential_of(headers: Mapping[str, str]) -> Credential | None:
+def session_cookie(origin: str) -> str:
+    """The name of the session's cookie at an origin (`http://host:port`).
+
+    Browsers give a host's cookies to all its ports (RFC 6265 section 8.5): nodes on one machine must not share a name.
+    """
+    port = origin.rpartition(":")[2]
+    return f"{SESSION_COOKIE}_{port}" if port.isdigit() and port != DEFAULT_PORT else SESSION_COOKIE
+
+
+def credential_of(headers: Mapping[str, str], origin: str = "") -> Credential | None:
     """The credential of a request: Authorization first, then the session cookie; None when there is neither.
 
     Bearer (RFC 6750) carries a token; so does the password of Basic (RFC 7617), for clients that know nothing else.
@@ -43,8 +53,8 @@ def credential_of(headers: Mapping[str, str]) -> Credential | None:
         raise Unauthenticated("The Authorization header is neither Bearer nor Basic")
     cookies = headers.get("cookie")
     if cookies is not None:
-        secret = cookie_parser(cookies).get(SESSION_COOKIE)
-        if secret:
+        held = cookie_parser(cookies)
+        if secret := held.get(session_cookie(origin)) or held.get(SESSION_COOKIE):
             return Credential(secret, ambient=True)
     return None
 
@@ -65,7 +75,7 @@ def authenticate(node: Node, method: str, headers: Mapping[str, str], origin: Or
     A credential that was given and refused is recorded and never falls back to the anonymous role.
     """
     try:
-        credential = credential_of(headers)
+        credential = credential_of(headers, origin.url)
         if credential is not None:
             actor = node.authoriser.identify(credential.secret, origin.address)
             if credential.ambient and method not in _SAFE_METHODS:

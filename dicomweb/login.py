@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from bridge.errors import CairnError, Unauthenticated
 from dicomweb import problems
-from dicomweb.authentication import SESSION_COOKIE, local_path
+from dicomweb.authentication import local_path, session_cookie
 from dicomweb.exchange import Door, headers_of, refusal
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Cairn: login needed</title>
@@ -43,7 +43,8 @@ def login(door: Door, request: Request) -> Response:
         303,
         {"cache-control": "no-store", "referrer-policy": "no-referrer"},
     )
-    response.set_cookie(SESSION_COOKIE, secret, httponly=True, samesite="lax", secure=origin.secure, path="/")
+    name = session_cookie(origin.url)
+    response.set_cookie(name, secret, httponly=True, samesite="lax", secure=origin.secure, path="/")
     return response
 
 

@@ -103,6 +103,16 @@ def test_a_browser_is_not_asked_for_a_password(anonymous: Client) -> None:
     assert "Basic" in plain and "Basic" not in browser
 
 
+def test_nodes_on_one_machine_do_not_take_each_others_sessions(anonymous: Client) -> None:
+    at = {"host": "127.0.0.1:18142"}
+    cookie = anonymous.get("/login?token=once", headers=at).headers["set-cookie"]
+    assert cookie.startswith("cairn_session_18142=session-viewer;")
+    both = "cairn_session_18042=session-admin; cairn_session_18142=session-viewer"
+    assert anonymous.get("/console/", headers={**at, "cookie": both}).status_code == 403
+    other = {"host": "127.0.0.1:18242", "cookie": both}
+    assert anonymous.get("/dicom-web/studies", headers=other).status_code == 401
+
+
 def test_a_login_link_works_once(anonymous: Client, node: FakeNode) -> None:
     assert anonymous.head("/login?token=once").status_code == 200
     response = anonymous.get("/login?token=once")
