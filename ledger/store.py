@@ -83,6 +83,10 @@ class StoredEntry(NamedTuple):
     records: int
 
 
+FOREIGN = Cursor(b"", 0)
+"""The batch of an entry that is of no batch of this node: another member's in a shared log, or one made by the engine."""
+
+
 class State(NamedTuple):
     """The frontier of the tree and the cursor in the source."""
 
@@ -269,16 +273,20 @@ class LedgerStore:
 
         Raises TreeMismatch when the rows do not continue the log up to the frontier's size.
         """
-        with _faults(self._path), self._transaction() as execute:
-            if self.size() + len(rows) != frontier.size:
-                raise TreeMismatch(f"{len(rows)} entries do not lead from {self.size()} to {frontier.size}")
-            self._connection.executemany(_INSERT, rows)
-            if note is not None:
-                execute("INSERT INTO checkpoints VALUES (?, ?)", (frontier.size, note))
-            execute(
-                "UPDATE state SET size = ?, frontier = ?, epoch = ?, batch = ?",
-                (frontier.size, b"".join(frontier.hashes), *cursor),
-            )
+        with self._transaction() as execute:
+            self._grow(execute, rows, frontier, note)
+            execute("UPDATE state SET epoch = ?, batch = ?", (*cursor,))
+
+    def _grow(
+        self, execute: Callable[..., sqlite3.Cursor], rows: Sequence[StoredEntry], frontier: Frontier, note: str | None
+    ) -> None:
+        """Within a transaction: entries, frontier and checkpoint."""
+        if self.size() + len(rows) != frontier.size:
+            raise TreeMismatch(f"{len(rows)} entries do not lead from {self.size()} to {frontier.size}")
+        self._connection.executemany(_INSERT, rows)
+        if note is not None:
+            execute("INSERT INTO checkpoints VALUES (?, ?)", (frontier.size, note))
+        execute("UPDATE state SET size = ?, frontier = ?", (frontier.size, b"".join(frontier.hashes)))
 
     def changed(self) -> bool:
         """Whether another connection has committed since this was asked last, or it was not asked before."""
@@ -319,6 +327,11 @@ class LedgerStore:
         lines = [str(line) for (line,) in self._rows("PRAGMA integrity_check")]
         return [] if lines == ["ok"] else lines
 
+    @classmethod
+    def statements(cls) -> tuple[str, ...]:
+        """What makes the tables and indexes of a new database."""
+        return SCHEMA
+
     def schema(self) -> list[str]:
         """The statements that made the tables and indexes."""
         return [sql for (sql,) in self._rows("SELECT sql FROM sqlite_schema")]
@@ -338,14 +351,15 @@ class LedgerStore:
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            yield execute
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
+        with _faults(self._path):
+            execute("BEGIN IMMEDIATE")
+            try:
+                yield execute
+                execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    execute("ROLLBACK")
+                raise
 
     def _one(self, sql: str, *values: object) -> Any:
         try:
@@ -413,7 +427,7 @@ class LedgerStore:
 
     def _create(self) -> None:
         with self._transaction() as execute:
-            for statement in SCHEMA:
+            for statement in self.statements():
                 execute(statement)
             execute(f"PRAGMA application_id = {APPLICATION_ID}")
             execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
