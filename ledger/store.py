@@ -30,14 +30,14 @@ _BUSY_MS = 10_000  # how long a lock of SQLite's own is waited for
 
 # Hashes are looked up segment by segment, so that new ones go to the few pages of the newest: in an index over all of
 # them each would change a page of its own, and a transaction write 4 KiB for each.
-_SEGMENT = "idx / 16384"
+SEGMENT = "idx / 16384"
 _INDEXES = (
-    f"CREATE UNIQUE INDEX entries_leaf ON entries ({_SEGMENT}, leaf)",
-    f"CREATE UNIQUE INDEX entries_root ON entries ({_SEGMENT}, root)",
+    f"CREATE UNIQUE INDEX entries_leaf ON entries ({SEGMENT}, leaf)",
+    f"CREATE UNIQUE INDEX entries_root ON entries ({SEGMENT}, root)",
     "CREATE UNIQUE INDEX entries_batch ON entries (epoch, batch)",
 )
-_SEGMENTS = f"""WITH RECURSIVE segment (number) AS (
-    SELECT {_SEGMENT} FROM entries WHERE idx = (SELECT max(idx) FROM entries)
+SEGMENTS = f"""WITH RECURSIVE segment (number) AS (
+    SELECT {SEGMENT} FROM entries WHERE idx = (SELECT max(idx) FROM entries)
     UNION ALL SELECT number - 1 FROM segment WHERE number > 0)"""
 
 SCHEMA = (
@@ -84,7 +84,7 @@ class StoredEntry(NamedTuple):
 
 
 FOREIGN = Cursor(b"", 0)
-"""The batch of an entry that is of no batch of this node: another member's in a shared log, or one made by the engine."""
+"""The batch of an entry that is of no batch of this node: another member's in the shared log, or the engine's own."""
 
 
 class State(NamedTuple):
@@ -227,7 +227,7 @@ class LedgerStore:
         """The entry with this leaf hash (its id), or over this records root."""
         column, value = ("leaf", leaf) if leaf is not None else ("root", root)
         found = self._one(
-            f"{_SEGMENTS} SELECT {_COLUMNS} FROM segment CROSS JOIN entries ON {_SEGMENT} = number AND {column} = ?",
+            f"{SEGMENTS} SELECT {_COLUMNS} FROM segment CROSS JOIN entries ON {SEGMENT} = number AND {column} = ?",
             value,
         )
         return StoredEntry(*found) if found else None
@@ -241,9 +241,7 @@ class LedgerStore:
             "SELECT 1 FROM entries WHERE epoch < ? UNION ALL SELECT 1 FROM entries WHERE epoch > ?", epoch, epoch
         ):
             marks = ", ".join("?" * len(roots))
-            sql = (
-                f"{_SEGMENTS} SELECT root FROM segment CROSS JOIN entries ON {_SEGMENT} = number AND root IN ({marks})"
-            )
+            sql = f"{SEGMENTS} SELECT root FROM segment CROSS JOIN entries ON {SEGMENT} = number AND root IN ({marks})"
             return {root for (root,) in self._rows(sql, *roots)}
         return set()
 

@@ -1,0 +1,328 @@
+"""The shared log's database: the ledger's own, with what consensus decided beside it, all of it committed together.
+
+The tables of `ledger.store` hold the entries of all members in the order of the consortium. Beside them lie
+
+block            what each height with entries or evidence gave: its record, whose hash is the app hash
+consensus_state  the state after the last of them, in its canonical encoding
+outbox           this node's signed entries that wait for their block
+cosignature      members' lines for checkpoints of this log
+evidence         what was proved against a member
+
+An entry of another member has the batch `FOREIGN`; which closed batch it is of is known where it was made alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ledger.engine import Sealed
+from ledger.entry import leaf_hash
+from ledger.errors import TreeMismatch
+from ledger.merkle import Frontier
+from ledger.source import Cursor
+from ledger.store import SCHEMA, SEGMENT, SEGMENTS, LedgerStore, StoredEntry
+
+_SHARED: Final = (
+    """CREATE TABLE block (
+        height INTEGER PRIMARY KEY, first INTEGER NOT NULL, size INTEGER NOT NULL, time INTEGER NOT NULL,
+        hash BLOB NOT NULL, record BLOB NOT NULL)""",
+    "CREATE INDEX block_size ON block (size)",
+    """CREATE TABLE consensus_state (
+        id INTEGER PRIMARY KEY CHECK (id = 1), height INTEGER NOT NULL, app_hash BLOB NOT NULL,
+        state BLOB NOT NULL)""",
+    """CREATE TABLE outbox (
+        sequence INTEGER PRIMARY KEY, leaf BLOB NOT NULL, root BLOB NOT NULL, envelope BLOB NOT NULL,
+        epoch BLOB NOT NULL, batch INTEGER NOT NULL, records INTEGER NOT NULL)""",
+    """CREATE TABLE cosignature (
+        size INTEGER NOT NULL, name TEXT NOT NULL, line TEXT NOT NULL, PRIMARY KEY (size, name)) WITHOUT ROWID""",
+    """CREATE TABLE evidence (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, node BLOB NOT NULL, height INTEGER NOT NULL, time INTEGER NOT NULL,
+        detail BLOB NOT NULL, UNIQUE (kind, node, height))""",
+    """CREATE TABLE snapshot (
+        height INTEGER PRIMARY KEY, size INTEGER NOT NULL, record BLOB NOT NULL, state BLOB NOT NULL)""",
+)
+# Roots are chosen by whoever signs: two members may have sealed the same one, and only own batches have a number.
+_OWN_INDEXES: Final = {
+    "CREATE UNIQUE INDEX entries_root": "CREATE INDEX entries_root",
+    "ON entries (epoch, batch)": "ON entries (epoch, batch) WHERE epoch <> x''",
+}
+_BY_NODE: Final = "CREATE UNIQUE INDEX entries_node ON entries (node, seq)"
+
+
+def _adapted(statement: str) -> str:
+    for text, other in _OWN_INDEXES.items():
+        statement = statement.replace(text, other)
+    return statement
+
+
+class StoredBlock(NamedTuple):
+    """A decided block that left something: entries of indices [first, size), or evidence alone.
+
+    `time_ns` is CometBFT's block time in nanoseconds since the epoch; `hash`, SHA-256 of `record`, is the app hash.
+    """
+
+    height: int
+    first: int
+    size: int
+    time_ns: int
+    hash: bytes
+    record: bytes
+
+
+class Consensus(NamedTuple):
+    """What was committed last: height 0, no app hash and no state before the first block."""
+
+    height: int
+    app_hash: bytes
+    state: bytes
+
+
+class Waiting(NamedTuple):
+    """An entry of this node that waits for its block, with the batch that it is of."""
+
+    sequence: int
+    leaf: bytes
+    root: bytes
+    envelope: bytes
+    epoch: bytes
+    batch: int
+    records: int
+
+    @property
+    def of(self) -> Cursor:
+        """The closed batch; FOREIGN when the engine made the entry itself."""
+        return Cursor(self.epoch, self.batch)
+
+
+class Proved(NamedTuple):
+    """Evidence against a member: a kind ("double-sign", "equivocation", ...), its node id, height, time, and detail."""
+
+    kind: str
+    node: bytes
+    height: int
+    time_ns: int
+    detail: bytes
+
+
+class Commit(NamedTuple):
+    """What one block changes: its row (None: nothing but own entries of it), its entries, the tree and state after it.
+
+    `superseded`: this node has other entries at the places of those in its outbox, which is emptied.
+    """
+
+    block: StoredBlock
+    rows: Sequence[StoredEntry]
+    frontier: Frontier
+    state: bytes
+    evidence: Sequence[Proved] = ()
+    superseded: bool = False
+    snapshot: bool = False
+
+
+SNAPSHOTS: Final = 4
+"""States that are kept for others to start from."""
+
+
+class BlockStore(LedgerStore):
+    """The shared log's database at `path`. Errors as `LedgerStore`.
+
+    Several threads of one process work with it: each holds `mutex` while it reads several things that belong together,
+    and `writing` takes it.
+    """
+
+    def __init__(self, path: Path, readonly: bool = False) -> None:
+        self.mutex = threading.RLock()
+        super().__init__(path, readonly)
+
+    @classmethod
+    def statements(cls) -> tuple[str, ...]:
+        """What makes the tables and indexes of a new database."""
+        return (*map(_adapted, SCHEMA), _BY_NODE, *_SHARED)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """As `LedgerStore.writing`, and alone among the threads of this process."""
+        with self.mutex, super().writing():
+            yield
+
+    def consensus(self) -> Consensus:
+        """Height, app hash and state after the last block that left something."""
+        with self.mutex:
+            found = self._one("SELECT height, app_hash, state FROM consensus_state")
+        return Consensus(*found) if found else Consensus(0, b"", b"")
+
+    def commit_block(self, commit: Commit, note: str | None) -> None:
+        """ONE transaction: entries, frontier, checkpoint, block record, state; own entries leave the outbox.
+
+        Raises TreeMismatch when the rows do not continue the log. Under `writing`.
+        """
+        block = commit.block
+        with self._transaction() as execute:
+            self._grow(execute, commit.rows, commit.frontier, note)
+            execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", block)
+            execute(
+                "INSERT OR REPLACE INTO consensus_state VALUES (1, ?, ?, ?)", (block.height, block.hash, commit.state)
+            )
+            for proved in commit.evidence:
+                execute(_EVIDENCE, proved)
+            if commit.superseded:
+                execute("DELETE FROM outbox")
+                execute("UPDATE state SET epoch = x'', batch = 0")
+            else:
+                execute("DELETE FROM outbox WHERE leaf IN (SELECT leaf FROM entries WHERE idx >= ?)", (block.first,))
+            if commit.snapshot:
+                execute(
+                    "INSERT INTO snapshot VALUES (?, ?, ?, ?)", (block.height, block.size, block.record, commit.state)
+                )
+                execute(
+                    "DELETE FROM snapshot WHERE height <= (SELECT height FROM snapshot ORDER BY height DESC LIMIT 1 OFFSET ?)",
+                    (SNAPSHOTS,),
+                )
+
+    def put(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
+        """ONE transaction: entries of this node to the outbox, the cursor behind their batches. Under `writing`."""
+        with self._transaction() as execute:
+            for envelope, said, batch, records in entries:
+                values = (said.sequence, leaf_hash(envelope), said.records_root, envelope, *batch, records)
+                execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            execute("UPDATE state SET epoch = ?, batch = ?", (*cursor,))
+
+    def outbox(self, limit: int = -1) -> list[Waiting]:
+        """This node's entries that wait, in order; at most `limit`."""
+        with self.mutex:
+            return list(map(Waiting._make, self._all("SELECT * FROM outbox ORDER BY sequence LIMIT ?", limit)))
+
+    def waiting(self) -> int:
+        """How many of this node's entries wait for their block."""
+        with self.mutex:
+            return int(self._one("SELECT count(*) FROM outbox")[0])
+
+    def waiting_at(self, *, leaf: bytes | None = None, root: bytes | None = None) -> Waiting | None:
+        """The entry that waits with this leaf hash (its id), or over this records root."""
+        column, value = ("leaf", leaf) if leaf is not None else ("root", root)
+        with self.mutex:
+            found = self._one(f"SELECT * FROM outbox WHERE {column} = ?", value)
+        return Waiting(*found) if found else None
+
+    def last_waiting(self) -> Waiting | None:
+        """The newest of this node's entries that wait."""
+        with self.mutex:
+            found = self._one("SELECT * FROM outbox ORDER BY sequence DESC LIMIT 1")
+        return Waiting(*found) if found else None
+
+    def tip_of(self, node: bytes) -> tuple[int, bytes] | None:
+        """Sequence and envelope of a node's last entry in the log; None when it has none."""
+        with self.mutex:
+            found = self._one("SELECT seq, envelope FROM entries WHERE node = ? ORDER BY seq DESC LIMIT 1", node)
+        return (found[0], found[1]) if found else None
+
+    def own_sealed(self, roots: Sequence[bytes], node: bytes) -> set[bytes]:
+        """Those of the records roots that this node has an entry over, in the log or waiting; at most thousands."""
+        marks = ", ".join("?" * len(roots))
+        sql = f"""{SEGMENTS} SELECT root FROM segment
+                  CROSS JOIN entries ON {SEGMENT} = number AND root IN ({marks}) AND node = ?"""
+        with self.mutex:
+            held = self._all(sql, *roots, node)
+            waiting = self._all(f"SELECT root FROM outbox WHERE root IN ({marks})", *roots)
+        return {root for (root,) in (*held, *waiting)}
+
+    def sealed_otherwise(self, node: bytes, epoch: bytes) -> bool:
+        """Whether this node has entries over batches of another epoch, or over batches not known here any more."""
+        other = """SELECT 1 FROM entries WHERE epoch <> x'' AND epoch < ? UNION ALL
+                   SELECT 1 FROM entries WHERE epoch <> x'' AND epoch > ? UNION ALL
+                   SELECT 1 FROM outbox WHERE epoch <> x'' AND epoch <> ? LIMIT 1"""
+        with self.mutex:
+            if self._one(other, epoch, epoch, epoch) is not None:
+                return True
+            tip = self.tip_of(node)
+            known = int(self._one("SELECT count(*) FROM entries WHERE epoch <> x''")[0])
+        return tip is not None and known < tip[0]  # the first entry is of no batch
+
+    def blocks(self, after: int = 0, limit: int = 100) -> list[StoredBlock]:
+        """At most `limit` blocks of heights above `after`, ascending."""
+        sql = "SELECT * FROM block WHERE height > ? ORDER BY height LIMIT ?"
+        with self.mutex:
+            return list(map(StoredBlock._make, self._all(sql, after, limit)))
+
+    def block_of(self, index: int) -> StoredBlock | None:
+        """The block in which the entry at an index of the log was decided."""
+        with self.mutex:
+            found = self._one("SELECT * FROM block WHERE size > ? ORDER BY size, height LIMIT 1", index)
+        return StoredBlock(*found) if found else None
+
+    def block_at(self, height: int) -> StoredBlock | None:
+        """The newest block up to a height that left something: its hash is the app hash after that height."""
+        with self.mutex:
+            found = self._one("SELECT * FROM block WHERE height <= ? ORDER BY height DESC LIMIT 1", height)
+        return StoredBlock(*found) if found else None
+
+    def cosignatures(self, size: int) -> dict[str, str]:
+        """Members' lines for the checkpoint of a size, by the name of the key."""
+        with self.mutex:
+            return dict(self._all("SELECT name, line FROM cosignature WHERE size = ? ORDER BY name", size))
+
+    def add_cosignature(self, size: int, name: str, line: str) -> None:
+        """Keep a member's line, which was verified; takes the writers' lock."""
+        with self.writing(), self._transaction() as execute:
+            execute("INSERT OR REPLACE INTO cosignature VALUES (?, ?, ?)", (size, name, line))
+
+    def evidence(self) -> list[Proved]:
+        """All that was proved against members, in order."""
+        with self.mutex:
+            return list(map(Proved._make, self._all(f"SELECT {_PROVED} FROM evidence ORDER BY id")))
+
+    def add_evidence(self, proved: Proved) -> bool:
+        """Keep evidence that is not of a block; False when it is held already. Takes the writers' lock."""
+        with self.writing(), self._transaction() as execute:
+            return execute(_EVIDENCE, proved).rowcount > 0
+
+    def snapshots(self) -> list[tuple[int, int, bytes, bytes]]:
+        """Height, size, block record and state of what others may start from, newest first."""
+        with self.mutex:
+            return self._all("SELECT height, size, record, state FROM snapshot ORDER BY height DESC")
+
+    def change(self, work: Callable[[Callable[..., sqlite3.Cursor]], None]) -> None:
+        """Run a work of the ledger's own in one transaction. Under `writing`."""
+        with self._transaction() as execute:
+            work(execute)
+
+    def grow_unfinished(self, rows: Sequence[StoredEntry], blocks: Sequence[StoredBlock], frontier: Frontier) -> None:
+        """Entries and blocks of a snapshot that is being taken in, one transaction; no state yet. Under `writing`."""
+        with self._transaction() as execute:
+            self._grow(execute, rows, frontier, None)
+            for block in blocks:
+                execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", block)
+
+    def finish_snapshot(self, block: StoredBlock, state: bytes, note: str | None) -> None:
+        """The state that belongs to what `grow_unfinished` has taken in; one transaction. Under `writing`."""
+        with self._transaction() as execute:
+            if self.size() != block.size:
+                raise TreeMismatch(f"the snapshot is of {block.size} entries, {self.size()} are there", "snapshot")
+            execute("INSERT OR REPLACE INTO consensus_state VALUES (1, ?, ?, ?)", (block.height, block.hash, state))
+            if note is not None:
+                execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (block.size, note))
+            execute("DELETE FROM outbox WHERE leaf IN (SELECT leaf FROM entries)")
+
+    def drop_unfinished(self) -> None:
+        """Forget what of a snapshot was taken in when it was not finished. Under `writing`."""
+        height = self.consensus().height
+        found = self._one("SELECT size FROM block WHERE height = ?", height) if height else (0,)
+        size = int(found[0])
+        if self.size() == size and self._one("SELECT max(height) FROM block")[0] in (None, height):
+            return
+        frontier = Frontier()
+        for leaf in self.leaves(0, size):
+            frontier.append(leaf)
+        with self._transaction() as execute:
+            execute("DELETE FROM entries WHERE idx >= ?", (size,))
+            execute("DELETE FROM block WHERE height > ?", (height,))
+            execute("UPDATE state SET size = ?, frontier = ?", (size, b"".join(frontier.hashes)))
+
+
+_PROVED: Final = "kind, node, height, time, detail"
+_EVIDENCE: Final = f"INSERT OR IGNORE INTO evidence ({_PROVED}) VALUES (?, ?, ?, ?, ?)"
