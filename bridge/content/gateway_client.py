@@ -1,4 +1,5 @@
-"""Another member's trustless gateway as a source of blocks, over mutual TLS; every block is verified by its CID.
+"""Another member's listener, over mutual TLS: its trustless gateway as a source of blocks, each verified by its CID,
+and what members ask each other besides.
 
 A gateway gives what its node has at hand and asks nobody for it (`at_hand_only`), so that members that lack a block do
 not ask each other in a circle.
@@ -6,17 +7,19 @@ not ask each other in a circle.
 
 from __future__ import annotations
 
+import json
 import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from bridge.content import car
 from bridge.content import cid as cids
-from bridge.content.car import MAX_BLOCK
-from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
+from bridge.content.car import MAX_BLOCK, CarReader
+from bridge.errors import CarInvalid, ContentCorrupt, ContentMissing, EngineFault, RequestError
 
 if TYPE_CHECKING:
     import httpx
@@ -25,6 +28,10 @@ __all__ = ["GatewayClient", "at_hand_only"]
 
 log = logging.getLogger(__name__)
 RAW: Final = "application/vnd.ipld.raw"
+CAR: Final = "application/vnd.ipld.car"
+JSON: Final = "application/json"
+MOST_TOLD: Final = 4 << 20
+"""Bytes of an answer that is neither block nor CAR."""
 _ABSENT: Final = frozenset({401, 403, 404, 410, 412})
 _RESTS_S: Final = 30.0
 _TIMEOUT_S: Final = 20.0
@@ -56,6 +63,8 @@ class GatewayClient:
         Makes the TLS context that shows this node's certificate and trusts that member's; called at the first use.
     clock
         Seconds of a monotonic clock.
+    wrong
+        Told the member's name and a CID's text for each block that it offered and that was another.
     """
 
     def __init__(
@@ -64,7 +73,9 @@ class GatewayClient:
         url: str,
         context: Callable[[], ssl.SSLContext],
         clock: Callable[[], float] = time.monotonic,
+        wrong: Callable[[str, str], None] = lambda name, cid: None,
     ) -> None:
+        self._wrong = wrong
         self.name = name
         self._url = url.rstrip("/")
         self._context = context
@@ -91,10 +102,69 @@ class GatewayClient:
             for piece in answer.iter_raw():
                 data += piece
                 if len(data) > MAX_BLOCK:
-                    raise ContentCorrupt(f"member {self.name} sends more than a block for {name}")
-        if not cids.verify(cid, data):
+                    break
+        if len(data) > MAX_BLOCK or not cids.verify(cid, data):
+            self._wrong(self.name, name)
             raise ContentCorrupt(f"what member {self.name} sends is not the block {name}")
         return bytes(data)
+
+    def tree(self, root: bytes, file: BinaryIO, most: int) -> int:
+        """Write the CAR of the tree below a root to a file, each block verified as it comes; its size in bytes.
+
+        Raises ContentMissing when the member does not give it, CarInvalid at a block that is another or when it gives
+        more than `most` bytes, EngineFault when it does not answer or stops, and OSError of the file.
+        """
+        name = cids.to_text(root)
+        with self._asked(f"/ipfs/{name}?format=car", accept=CAR, at_hand=False) as answer:
+            if answer.status_code in _ABSENT:
+                raise ContentMissing(f"the tree {name} is not to be had from {self.name}")
+            if answer.status_code != 200:
+                raise EngineFault(f"member {self.name} answered {answer.status_code}")
+            size = file.write(car.encode_header([root]))
+            reader = None
+            try:
+                reader = CarReader(_reading(answer.iter_raw(256 << 10)))
+                for block in reader:
+                    size += file.write(car.section_head(block.cid, len(block.data)))
+                    size += file.write(block.data)
+                    if size > most:
+                        raise CarInvalid(f"member {self.name} sends more than the {most} bytes that it announced")
+            except ContentCorrupt as error:
+                if "is not the block" in error.detail:
+                    self._wrong(self.name, name)
+                raise CarInvalid(f"member {self.name}: {error.detail}") from None
+        return size
+
+    def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> Any:
+        """What the member answers to a request of its listener, read as JSON; None to an empty answer.
+
+        A body of bytes is sent as it is, a mapping as JSON. Raises EngineFault when the member does not answer or fails
+        (5xx), ContentMissing when it does not know what was asked for (401, 403, 404, 410), RequestError with what it
+        says when it refuses the request, or answers what is no JSON.
+        """
+        content = json.dumps(body).encode() if isinstance(body, Mapping) else body
+        kind = (
+            {} if body is None else {"content-type": JSON if isinstance(body, Mapping) else "application/octet-stream"}
+        )
+        data = bytearray()
+        with self._asked(path, method=method, accept=JSON, content=content, more=kind, at_hand=False) as answer:
+            for piece in answer.iter_bytes():
+                data += piece
+                if len(data) > MOST_TOLD:
+                    raise RequestError(f"member {self.name} answers more than {MOST_TOLD} bytes")
+            status = answer.status_code
+        try:
+            told = json.loads(data) if data else None
+        except ValueError:
+            raise RequestError(f"member {self.name} answered {status} with what is no JSON") from None
+        if status < 300:
+            return told
+        said = str(told.get("detail") or told.get("title") or "")[:200] if isinstance(told, dict) else ""
+        if status >= 500:
+            raise EngineFault(f"member {self.name} answered {status}: {said}")
+        if status in _ABSENT:
+            raise ContentMissing(f"member {self.name} does not give this ({status}): {said}")
+        raise RequestError(f"member {self.name} refused this ({status}): {said}")
 
     def close(self) -> None:
         """Close its connections."""
@@ -104,19 +174,25 @@ class GatewayClient:
                 self._client = None
 
     @contextmanager
-    def _asked(self, path: str) -> Iterator[httpx.Response]:
+    def _asked(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        accept: str = RAW,
+        content: bytes | None = None,
+        more: Mapping[str, str] | None = None,
+        at_hand: bool = True,
+    ) -> Iterator[httpx.Response]:
         import httpx
 
         if self._clock() < self._rests_until:
             raise EngineFault(f"member {self.name} did not answer a moment ago")
-        headers = {
-            "accept": RAW,
-            "accept-encoding": "identity",
-            "cache-control": "only-if-cached",
-            "cairn-purpose": _PURPOSE,
-        }
+        headers = {"accept": accept, "accept-encoding": "identity", "cairn-purpose": _PURPOSE, **(more or {})}
+        if at_hand:
+            headers["cache-control"] = "only-if-cached"
         try:
-            with self._opened().stream("GET", self._url + path, headers=headers) as answer:
+            with self._opened().stream(method, self._url + path, headers=headers, content=content) as answer:
                 yield answer
         except httpx.HTTPError as error:
             self._rests_until = self._clock() + _RESTS_S
@@ -130,3 +206,20 @@ class GatewayClient:
             if self._client is None:
                 self._client = httpx.Client(verify=self._context(), timeout=_TIMEOUT_S, trust_env=False)
             return self._client
+
+
+def _reading(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
+    """The pieces of a stream, to be read as a file is."""
+    ahead = memoryview(b"")
+
+    def read(most: int) -> bytes:
+        nonlocal ahead
+        while not ahead:
+            piece = next(pieces, None)
+            if piece is None:
+                return b""
+            ahead = memoryview(piece)
+        part, ahead = bytes(ahead[:most]), ahead[most:]
+        return part
+
+    return read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -9,9 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from bridge.content import car
 from bridge.content import cid as cids
+from bridge.content.car import CarReader
 from bridge.content.gateway_client import GatewayClient, at_hand_only
-from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
+from bridge.errors import CarInvalid, ContentCorrupt, ContentMissing, EngineFault, RequestError
 
 DATA = b"a sealed block"
 CID = cids.make(cids.RAW, DATA)
@@ -22,12 +26,17 @@ class Gateway(BaseHTTPRequestHandler):
 
     status, body = 200, DATA
     asked: list[tuple[str, dict[str, str]]]
+    posted: list[bytes]
 
     def do_GET(self) -> None:
         self.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         self.send_response(self.status)
         self.end_headers()
         self.wfile.write(self.body)
+
+    def do_POST(self) -> None:
+        self.posted.append(self.rfile.read(int(self.headers["content-length"])))
+        self.do_GET()
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -42,7 +51,7 @@ class Clock:
 
 @pytest.fixture
 def gateway() -> Iterator[tuple[type[Gateway], str]]:
-    kind = type("OneGateway", (Gateway,), {"asked": []})
+    kind = type("OneGateway", (Gateway,), {"asked": [], "posted": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -126,3 +135,75 @@ def test_who_serves_a_gateway_asks_none(client: GatewayClient, gateway: tuple[ty
             client(CID)
     assert gateway[0].asked == []
     assert client(CID) == DATA
+
+
+WHOLE = car.encode_header([CID]) + car.section_head(CID, len(DATA)) + DATA
+
+
+def test_a_tree_is_written_as_it_comes_each_block_verified(
+    client: GatewayClient, gateway: tuple[type[Gateway], str]
+) -> None:
+    gateway[0].body = WHOLE
+    file = io.BytesIO()
+    assert client.tree(CID, file, 1 << 20) == len(WHOLE)
+    assert file.getvalue() == WHOLE
+    ((path, headers),) = gateway[0].asked
+    assert path == f"/ipfs/{cids.to_text(CID)}?format=car"
+    assert "cache-control" not in headers
+    assert [block.cid for block in CarReader(io.BytesIO(file.getvalue()).read)] == [CID]
+
+
+def test_the_member_that_offers_another_block_is_named(gateway: tuple[type[Gateway], str]) -> None:
+    named: list[tuple[str, str]] = []
+    client = GatewayClient(
+        "elsewhere", gateway[1], ssl.create_default_context, wrong=lambda name, cid: named.append((name, cid))
+    )
+    gateway[0].body = WHOLE[:-1] + b"!"
+    with pytest.raises(CarInvalid):
+        client.tree(CID, io.BytesIO(), 1 << 20)
+    gateway[0].body = b"another"
+    with pytest.raises(ContentCorrupt):
+        client(CID)
+    assert named == [("elsewhere", cids.to_text(CID))] * 2
+    gateway[0].body = WHOLE[:-1]  # cut short: nobody's fault
+    with pytest.raises(CarInvalid):
+        client.tree(CID, io.BytesIO(), 1 << 20)
+    assert len(named) == 2
+    client.close()
+
+
+def test_no_more_of_a_tree_is_taken_than_was_announced(
+    client: GatewayClient, gateway: tuple[type[Gateway], str]
+) -> None:
+    gateway[0].body = WHOLE
+    with pytest.raises(CarInvalid, match="more than"):
+        client.tree(CID, io.BytesIO(), len(WHOLE) - 1)
+
+
+def test_what_members_ask_each_other_is_json_both_ways(
+    client: GatewayClient, gateway: tuple[type[Gateway], str]
+) -> None:
+    gateway[0].body = b'{"told": 1}'
+    assert client.ask("GET", "/consortium/replicas") == {"told": 1}
+    assert client.ask("POST", "/consortium/shares", {"a": 1}) == {"told": 1}
+    assert client.ask("POST", "/consortium/shares", b"bytes") == {"told": 1}
+    assert [json.loads(gateway[0].posted[0]), gateway[0].posted[1]] == [{"a": 1}, b"bytes"]
+    gateway[0].status, gateway[0].body = 202, b""
+    assert client.ask("POST", "/consortium/shares", b"bytes") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(404, ContentMissing), (400, RequestError), (409, RequestError), (503, EngineFault)]
+)
+def test_a_refusal_tells_whether_to_come_again(
+    client: GatewayClient, gateway: tuple[type[Gateway], str], status: int, error: type[Exception]
+) -> None:
+    gateway[0].status, gateway[0].body = status, b'{"detail": "not so"}'
+    with pytest.raises(error, match="not so"):
+        client.ask("GET", "/consortium/replicas")
+
+
+def test_an_answer_that_is_no_json_is_refused(client: GatewayClient, gateway: tuple[type[Gateway], str]) -> None:
+    gateway[0].body = b"<html>"
+    with pytest.raises(RequestError):
+        client.ask("GET", "/consortium/replicas")
