@@ -18,6 +18,7 @@ from bridge.access.sessions import Sessions
 from bridge.access.tokens import Tokens
 from bridge.alerts import Alerts
 from bridge.allocator import keep_freed_memory
+from bridge.audit.following import Followed
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.content import recovery
@@ -120,7 +121,7 @@ class Node:
         self.overview = Overview(home, ledger_home(settings), self.index, settings.content, spool)
         open_record = opener(self.keys, self.keystore)
         ledger, source = ledger_home(settings), AuditSource(self.index.database)
-        self.audit = LedgerTrail(home / "audit.db", ledger / DATABASE, source, self.keys, open_record)
+        self.audit = LedgerTrail(home / "audit.db", [Followed(ledger / DATABASE)], source, self.keys, open_record)
         leaves, origin = RecordLeaves(self.index.database), origin_of(settings, self.keystore)
         self.log = LedgerFiles(ledger, origin, public_key(self.keystore), leaves, open_record, self.audit.places)
         self.watch = Alerts(self.audit, self.access, self.index.database, open_record, settings.alerts)

@@ -179,10 +179,7 @@ class BlockStore(LedgerStore):
                 execute(
                     "INSERT INTO snapshot VALUES (?, ?, ?, ?)", (block.height, block.size, block.record, commit.state)
                 )
-                execute(
-                    "DELETE FROM snapshot WHERE height <= (SELECT height FROM snapshot ORDER BY height DESC LIMIT 1 OFFSET ?)",
-                    (SNAPSHOTS,),
-                )
+                execute(_OLD_SNAPSHOTS, (SNAPSHOTS,))
 
     def put(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
         """ONE transaction: entries of this node to the outbox, the cursor behind their batches. Under `writing`."""
@@ -255,6 +252,12 @@ class BlockStore(LedgerStore):
             found = self._one("SELECT * FROM block WHERE size > ? ORDER BY size, height LIMIT 1", index)
         return StoredBlock(*found) if found else None
 
+    def blocks_of(self, start: int, end: int) -> list[StoredBlock]:
+        """The blocks in which the entries of indices [start, end) were decided, ascending."""
+        sql = "SELECT * FROM block WHERE size > ? AND first < ? AND size > first ORDER BY size"
+        with self.mutex:
+            return list(map(StoredBlock._make, self._all(sql, start, end)))
+
     def block_at(self, height: int) -> StoredBlock | None:
         """The newest block up to a height that left something: its hash is the app hash after that height."""
         with self.mutex:
@@ -324,5 +327,7 @@ class BlockStore(LedgerStore):
             execute("UPDATE state SET size = ?, frontier = ?", (size, b"".join(frontier.hashes)))
 
 
+_OLD_SNAPSHOTS: Final = """DELETE FROM snapshot
+    WHERE height <= (SELECT height FROM snapshot ORDER BY height DESC LIMIT 1 OFFSET ?)"""
 _PROVED: Final = "kind, node, height, time, detail"
 _EVIDENCE: Final = f"INSERT OR IGNORE INTO evidence ({_PROVED}) VALUES (?, ?, ?, ?, ?)"

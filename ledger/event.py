@@ -42,10 +42,16 @@ class Patient:
 class Event:
     """One entry of the log, resolved as far as this node's keys reach.
 
-    `index` is its place in the log, `id` its 32-byte leaf hash, `node` the 16-byte id of the node that wrote it and
-    `sequence` its number there; `type` a name of `ledger.types`; `time_us` microseconds since the epoch; `purpose` an
-    HL7 v3 ActReason code and `reason` what the user gave; `outcome` 0, 4, 8 or 12. `study` is a Study Instance UID:
-    None for an event about no study, and when its key is gone, which `erased` tells. `records` counts its records.
+    `index` is its place in the node's trail, which is its own log and then the log it shares with others; `id` its
+    32-byte leaf hash, `node` the 16-byte id of the node that wrote it and `sequence` its number there; `type` a name of
+    `ledger.types`; `time_us` microseconds since the epoch, by that node's clock; `purpose` an HL7 v3 ActReason code and
+    `reason` what the user gave; `outcome` 0, 4, 8 or 12. `study` is a Study Instance UID: None for an event about no
+    study, and when its key is gone or was never held, which `erased` tells. `records` counts its records, 0 when that
+    is not known here.
+
+    `hospital` is the name of the member whose node wrote it, "" while the node is in no consortium; `first` the trail's
+    index of the first entry of its log; `block_time_us` the time that a consortium's members agreed on for the block
+    that it is in, None in a log of the node's own.
     """
 
     index: int
@@ -62,6 +68,19 @@ class Event:
     study: str | None = None
     erased: bool = False
     patient: Patient | None = None
+    hospital: str = ""
+    first: int = 0
+    block_time_us: int | None = None
+
+    @property
+    def place(self) -> int:
+        """Its index in the log that it is in."""
+        return self.index - self.first
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is in the log of a consortium."""
+        return self.block_time_us is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +110,7 @@ class EventQuery:
     purposes: tuple[str, ...] = ()
     outcomes: tuple[int, ...] = ()
     nodes: tuple[bytes, ...] = ()
+    hospitals: tuple[str, ...] = ()
     since_us: int | None = None
     until_us: int | None = None
     before: int | None = None

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from bridge.audit.conditions import JOINED, Condition, among, any_of, combinations, every, within
 from bridge.audit.spans import LEVELS, Stretch, cover, span_for
 from ledger.event import EventQuery
 
-FACETS: Final = ("type", "actor", "role", "purpose", "outcome")
+FACETS: Final = ("type", "actor", "role", "purpose", "outcome", "node")
 Tags = Sequence[bytes] | None
 
 
-def facets(connection: sqlite3.Connection, query: EventQuery, tags: Tags) -> Mapping[str, list[tuple[str, int]]]:
-    """For each of FACETS, (value, count) of the matching events, most first, then by value."""
+def facets(connection: sqlite3.Connection, query: EventQuery, tags: Tags) -> dict[str, list[tuple[str, int]]]:
+    """For each of FACETS, (value, count) of the matching events, most first, then by value; nodes in hexadecimal."""
     allowed = combinations(query)
     rows = connection.execute(
-        f"SELECT combination.id, events, combination.type, actor.name, role, purpose, outcome"
+        f"SELECT combination.id, events, combination.type, actor.name, role, purpose, outcome, lower(hex(node))"
         f" FROM {JOINED}{allowed.where()}",
         allowed.values,
     )

@@ -6,7 +6,9 @@ What lies here only sealed, or under a tag, is looked up each time, so that it i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -22,11 +24,16 @@ from ledger.types import ENTRY_TYPES
 Opener = Callable[[str | None, SealedRecord], bytes | None]
 """(study, sealed record) -> the record's bytes; None when no key of the study is held. Raises RecordUnreadable."""
 
+HospitalOf = Callable[[bytes], str]
+"""The name of the member whose node has this id; "" without a consortium."""
+
 Row = tuple[Any, ...]
 _AT_ONCE: Final = 500
+_NOBODY: Final = b""
+"""The id of no node."""
 _ROWS: Final = """
-SELECT event.idx, leaf, node, sequence, type, time, purpose, outcome, kind, name, role, address, how, records,
-    study, epoch, batch
+SELECT event.idx, COALESCE((SELECT max(first) FROM log WHERE first <= event.idx), 0), block_time, leaf, node, sequence,
+    type, time, purpose, outcome, kind, name, role, address, how, records, study, epoch, batch
 FROM event JOIN combination ON combination.id = event.combination JOIN actor ON actor.id = combination.actor
 WHERE event.idx"""
 _REASONED: Final = frozenset(row.name for row in ENTRY_TYPES.values() if row.study and row.action != "C")
@@ -50,13 +57,19 @@ def rows_by_leaf(connection: sqlite3.Connection, leaf: bytes) -> list[Row]:
     return connection.execute(f"{_ROWS} IN (SELECT idx FROM leaf WHERE start = ?)", (leaf_start(leaf),)).fetchall()
 
 
+def leaf_of(row: Row) -> bytes:
+    """The leaf hash of a row's entry."""
+    return bytes(row[3])
+
+
 class Resolver:
     """Resolves rows. Thread-safe; all raise StorageFault."""
 
-    def __init__(self, keys: Keyring, source: AuditSource, open_record: Opener) -> None:
+    def __init__(self, keys: Keyring, source: AuditSource, open_record: Opener, hospital_of: HospitalOf) -> None:
         self._keys = keys
         self._source = source
         self._open_record = open_record
+        self._hospital_of = hospital_of
 
     def tags(self, query: EventQuery) -> list[bytes] | None:
         """The tags of the studies that a query restricts to; None when it does not."""
@@ -68,13 +81,32 @@ class Resolver:
             studies = studies & held if studies else held
         return [tag for study in sorted(studies) for tag in self._keys.tags_of(study)]
 
+    def narrowed(self, connection: sqlite3.Connection, query: EventQuery) -> EventQuery:
+        """The query with the nodes of the hospitals that it restricts to."""
+        if not query.hospitals:
+            return query
+        known = [bytes(node) for (node,) in connection.execute("SELECT DISTINCT node FROM combination")]
+        meant = [node for node in query.nodes or known if self._hospital_of(node) in query.hospitals]
+        return replace(query, nodes=tuple(meant) or (_NOBODY,))
+
+    def named(self, counted: Mapping[str, list[tuple[str, int]]]) -> dict[str, list[tuple[str, int]]]:
+        """Facets with the names of hospitals instead of the ids of their nodes; without them while there are none."""
+        named = dict(counted)
+        total: Counter[str] = Counter()
+        for node, number in named.pop("node"):
+            total[self._hospital_of(bytes.fromhex(node))] += number
+        if any(total):
+            named["hospital"] = sorted(total.items(), key=lambda row: (-row[1], row[0]))
+        return named
+
     def events(self, rows: Iterable[Row]) -> list[Event]:
         """The events of rows, in their order."""
         studies: dict[bytes, str | None] = {}
         patients: dict[str, Patient | None] = {}
         events = []
         for row in rows:
-            index, leaf, node, sequence, kind, moment, purpose, outcome, *actor, records, tag, epoch, batch = row
+            index, first, block_time, leaf, node, sequence, kind, moment, purpose, outcome, *rest = row
+            *actor, records, tag, epoch, batch = rest
             study = patient = None
             if tag is not None:
                 study = studies[tag] if tag in studies else studies.setdefault(tag, self._keys.study_of(tag))
@@ -97,6 +129,9 @@ class Resolver:
                     study=study,
                     erased=tag is not None and study is None,
                     patient=patient,
+                    hospital=self._hospital_of(node),
+                    first=first,
+                    block_time_us=block_time,
                 )
             )
         return events
@@ -104,7 +139,7 @@ class Resolver:
     def is_of(self, row: Row, leaf: bytes) -> bool:
         """Whether a leaf hash is that of the row's entry or of one of its records."""
         epoch, batch = row[-2:]
-        return bool(row[1] == leaf) or (epoch == self._source.epoch and self._source.holds_record(batch, leaf))
+        return leaf_of(row) == leaf or (epoch == self._source.epoch and self._source.holds_record(batch, leaf))
 
     def details(self, row: Row) -> list[Detail]:
         """The records of a row's entry; [] when the index does not hold them any more."""

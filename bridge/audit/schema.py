@@ -1,5 +1,7 @@
 """The tables of audit.db: the ledger's entries, arranged for searching. All of it can be made again from the ledger.
 
+The trail of a node in a consortium is its own log, which was closed when it joined, and then the shared log.
+
 What is searched and counted by (type, actor, role, purpose, outcome, node) takes few values together: a `combination`
 is one such set of values, and an event names its own. So a filter over these fields is a set of combinations, found in
 a table of thousands of rows, whatever the number of events. Counts are kept by combination, in all and in spans of
@@ -15,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x43614155  # "CaAU", in the header of the file
-VERSION: Final = 1
+VERSION: Final = 2
 STRETCH: Final = 1024
 """Events, by index, of which the earliest and latest time are kept together."""
 
@@ -30,11 +32,14 @@ SCHEMA: Final = (
         events INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
         earliest INTEGER NOT NULL, latest INTEGER NOT NULL,
         UNIQUE (type, actor, role, purpose, outcome, node))""",
-    # `idx` is the index in the log; `study` a tag; (`epoch`, `batch`) the closed batch that the entry is of.
+    # A log that the trail has begun to follow, by its number in their order, and the trail's index of its entry 0.
+    "CREATE TABLE log (number INTEGER PRIMARY KEY, first INTEGER NOT NULL)",
+    # `idx` is the index in the trail; `study` a tag; (`epoch`, `batch`) the closed batch that the entry is of, empty
+    # and 0 for another node's; `block_time` NULL in a log of the node's own.
     """CREATE TABLE event (
         idx INTEGER PRIMARY KEY, combination INTEGER NOT NULL REFERENCES combination, time INTEGER NOT NULL, study BLOB,
         leaf BLOB NOT NULL, sequence INTEGER NOT NULL, records INTEGER NOT NULL, address TEXT NOT NULL,
-        how TEXT NOT NULL, epoch BLOB NOT NULL, batch INTEGER NOT NULL)""",
+        how TEXT NOT NULL, epoch BLOB NOT NULL, batch INTEGER NOT NULL, block_time INTEGER)""",
     "CREATE INDEX event_combination ON event (combination)",
     "CREATE INDEX event_time ON event (time, combination)",
     "CREATE INDEX event_study ON event (study, idx, combination, time) WHERE study IS NOT NULL",

@@ -27,7 +27,7 @@ _COUNT_COMBINATION: Final = (
     "UPDATE combination SET events = events + ?, last = max(last, ?), earliest = min(earliest, ?),"
     " latest = max(latest, ?) WHERE id = ?"
 )
-_ADD_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_TALLY: Final = (
     "INSERT INTO tally VALUES (?, ?, ?, ?)"
     " ON CONFLICT (length, start, combination) DO UPDATE SET events = events + excluded.events"
@@ -41,11 +41,15 @@ _ADD_LEAF: Final = "INSERT OR IGNORE INTO leaf VALUES (?, ?)"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An entry, its actor (whose name may be "": not known), and the leaves of its records as far as they are held."""
+    """An entry, its actor (whose name may be "": not known), and the leaves of its records as far as they are held.
+
+    `block_time_us` is the time of the block that it is in, None in a log without blocks.
+    """
 
     entry: StoredEntry
     actor: Participant
     leaves: Sequence[bytes] = ()
+    block_time_us: int | None = None
 
 
 @dataclass(slots=True)
@@ -57,8 +61,11 @@ class _Counted:
     times: list[int] = field(default_factory=list)
 
 
-def take_in(connection: sqlite3.Connection, known: Iterable[Known]) -> None:
-    """Add entries in the order of the log, each once, within the caller's transaction. Raises sqlite3.Error."""
+def take_in(connection: sqlite3.Connection, known: Iterable[Known], first: int = 0) -> None:
+    """Add entries in the order of their log, each once, within the caller's transaction. Raises sqlite3.Error.
+
+    `first` is the trail's index of that log's entry 0.
+    """
     actors: dict[bytes, int] = {}
     combinations: dict[tuple[object, ...], int] = {}
     counted: dict[int, _Counted] = {}
@@ -67,7 +74,7 @@ def take_in(connection: sqlite3.Connection, known: Iterable[Known]) -> None:
     events: list[tuple[object, ...]] = []
     leaves: list[tuple[int, int]] = []
     for one in known:
-        entry = one.entry
+        entry, index = one.entry, first + one.entry.idx
         # An actor's name may be told only by a later entry with the same tag.
         actor = actors.get(entry.actor) or _actor(connection, entry.actor, one.actor)
         if one.actor.name:
@@ -75,21 +82,21 @@ def take_in(connection: sqlite3.Connection, known: Iterable[Known]) -> None:
         key = (entry.type, actor, one.actor.role, entry.purpose, entry.outcome, entry.node)
         combination = combinations.get(key)
         if combination is None:
-            combination = combinations[key] = _combination(connection, key, entry)
+            combination = combinations[key] = _combination(connection, key, index, entry.time_us)
         of_combination = counted.setdefault(combination, _Counted())
         of_combination.events += 1
-        of_combination.last = entry.idx
+        of_combination.last = index
         of_combination.times.append(entry.time_us)
         for length in LEVELS:
             tallies[length, entry.time_us // length * length, combination] += 1
-        stretches.setdefault(entry.idx // STRETCH, []).append(entry.time_us)
+        stretches.setdefault(index // STRETCH, []).append(entry.time_us)
         events.append(
             (
-                *(entry.idx, combination, entry.time_us, entry.study, entry.leaf, entry.sequence, entry.records),
-                *(one.actor.address, one.actor.how, entry.epoch, entry.batch),
+                *(index, combination, entry.time_us, entry.study, entry.leaf, entry.sequence, entry.records or 0),
+                *(one.actor.address, one.actor.how, entry.epoch or b"", entry.batch or 0, one.block_time_us),
             )
         )
-        leaves += [(leaf_start(leaf), entry.idx) for leaf in (entry.leaf, *one.leaves)]
+        leaves += [(leaf_start(leaf), index) for leaf in (entry.leaf, *one.leaves)]
     write = connection.executemany
     write(_ADD_EVENT, events)
     write(_ADD_LEAF, sorted(leaves))
@@ -112,11 +119,10 @@ def _actor(connection: sqlite3.Connection, tag: bytes, actor: Participant) -> in
     return int(found[0])
 
 
-def _combination(connection: sqlite3.Connection, key: tuple[object, ...], entry: StoredEntry) -> int:
+def _combination(connection: sqlite3.Connection, key: tuple[object, ...], index: int, moment: int) -> int:
     """The row of a combination of values, made by its first event."""
     found = connection.execute(_FIND_COMBINATION, key).fetchone()
     if found is None:
-        moment = entry.time_us
-        connection.execute(_ADD_COMBINATION, (*key, entry.idx, entry.idx, moment, moment))
+        connection.execute(_ADD_COMBINATION, (*key, index, index, moment, moment))
         found = connection.execute(_FIND_COMBINATION, key).fetchone()
     return int(found[0])

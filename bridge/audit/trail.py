@@ -11,8 +11,8 @@ from typing import Final
 
 from bridge.audit import counting, searching
 from bridge.audit.database import AuditDatabase
-from bridge.audit.following import Follower, Rewritten
-from bridge.audit.resolving import Opener, Resolver, Row, rows_by_leaf, rows_of
+from bridge.audit.following import Followed, Follower, Rewritten
+from bridge.audit.resolving import HospitalOf, Opener, Resolver, Row, leaf_of, rows_by_leaf, rows_of
 from bridge.audit.schema import leaf_start
 from bridge.crypto.keyring import Keyring
 from bridge.errors import NotFound, StorageFault
@@ -31,23 +31,33 @@ class LedgerTrail:
     ----------
     path
         audit.db, made when it is not there.
-    ledger
-        The ledger's database file, which need not be there yet.
+    logs
+        The node's own log, and behind it the one it shares with others when it does; databases need not be there yet.
     source
         The index, closed by who opened it, later than the trail.
     keys
         The study keys: what is not held is erased.
     open_record
         Opens a sealed record.
+    hospital_of
+        The name of the member whose node has an id.
     """
 
-    def __init__(self, path: Path, ledger: Path, source: AuditSource, keys: Keyring, open_record: Opener) -> None:
+    def __init__(
+        self,
+        path: Path,
+        logs: Sequence[Followed],
+        source: AuditSource,
+        keys: Keyring,
+        open_record: Opener,
+        hospital_of: HospitalOf = lambda node: "",
+    ) -> None:
         self._path = path
-        self._ledger = ledger
+        self._logs = logs
         self._source = source
-        self._resolver = Resolver(keys, source, open_record)
+        self._resolver = Resolver(keys, source, open_record, hospital_of)
         self._database = AuditDatabase(path)
-        self._follower = Follower(ledger, source)
+        self._follower = Follower(logs, source)
         self._following = threading.Lock()
         self._ended = threading.Event()
 
@@ -56,6 +66,7 @@ class LedgerTrail:
         query = _bounded(query)
         tags = self._resolver.tags(query)
         with self._database.reading() as connection:
+            query = self._resolver.narrowed(connection, query)
             rows = rows_of(connection, searching.search(connection, query, tags))
         return self._resolver.events(rows)
 
@@ -66,20 +77,27 @@ class LedgerTrail:
                 return self._resolver.events([row])[0]
         raise NotFound("no entry or record has this id")
 
-    def places(self, leaf: bytes) -> tuple[list[int], int]:
-        """Where an entry or record with this leaf hash may be, by index in the log, as far as the trail has followed.
+    def places(self, leaf: bytes, log: int = 0) -> tuple[list[int], int]:
+        """Where in a log an entry or record with this leaf hash may be, by index there, as far as the trail followed.
 
-        With it the last index that the trail has followed, -1 when none. Raises StorageFault.
+        With it the last index that the trail has followed in that log, -1 when none. `log` is its number in the order
+        of the logs. Raises StorageFault.
         """
         with self._database.reading() as connection:
-            found = connection.execute("SELECT idx FROM leaf WHERE start = ?", (leaf_start(leaf),)).fetchall()
-            last = connection.execute("SELECT max(idx) FROM event").fetchone()[0]
-        return [index for (index,) in found], -1 if last is None else last
+            firsts = dict(connection.execute("SELECT number, first FROM log").fetchall())
+            if log not in firsts:
+                return [], -1
+            first, end = firsts[log], firsts.get(log + 1, _FARTHEST)
+            found = connection.execute(
+                "SELECT idx FROM leaf WHERE start = ? AND idx >= ? AND idx < ?", (leaf_start(leaf), first, end)
+            ).fetchall()
+            last = connection.execute("SELECT max(idx) FROM event WHERE idx < ?", (end,)).fetchone()[0]
+        return [index - first for (index,) in found], last - first
 
     def details(self, id: bytes) -> Sequence[Detail]:
         """As the port; none when the index holds the entry's batch no more."""
         for row in self._rows(id):
-            if row[1] == id:
+            if leaf_of(row) == id:
                 return self._resolver.details(row)
         raise NotFound("no entry has this id")
 
@@ -88,7 +106,8 @@ class LedgerTrail:
         query = _bounded(query)
         tags = self._resolver.tags(query)
         with self._database.reading() as connection:
-            return counting.facets(connection, query, tags)
+            counted = counting.facets(connection, self._resolver.narrowed(connection, query), tags)
+        return self._resolver.named(counted)
 
     def histogram(self, query: EventQuery, bins: int) -> Sequence[tuple[int, int]]:
         """As the port: spans without a gap, of a round length, from the time asked for or the first match to the last.
@@ -98,7 +117,7 @@ class LedgerTrail:
         query = _bounded(query)
         tags = self._resolver.tags(query)
         with self._database.reading() as connection:
-            return counting.histogram(connection, query, tags, bins)
+            return counting.histogram(connection, self._resolver.narrowed(connection, query), tags, bins)
 
     def follow(self) -> int:
         """As the port. A trail of another history of the ledger is made again."""
@@ -124,7 +143,7 @@ class LedgerTrail:
         with (
             self._following,
             closing(AuditDatabase(fresh, alone=True)) as database,
-            closing(Follower(self._ledger, self._source)) as follower,
+            closing(Follower(self._logs, self._source)) as follower,
         ):
             database.renew()
             total, size = 0, follower.size()

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bridge.audit.database import AuditDatabase
+from bridge.audit.following import Followed
 from bridge.audit.taking_in import Known, take_in
 from bridge.audit.trail import LedgerTrail
 from bridge.crypto import derive
@@ -61,7 +62,7 @@ class Archive:
         """The trail; to be closed."""
         source = AuditSource(self.database)
         open_record = opener(self.keys, self.keystore)
-        return LedgerTrail(self.home / "audit.db", self.home / "no ledger", source, self.keys, open_record)
+        return LedgerTrail(self.home / "audit.db", [Followed(self.home / "no ledger")], source, self.keys, open_record)
 
     def close(self) -> None:
         """Close index and keys."""

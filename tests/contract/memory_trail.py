@@ -64,6 +64,8 @@ class MemoryTrail:
             "purpose": [event.purpose for event in found],
             "outcome": [str(event.outcome) for event in found],
         }
+        if any(event.hospital for event in found):
+            values["hospital"] = [event.hospital for event in found]
         return {
             name: sorted(Counter(given).items(), key=lambda row: (-row[1], row[0])) for name, given in values.items()
         }
@@ -100,6 +102,7 @@ def matches(event: Event, query: EventQuery) -> bool:
         (query.purposes, event.purpose),
         (query.outcomes, event.outcome),
         (query.nodes, event.node),
+        (query.hospitals, event.hospital),
     )
     return (
         all(not wanted or value in wanted for wanted, value in chosen)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
+from bridge.audit.following import Followed
 from bridge.audit.trail import LedgerTrail
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import open_keystore
@@ -31,7 +32,7 @@ def looked_at(node: RunningNode) -> Iterator[LedgerTrail]:
         closing(
             LedgerTrail(
                 node.home / "audit.db",
-                node.home / "ledger" / "ledger.db",
+                [Followed(node.home / "ledger" / "ledger.db")],
                 AuditSource(index),
                 keys,
                 opener(keys, keystore),

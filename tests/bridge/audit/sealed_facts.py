@@ -5,6 +5,7 @@ from contextlib import closing
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bridge.audit.following import Followed
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.crypto import derive
@@ -42,7 +43,7 @@ class Archive:
         """A trail of its own; to be closed."""
         return LedgerTrail(
             self.home / "audit.db",
-            ledger_home(self.settings) / DATABASE,
+            [Followed(ledger_home(self.settings) / DATABASE)],
             self.source,
             self.keys,
             opener(self.keys, self.keystore),
