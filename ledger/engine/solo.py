@@ -9,13 +9,13 @@ from pathlib import Path
 from ledger import checkpoint, entry, keys, merkle
 from ledger.engine import Position, Sealed
 from ledger.errors import ChainBroken, LedgerError, TreeMismatch
+from ledger.publication import LOG_LIMIT, Publication
 from ledger.source import Cursor
 from ledger.store import LedgerStore, row
 from ledger.tile_files import TileFiles
 from ledger.tiles import WIDTH
 
 DATABASE = "ledger.db"
-_LOG_LIMIT = 32 * 1024 * 1024  # bytes of write-ahead log after which it is settled even when busy
 _UNPUBLISHED = 4 * WIDTH  # entries after which the files are written even when busy
 
 
@@ -45,13 +45,13 @@ class SoloEngine:
         self._ledger = entry.ledger_id(origin, signer.public_key()) if ledger_id is None else ledger_id
         self._node = keys.node_id(signer.public_key()) if node is None else node
         home.mkdir(parents=True, exist_ok=True)
-        self._files = TileFiles(home)
         self._known: tuple[Position, merkle.Frontier] | None = None
         self._store = LedgerStore(home / DATABASE)
+        self._published = Publication(self._store, TileFiles(home))
         try:
             with self._store.writing():
-                self._published = self._recover()
-                self._settle()
+                self._recover()
+                self._published.settle()
         except BaseException:
             with suppress(LedgerError, OSError):
                 self._store.settle()
@@ -86,10 +86,10 @@ class SoloEngine:
                     sequence=rows[-1].sequence + 1, previous=entry.envelope_hash(rows[-1].envelope)
                 )
             self._known = position._replace(cursor=cursor), frontier
-            if frontier.size - self._published >= _UNPUBLISHED:  # (4)
-                self._publish()
-            if self._store.log_size() > _LOG_LIMIT:
-                self._settle()
+            if frontier.size - self._published.size >= _UNPUBLISHED:  # (4)
+                self._published.publish()
+            if self._store.log_size() > LOG_LIMIT:
+                self._published.settle()
 
     def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
         """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
@@ -98,12 +98,12 @@ class SoloEngine:
     def publish(self) -> None:
         """Write the tiles that are new, and the newest checkpoint."""
         with self._store.writing():
-            self._publish()
+            self._published.publish()
 
     def settle(self) -> bool:
         """Publish, durably, and move the write-ahead log into the database; False when a reader holds it up."""
         with self._store.writing():
-            return self._settle()
+            return self._published.settle()
 
     def close(self) -> None:
         """Settle and close the database."""
@@ -122,25 +122,8 @@ class SoloEngine:
             self._known = position, state.frontier
         return self._known
 
-    def _publish(self) -> None:
-        size = self._store.size()
-        if size > self._published:
-            note = self._store.checkpoint(size)
-            if note is None:
-                raise TreeMismatch("the tree has no checkpoint", "checkpoint")
-            self._files.publish(size, self._published, note, self._store.leaves, self._store.envelopes)
-            self._published = size
-
-    def _settle(self) -> bool:
-        self._publish()
-        self._files.sync()
-        return self._store.settle()
-
-    def _recover(self) -> int:
-        """The checkpoint must be of this tree; files that are not as they should be are written from the database.
-
-        The size of the tree, all of which is published then.
-        """
+    def _recover(self) -> None:
+        """The checkpoint must be of this tree; files that are not as they should be are written from the database."""
         frontier = self._store.state().frontier
         note = self._store.checkpoint()
         if note is None:
@@ -149,14 +132,4 @@ class SoloEngine:
         head = checkpoint.verify(note, self._origin, self._signer.public_key())
         if (head.size, head.root) != (frontier.size, frontier.root()):
             raise TreeMismatch("the newest checkpoint is not of the tree", "checkpoint")
-        self._files.repair(frontier.size, self._synced(), self._store.leaves, self._store.envelopes)
-        if self._files.checkpoint() != note:
-            self._files.publish(frontier.size, frontier.size, note, self._store.leaves, self._store.envelopes)
-        return frontier.size
-
-    def _synced(self) -> int:
-        """Up to which size the files were durable: that of the last transaction before those found in the log."""
-        if not self._store.left:
-            return self._store.size()
-        former = self._store.last_checkpoints(self._store.left + 1)
-        return former[-1][0] if len(former) > self._store.left else 0
+        self._published.recover(note)

@@ -335,7 +335,7 @@ def test_entries_are_found_in_every_segment_and_under_any_epoch_sealed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "SCHEMA", tuple(text.replace("16384", "4") for text in store_module.SCHEMA))
-    for name in ("_SEGMENT", "_SEGMENTS"):
+    for name in ("SEGMENT", "SEGMENTS"):
         monkeypatch.setattr(store_module, name, getattr(store_module, name).replace("16384", "4"))
     source = Source()
     for _ in range(11):
