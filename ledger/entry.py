@@ -2,19 +2,21 @@
 
 An envelope is an untagged COSE_Sign1 (RFC 9052 section 4.2) in the strict CBOR of `ledger.codec`:
 [protected, {}, payload, signature] with protected = {1: -8 (EdDSA), 4: kid}. Its leaf in the log is
-SHA-256(0x00 || envelope). It names no study, no patient, no CID and no count of images.
+SHA-256(0x00 || envelope). It names no study, no patient, no CID and no count of images. What an entry states besides
+(`body`) and the entries that it refers to (`refs`) are those that `ledger.terms` allows its type.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import contains
 from typing import Any
 
-from ledger import codec, keys, merkle
+from ledger import codec, keys, merkle, terms
 from ledger.errors import CodecError, SignatureInvalid
 from ledger.types import ENTRY_TYPES
 
@@ -47,7 +49,8 @@ class Entry:
     of its previous envelope; `ledger` 8 bytes that keep an entry from being replayed in another ledger; `time_us`
     the node's clock in microseconds since the epoch (a claim); `purpose` an HL7 v3 ActReason code; `outcome` 0, 4, 8
     or 12 (PS3.15 A.5.2.1); `study` a random 16-byte tag; `commitment` SHA-256(salt || StudyRoot CID);
-    `records_root` the RFC 6962 root over the batch's records.
+    `records_root` the RFC 6962 root over the batch's records. `body` is the canonical encoding of a map of
+    `ledger.terms`, None for none; `refs` are ids of entries (32 bytes each) that this one is about.
     """
 
     node: bytes
@@ -63,6 +66,13 @@ class Entry:
     commitment: bytes | None
     records_root: bytes
     version: int = VERSION
+    body: bytes | None = None
+    refs: tuple[bytes, ...] = ()
+
+    @property
+    def terms(self) -> Mapping[str, codec.Value]:
+        """What the body states; empty when there is none."""
+        return {} if self.body is None else terms.read(self.type, self.body)
 
     @property
     def action(self) -> str:
@@ -88,11 +98,11 @@ def leaf_hash(envelope: bytes) -> bytes:
 def encode(entry: Entry) -> bytes:
     """The canonical payload; raises CodecError for a field out of its range."""
     _check(entry)
-    who, study, commitment = entry.who, entry.study, entry.commitment
+    who, study, commitment, body, refs = entry.who, entry.study, entry.commitment, entry.body, entry.refs
     # Written out, in canonical order, because an entry is encoded for every one that is sealed or verified: it is what
     # `codec.encode` gives for the map of docs/ledger-format.md, several times faster.
     parts = [
-        _MAP[12 + (study is not None) + (commitment is not None)],
+        _MAP[12 + (study is not None) + (commitment is not None) + (body is not None) + (len(refs) != 0)],
         b"\x61n\x50",
         entry.node,
         b"\x61p\x58\x20",
@@ -100,6 +110,7 @@ def encode(entry: Entry) -> bytes:
         b"\x61q",
         codec.head(0, entry.sequence),
         _TYPES[entry.type],
+        b"" if body is None else b"\x62bd" + body,
         b"\x62lg\x48",
         entry.ledger,
         b"\x62oc",
@@ -113,6 +124,8 @@ def encode(entry: Entry) -> bytes:
     ]
     if commitment is not None:
         parts += b"\x63obj\xa1\x61h\x58\x20", commitment
+    if refs:
+        parts += b"\x63ref", codec.head(4, len(refs)), *(b"\x58\x20" + ref for ref in refs)
     if study is not None:
         parts += b"\x63sub\xa1\x61s\x50", study
     parts += b"\x63who", _MAP[2 + (who.address is not None) + (who.role != "")]
@@ -124,7 +137,7 @@ def encode(entry: Entry) -> bytes:
     return b"".join(parts)
 
 
-_MAP = tuple(codec.head(5, size) for size in range(16))
+_MAP = tuple(codec.head(5, size) for size in range(17))
 _TYPES = {
     name: b"\x61t" + codec.encode(name) + b"\x61v" + codec.encode(VERSION) + b"\x62ac" + codec.encode(row.action)
     for name, row in ENTRY_TYPES.items()
@@ -154,6 +167,8 @@ def decode(payload: bytes) -> Entry:
             commitment=manifest.get("h"),
             records_root=value["rr"],
             version=value["v"],
+            body=codec.encode(value["bd"]) if "bd" in value else None,
+            refs=tuple(value.get("ref", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CodecError("the payload lacks a field of an entry, or one has another type") from error
@@ -313,3 +328,5 @@ def _check(entry: Entry) -> None:
             raise CodecError(f"{name} is at most {MAX_TEXT} characters")
     if type(entry.type) is not str or entry.type not in ENTRY_TYPES:
         raise CodecError("an entry of unknown type")
+    if entry.body is not None or entry.refs or entry.type in terms.DEMANDING:
+        terms.check(entry.type, entry.body, entry.refs)

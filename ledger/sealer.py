@@ -96,4 +96,6 @@ def entry_of(batch: ClosedBatch, position: Position, sequence: int, previous: by
         study=batch.study_tag,
         commitment=batch.commitment,
         records_root=batch.records_root,
+        body=batch.body,
+        refs=batch.refs,
     )

@@ -26,7 +26,8 @@ class ClosedBatch:
     microseconds since the epoch; `purpose` an HL7 v3 ActReason code; `outcome` 0, 4, 8 or 12 (PS3.15 A.5.2.1);
     `actor_kind` 0 system, 1 user, 2 device, 3 peer; `actor_tag`, `address_tag` and `study_tag` 16 bytes each (keyed or
     random, never a plain hash); `commitment` SHA-256(salt || StudyRoot CID); `records_root` the RFC 6962 root over the
-    `records` leaves in order.
+    `records` leaves in order; `body` the canonical encoding of what the entry states besides (`ledger.terms`), None for
+    nothing; `refs` the ids of the entries that it refers to, 32 bytes each.
     """
 
     id: int
@@ -42,6 +43,8 @@ class ClosedBatch:
     commitment: bytes | None
     records_root: bytes
     records: int
+    body: bytes | None = None
+    refs: tuple[bytes, ...] = ()
 
 
 class RecordLeaf(NamedTuple):

@@ -137,6 +137,46 @@ _TABLE = (
         "security.alert", "A rule found something that ought to be looked at.", "E", False,
         110113, 110132, "E", None, "{actor} raised an alert",
     ),
+    EntryType(
+        "ledger.join", "A node joined a consortium; the log that it kept alone ends with this root.", "C", False,
+        110113, 110129, "E", None, "{actor} closed the node's own log and joined the consortium",
+    ),
+    EntryType(
+        "gov.propose", "A change of the consortium's members, keys or validators was proposed.", "C", False,
+        110113, 110129, "E", None, "{actor} proposed a change of the consortium",
+    ),
+    EntryType(
+        "gov.vote", "A member voted on a proposal.", "U", False,
+        110113, 110129, "E", None, "{actor} voted on a change of the consortium",
+    ),
+    EntryType(
+        "share.receipt", "A study that another member shared was verified and taken in.", "C", True,
+        110107, None, "C", "Create", "{actor} took in {study}, which another member shared",
+    ),
+    EntryType(
+        "share.end", "The keys of a study that another member had shared were deleted.", "D", True,
+        110105, None, "D", "Delete", "{actor} deleted the keys of {study}, which another member had shared",
+    ),
+    EntryType(
+        "emergency.start", "A member's study was taken by breaking the glass, for a limited time.", "E", True,
+        110113, 110127, "E", None, "{actor} broke the glass to get {study} from another member",
+    ),
+    EntryType(
+        "emergency.end", "An access by breaking the glass ended.", "E", True,
+        110113, 110138, "E", None, "{actor} ended the emergency access to {study}",
+    ),
+    EntryType(
+        "replica.assign", "A member was asked to keep a study's sealed blocks, without its key.", "C", True,
+        110113, 110135, "E", None, "{actor} asked another member to keep the sealed blocks of {study}",
+    ),
+    EntryType(
+        "replica.receipt", "The sealed blocks of another member's study are held here, whole.", "U", False,
+        110113, 110132, "E", None, "{actor} confirmed that another member's sealed blocks are kept here",
+    ),
+    EntryType(
+        "replica.release", "A member need no longer keep the sealed blocks that it was asked to keep.", "D", True,
+        110113, 110135, "E", None, "{actor} released another member from keeping the sealed blocks of {study}",
+    ),
 )
 # fmt: on
 
@@ -184,6 +224,7 @@ TYPE_NAMES: MappingProxyType[int, str] = MappingProxyType(
         110133: "Audit Recording Stopped",
         110135: "Object Security Attributes Changed",
         110137: "User Security Attributes Changed",
+        110138: "Emergency Override Stopped",
     }
 )
 """The code meanings of the event type codes used here (PS3.16 CID 401 and 403)."""
