@@ -38,11 +38,15 @@ def sign(note: str, name: str, signer: keys.Signer, time_s: int) -> str:
     The cosigner must have checked before that the checkpoint is consistent with the largest it has seen. Raises
     CodecError when it is no note or the name can be no key's, SignatureInvalid for a time out of range.
     """
+    return note + line(split_note(note)[0], name, signer, time_s)
+
+
+def line(text: str, name: str, signer: keys.Signer, time_s: int) -> str:
+    """The signature line alone over a checkpoint's note text, with its newline. As `sign`."""
     if not 0 <= time_s <= LATEST:
         raise SignatureInvalid("a cosignature's time is a POSIX time below 2**63", "cosignature")
-    text, _ = split_note(note)
     time = time_s.to_bytes(_TIME_SIZE, "big")
-    return note + signature_line(cosigner(name, signer.public_key()), time + signer.sign(message(text, time_s)))
+    return signature_line(cosigner(name, signer.public_key()), time + signer.sign(message(text, time_s)))
 
 
 def cosigned(text: str, signatures: Sequence[Signature], by: Verifier) -> int | None:
