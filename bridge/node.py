@@ -22,7 +22,7 @@ from bridge.audit.following import Followed
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.content import recovery
-from bridge.content.engine import open_content
+from bridge.content.engine import each_of, open_content
 from bridge.content.packs import PackStore
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
@@ -35,6 +35,7 @@ from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import LedgerFiles
 from bridge.ledger_reading import ledger_home, opener, origin_of, public_key
 from bridge.member_sources import member_sources
+from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
 from bridge.overview import Overview
 from bridge.services.access import Access
@@ -104,12 +105,14 @@ class Node:
         self.batches.recover(self.index.open_batches(owner))
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
-        self.retrieve = Retrieve(self.content, self.index, self.keys, self.index.mark_damaged)
+        damaged = self.index.mark_damaged
+        self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content))
         self.gateway = Gateway(self.content, Grants(self.index.database), self.index.assignments.allows)
         self._open_trail()
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
+        self.membership: Membership | None = None
         self.closed = False
         self._stopped = threading.Event()
         self._clocks = self._started(follows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bridge.config import Settings
@@ -14,7 +14,7 @@ from bridge.ports import ContentStore
 if TYPE_CHECKING:
     from bridge.content.kubo.store import Source
 
-__all__ = ["open_content"]
+__all__ = ["each_of", "open_content"]
 
 
 def open_content(settings: Settings, packs: PackStore, pins: PinTable, sources: Sequence[Source] = ()) -> ContentStore:
@@ -40,3 +40,12 @@ def open_content(settings: Settings, packs: PackStore, pins: PinTable, sources: 
 
     cluster = ClusterApi(content.cluster.api, content.cluster.token)
     return ClusterStore(packs, pins, cache, rpc, control, timeout_s, cluster, content.cluster.replicas, sources)
+
+
+def each_of(content: ContentStore) -> Callable[[Iterable[bytes]], Iterator[bytes]] | None:
+    """How an engine beside which blocks are fetched over a network reads several in order; None where all are here."""
+    if isinstance(content, EmbeddedStore):
+        return None
+    from bridge.content.kubo.store import KuboStore
+
+    return content.each if isinstance(content, KuboStore) else None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -48,12 +48,19 @@ class Retrieve:
     """Serves what the index locates. Thread-safe."""
 
     def __init__(
-        self, content: ContentStore, index: Index, keys: KeyStore, damaged: Callable[[StoredInstance], None]
+        self,
+        content: ContentStore,
+        index: Index,
+        keys: KeyStore,
+        damaged: Callable[[StoredInstance], None],
+        each: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None,
     ) -> None:
+        """`damaged` flags an instance; `each` reads blocks in order, ahead of their use, where `content` can."""
         self._content = content
         self._index = index
         self._keys = keys
         self._damaged = damaged
+        self._each = each
         self._node = lru_cache(NODES_KEPT)(content.get)  # verified and immutable: dag-pb nodes of large objects
 
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
@@ -121,6 +128,7 @@ class Retrieve:
             derive.object_key(key, instance.tag),
             derive.object_associated_data(key.tag, key.generation, instance.tag),
             self._node,
+            self._each,
         )
 
     def _data_set(self, instance: StoredInstance) -> Callable[[int, int], bytes]:

@@ -5,7 +5,8 @@ A segment is a leaf, so opening any part of an object costs the dag-pb nodes abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 from typing import Protocol
 
 from bridge.content import cid as cids
@@ -78,8 +79,9 @@ class Blocks(Protocol):
 class SealedObjectReader:
     """Opens ranges of one sealed object; every block is verified against its CID, every segment by its tag.
 
-    `nodes` fetches the dag-pb nodes above the leaves, when the caller keeps verified ones; the segment opened last is
-    kept, for frames that share one. Used by one thread.
+    `nodes` fetches the dag-pb nodes above the leaves, when the caller keeps verified ones; `each` the leaves of a range
+    in order, when the store can read ahead. The segment opened last is kept, for frames that share one. Used by one
+    thread.
     """
 
     def __init__(
@@ -89,12 +91,13 @@ class SealedObjectReader:
         key: bytes,
         associated_data: bytes,
         nodes: Callable[[bytes], bytes] | None = None,
+        each: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None,
     ) -> None:
-        self._content = content
         self._nodes = nodes or content.get
+        self._each = each or (lambda cids: map(content.get, cids))
         self._sealed = sealed
         self._opener = sealing.Opener(key, sealed.header, associated_data, sealed.length)
-        self._last: tuple[int, bytes] | None = None
+        self._last = -1, b""
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` plaintext bytes from `offset`. Raises ContentMissing, ContentCorrupt; ValueError beyond the end."""
@@ -108,15 +111,11 @@ class SealedObjectReader:
             return
         size = sealing.ciphertext_length(self._sealed.length)
         start, stop = (number * unixfs.LEAF_SIZE for number in (slices[0].number, slices[-1].number + 1))
-        leaves = unixfs.leaves(self._sealed.root, self._nodes, size, start, stop)
+        leaves, ahead = tee(unixfs.leaves(self._sealed.root, self._nodes, size, start, stop))
+        kept, segment = self._last
+        fetched = self._each(leaf.cid for leaf in ahead if leaf.number != kept)
         for part, leaf in zip(slices, leaves, strict=True):
-            plain = self._segment(leaf)
+            plain = segment if leaf.number == kept else self._opener.open(leaf.number, next(fetched))
+            self._last = leaf.number, plain
             whole = part.start == 0 and part.stop == len(plain)
             yield plain if whole else plain[part.start : part.stop]
-
-    def _segment(self, leaf: unixfs.Leaf) -> bytes:
-        if self._last is not None and self._last[0] == leaf.number:
-            return self._last[1]
-        plain = self._opener.open(leaf.number, self._content.get(leaf.cid))
-        self._last = (leaf.number, plain)
-        return plain

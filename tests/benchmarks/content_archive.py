@@ -13,7 +13,7 @@ from typing import NamedTuple
 from bridge.config import Settings
 from bridge.content import cid as cids
 from bridge.content import manifest
-from bridge.content.engine import open_content
+from bridge.content.engine import each_of, open_content
 from bridge.content.packs import PackStore
 from bridge.content.pins import MemoryPins
 from bridge.model import Block, BlockPosition, SealedObject, StudyTree
@@ -104,7 +104,8 @@ class Archive:
 
     def reader(self, study: Sealed, number: int, nodes: Callable[[bytes], bytes] | None = None) -> SealedObjectReader:
         """A reader of one object of a study, that has nothing yet, or the `nodes` above the leaves."""
-        return SealedObjectReader(self.content, study.objects[number], study.key, ASSOCIATED, nodes)
+        each = each_of(self.content)
+        return SealedObjectReader(self.content, study.objects[number], study.key, ASSOCIATED, nodes, each)
 
     def close(self) -> None:
         """Release what is open."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from bridge import crash
@@ -32,6 +34,9 @@ __all__ = ["KuboStore", "Source"]
 log = logging.getLogger(__name__)
 NETWORK_S: Final = 5.0
 REST_S: Final = 5.0
+AHEAD: Final = 2
+"""Blocks of one reader that are on their way at once, the one that it waits for among them."""
+READERS: Final = 8
 Source = Callable[[bytes], bytes]
 """The block of a CID from somewhere else. Raises ContentMissing, ContentCorrupt, EngineFault."""
 
@@ -78,6 +83,7 @@ class KuboStore:
         self._clock = clock
         self._resting: tuple[float, str] = (0.0, "")  # until when Kubo is not asked for blocks, and why
         self._known: bytes | None = None  # a root that Kubo holds, to see whether it reads
+        self._readers = ThreadPoolExecutor(READERS, "blocks")  # which starts threads when they are needed
         self.put: Callable[[Sequence[Block]], Sequence[BlockPosition]] = packs.put
         self.sync: Callable[[], None] = packs.sync
 
@@ -95,6 +101,23 @@ class KuboStore:
         if isinstance(here, ContentCorrupt):
             log.warning("a block of the packs is damaged; it was read from elsewhere")
         return data
+
+    def each(self, wanted: Iterable[bytes]) -> Iterator[bytes]:
+        """The blocks in order, as `get`; what the packs do not give is fetched while the one before it is used."""
+        coming: deque[Callable[[], bytes]] = deque()
+        for cid in wanted:
+            coming.append(self._begun(cid))
+            if len(coming) == AHEAD:
+                yield coming.popleft()()
+        while coming:
+            yield coming.popleft()()
+
+    def _begun(self, cid: bytes) -> Callable[[], bytes]:
+        try:
+            data = self._packs.get(cid)
+        except IntegrityError:
+            return self._readers.submit(self.get, cid).result
+        return lambda: data
 
     def has(self, cid: bytes) -> bool:
         """Whether the block is held by this node, be it in Kubo; False too when only Kubo could tell and does not."""
@@ -153,6 +176,7 @@ class KuboStore:
 
     def close(self) -> None:
         """As the port says; then the connections."""
+        self._readers.shutdown(cancel_futures=True)
         try:
             self._packs.close()
         finally:

@@ -170,3 +170,13 @@ def test_a_block_given_twice_is_no_trouble_for_a_block_type():
     held = Blocks()
     leaf = held.add(b"leaf")
     assert list(dag.walk(leaf, held.get_block)) == [Block(leaf, b"leaf")]
+
+
+def test_a_tree_of_more_blocks_than_are_held_in_memory_is_walked_each_block_once(monkeypatch):
+    monkeypatch.setattr(dag, "_IN_MEMORY", 3)
+    held = Blocks()
+    leaves = [held.add(os.urandom(8)) for _ in range(20)]
+    nodes = [held.node(*leaves, mark=number) for number in range(3)]
+    root = held.node(*nodes, *leaves)
+    walked = [block.cid for block in dag.walk(root, held.get_block)]
+    assert walked == [root, nodes[0], *leaves, *nodes[1:]]

@@ -1,6 +1,7 @@
 """The Kubo engine: the contract of content stores against a real Kubo, and what it alone does."""
 
 import io
+import threading
 
 import pytest
 
@@ -236,6 +237,31 @@ def test_a_small_range_of_a_large_file_in_kubo_alone_costs_three_blocks(archive)
     )
     assert found == file[6].data + file[7].data
     assert len(archive.rpc.read) == 3
+
+
+def test_blocks_in_kubo_alone_are_read_ahead_in_order(archive, monkeypatch):
+    held = archive.take(blocks(6))
+    root = archive.take([node_of(*(one.cid for one in held), mark=31)])[0]
+    archive.store.pin(root.cid)
+    archive.lose_packs()
+    both, read = threading.Barrier(2, timeout=30), archive.rpc.block
+
+    def met(cid, network_s=None):
+        if cid in (held[0].cid, held[1].cid):
+            both.wait()  # neither is answered before both are asked for
+        return read(cid, network_s)
+
+    monkeypatch.setattr(archive.rpc, "block", met)
+    assert list(archive.store.each(one.cid for one in held)) == [one.data for one in held]
+    assert list(archive.store.each([])) == []
+
+
+def test_a_block_that_cannot_be_had_is_told_where_its_turn_comes(archive):
+    (held,) = archive.take(blocks(1))
+    found = archive.store.each([held.cid, block(b"nobody has this").cid])
+    assert next(found) == held.data
+    with pytest.raises(ContentMissing):
+        next(found)
 
 
 def test_a_damaged_block_of_the_packs_is_read_from_kubo(archive):
