@@ -1,6 +1,6 @@
 """The rules of `ledger.alerts` at work on a node: each finding is recorded once, as an entry `security.alert`.
 
-    (1) the audit trail's events since the last look, in the order of the log
+    (1) the audit trail's events since the last look, in the order of the log, and evidence against members
     (2) what the rules find in them, and what time has made overdue         ledger.alerts [pure]
     (3) findings that no record names yet are recorded, durably; exports and the console take them from the ledger
 
@@ -25,7 +25,7 @@ from bridge.ports import AuditTrail
 from bridge.services.access import SYSTEM, Access
 from bridge.services.provenance import Clock, now_us
 from ledger import record
-from ledger.alerts import HOUR_US, RULES, Alert, RuleName, Thresholds, Watch
+from ledger.alerts import HOUR_US, RULES, Alert, Misconduct, RuleName, Thresholds, Watch
 from ledger.event import Detail, Event, EventQuery
 from ledger.types import EMERGENCY
 
@@ -47,6 +47,8 @@ def thresholds(settings: config.Alerts) -> Thresholds:
         settings.review_hours,
         after_revocation=settings.after_revocation == "on",
         sequence_gap=settings.sequence_gap == "on",
+        clock_skew_s=settings.clock_skew_s,
+        late_minutes=settings.late_minutes,
     )
 
 
@@ -63,6 +65,10 @@ class Alerts:
         Where recorded alerts are read back, and what opens them.
     settings
         `[alerts]`.
+    own
+        The id of this node's own entries; None when all are.
+    proved
+        All evidence against members that is held.
     """
 
     def __init__(
@@ -73,7 +79,11 @@ class Alerts:
         open_record: Open,
         settings: config.Alerts,
         clock: Clock = now_us,
+        own: bytes | None = None,
+        proved: Callable[[], Iterable[Misconduct]] = tuple,
     ) -> None:
+        self._own = own
+        self._proved = proved
         self._trail = trail
         self._access = access
         self._database = database
@@ -94,6 +104,7 @@ class Alerts:
             for event in self._since(self._index):  # (1)
                 self._hold(self._watch.take(event))  # (2)
                 self._index = event.index
+            self._hold(map(self._watch.proved, self._proved()))
             self._hold(self._watch.overdue(self._clock()))
             recorded = list(islice(self._waiting.values(), AT_ONCE))
             for alert in recorded:  # (3)
@@ -119,14 +130,15 @@ class Alerts:
 
         Raises StorageFault.
         """
-        watch = Watch(self._thresholds, self._details)
+        watch = Watch(self._thresholds, self._details, self._own)
         found: dict[bytes, Alert] = {}
         events = self._pages(EventQuery(since_us=since_us, limit=PAGE))
         for event in self._before(since_us):
             watch.remember(event)
         for event in reversed(events):
             found |= {alert.id: alert for alert in watch.take(event) if alert.id not in found}
-        found |= {alert.id: alert for alert in watch.overdue(self._clock())}
+        proved = (alert for alert in map(watch.proved, self._proved()) if alert.time_us >= since_us)
+        found |= {alert.id: alert for alert in (*proved, *watch.overdue(self._clock()))}
         return sorted(found.values(), key=lambda alert: (alert.time_us, alert.id)), watch.unreviewed
 
     def review(self, actor: Actor, entry: bytes, note: str) -> Event:
@@ -150,7 +162,7 @@ class Alerts:
     def _begin(self) -> Watch:
         """A watch that knows what came before the last two hours; what follows is taken as new."""
         self._known = {alert.id for alert in self.recorded()}
-        watch = Watch(self._thresholds, self._details)
+        watch = Watch(self._thresholds, self._details, self._own)
         newest = self._trail.search(EventQuery(limit=1))
         since = newest[0].time_us - LOOK_BACK_US if newest else 0
         first = None

@@ -196,6 +196,12 @@ class Alerts:
     review_hours: int | None = setting(72, "hours within which a break-glass access is reviewed; none: no such alert")
     after_revocation: Literal["on", "off"] = setting("on", "whether access after a revocation raises an alert")
     sequence_gap: Literal["on", "off"] = setting("on", "whether a missing entry of a node raises an alert")
+    clock_skew_s: int | None = setting(
+        60, "seconds by which a member's entry may be dated before its last one or after its block; none: no such alert"
+    )
+    late_minutes: int | None = setting(
+        60, "minutes that a member's entry may take to come into the shared log; none: no such alert"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,10 +452,10 @@ def _check_numbers(settings: Settings) -> None:
             raise ConfigError(f"{name} must be at least {least}")
     if settings.dimse.processes is not None and not 1 <= settings.dimse.processes <= 64:
         raise ConfigError("dimse.processes must be between 1 and 64")
-    for name in ("alerts.studies_per_hour", "alerts.failed_logins", "alerts.review_hours"):
-        most = value_of(settings, name)
+    for name in ("studies_per_hour", "failed_logins", "review_hours", "clock_skew_s", "late_minutes"):
+        most = value_of(settings, f"alerts.{name}")
         if isinstance(most, int) and most < 1:
-            raise ConfigError(f"{name} must be at least 1, or none")
+            raise ConfigError(f"alerts.{name} must be at least 1, or none")
     ports = ("dimse.port", "web.port", "members.port", "audit.repository_port")
     for name in (*ports, "content.kubo.swarm_port", "ledger.cometbft.p2p_port"):
         port = value_of(settings, name)

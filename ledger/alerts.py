@@ -17,7 +17,17 @@ from ledger.event import Detail, Event
 from ledger.types import EMERGENCY
 
 RuleName = Literal[
-    "many-studies", "failed-logins", "access-after-revocation", "revoked-credential", "sequence-gap", "unreviewed"
+    "many-studies",
+    "failed-logins",
+    "access-after-revocation",
+    "revoked-credential",
+    "sequence-gap",
+    "unreviewed",
+    "back-dated",
+    "future-dated",
+    "late-entry",
+    "double-sign",
+    "equivocation",
 ]
 K = TypeVar("K")
 _MOST_RUNS: Final = 10_000
@@ -48,6 +58,11 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             Rule("revoked-credential", "A credential was used after it was revoked.", 8, 110132),
             Rule("sequence-gap", "A node's entries are not numbered without a gap.", 12, 110133),
             Rule("unreviewed", "A break-glass access was not reviewed in time.", 8, 110127),
+            Rule("back-dated", "An entry states a time before that of its node's entry before it.", 8, 110132),
+            Rule("future-dated", "An entry states a time after that of the block that it is in.", 8, 110132),
+            Rule("late-entry", "An entry came into the shared log long after the time that it states.", 4, 110132),
+            Rule("double-sign", "A validator signed two blocks at one height.", 12, 110132),
+            Rule("equivocation", "A member signed two histories of the shared log.", 12, 110132),
         )
     }
 )
@@ -62,14 +77,16 @@ class Thresholds:
     review_hours: int | None = 72
     after_revocation: bool = True
     sequence_gap: bool = True
+    clock_skew_s: int | None = 60
+    late_minutes: int | None = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
     """What a rule found: its rule's name, when (microseconds since the epoch), in words, and the entries behind it.
 
-    `id` is 16 bytes that are the same for the same finding; `severity` an EventOutcomeIndicator; `entries` the ids
-    (leaf hashes) of at most `MOST_ENTRIES` entries, the one that raised it last.
+    `id` is 16 bytes that are the same for the same finding, at whichever member; `severity` an EventOutcomeIndicator;
+    `entries` the ids (leaf hashes) of at most `MOST_ENTRIES` entries, the one that raised it last.
     """
 
     id: bytes
@@ -78,6 +95,20 @@ class Alert:
     time_us: int
     what: str
     entries: tuple[bytes, ...]
+
+
+class Misconduct(NamedTuple):
+    """What was proved against a member: by which rule, whose node (16 bytes) and name, when, at which height or size.
+
+    `place` names the height or size in words.
+    """
+
+    rule: Literal["double-sign", "equivocation"]
+    node: bytes
+    who: str
+    time_us: int
+    height: int
+    place: str
 
 
 MOST_ENTRIES: Final = 100
@@ -109,31 +140,41 @@ def _run_of(runs: dict[K, _Run], who: K, now_us: int) -> _Run:
 
 
 class Watch:
-    """The rules at work on one log. One thread at a time."""
+    """The rules at work on the logs of one node. One thread at a time.
 
-    def __init__(self, thresholds: Thresholds, details: Details = _none) -> None:
+    Of what another member's people do, its own node watches: here, of its entries, the numbering and the times alone.
+    """
+
+    def __init__(self, thresholds: Thresholds, details: Details = _none, own: bytes | None = None) -> None:
         """
         Parameters
         ----------
         thresholds
             Which rules are on, and their numbers.
+        own
+            The id of the node that watches; None when all events are its own.
         details
             The records of an event; asked for failed logins, reviews, consents and administration alone. Without
             them a failed login counts as many as it has records, and nothing is known to be revoked or reviewed.
         """
         self._thresholds = thresholds
         self._details = details
+        self._own = own
         self._studies: dict[tuple[str, str], _Run] = {}
         self._failures: dict[str, _Run] = {}
-        self._sequences: dict[bytes, int] = {}
+        self._sequences: dict[tuple[bytes, int], int] = {}
+        self._clocks: dict[bytes, int] = {}
         self._revoked: dict[tuple[str, str], Event] = {}
         self._credentials: dict[str, Event] = {}
         self._unreviewed: dict[bytes, Event] = {}
 
     def take(self, event: Event) -> Sequence[Alert]:
         """The alerts that the next event of the log raises."""
+        chained = [*self._gap(event), *self._dates(event)]
+        if self._own not in (None, event.node):
+            return chained
         return [
-            *self._gap(event),
+            *chained,
             *self._many_studies(event),
             *self._failed_logins(event),
             *self._consent(event),
@@ -142,6 +183,8 @@ class Watch:
 
     def remember(self, event: Event) -> None:
         """An event from before the watching began: reviews, consents and break-glass accesses matter however old."""
+        if self._own not in (None, event.node):
+            return
         for _ in (*self._consent(event), *self._review(event)):
             pass
         if event.type == "admin.token":
@@ -169,13 +212,43 @@ class Watch:
         """Every break-glass access that no review names yet, overdue or not, oldest first."""
         return list(self._unreviewed.values())
 
+    def proved(self, wrong: Misconduct) -> Alert:
+        """The alert that evidence against a member raises."""
+        meaning = RULES[wrong.rule].meaning.removesuffix(".")
+        subject = f"{wrong.node.hex()} {wrong.height}"
+        what = f"{meaning}: {wrong.who or wrong.node.hex()}, {wrong.place}"
+        return _alert(wrong.rule, subject, wrong.time_us, what, [])
+
     def _gap(self, event: Event) -> Iterator[Alert]:
-        last = self._sequences.get(event.node)
-        self._sequences[event.node] = event.sequence
+        chain = event.node, event.first  # a node that joins begins another chain in the shared log
+        last = self._sequences.get(chain)
+        self._sequences[chain] = event.sequence
         if not self._thresholds.sequence_gap or last is None or event.sequence == last + 1:
             return
-        what = f"entry {event.sequence} of node {event.node.hex()} follows its entry {last}"
+        what = f"entry {event.sequence} of {_whose(event)} follows its entry {last}"
         yield _alert("sequence-gap", f"{event.node.hex()} {event.sequence}", event.time_us, what, [event.id])
+
+    def _dates(self, event: Event) -> Iterator[Alert]:
+        """What an entry states of its time, against the time of its block and of its node's entries before."""
+        block, skew_s, late = event.block_time_us, self._thresholds.clock_skew_s, self._thresholds.late_minutes
+        if block is None:
+            return
+        former = self._clocks.get(event.node, event.time_us)
+        self._clocks[event.node] = max(former, event.time_us)
+        back, ahead, waited = (
+            value / 1_000_000 for value in (former - event.time_us, event.time_us - block, block - event.time_us)
+        )
+        rule: RuleName
+        if skew_s is not None and ahead > skew_s:
+            rule, what = "future-dated", f"states a time {_span(ahead)} after that of its block"
+        elif skew_s is not None and back > skew_s:
+            rule, what = "back-dated", f"states a time {_span(back)} before that of an entry before it"
+        elif late is not None and waited > late * 60:
+            rule, what = "late-entry", f"came into the shared log {_span(waited)} after the time that it states"
+        else:
+            return
+        what = f"entry {event.sequence} of {_whose(event)} {what}"
+        yield _alert(rule, f"{event.node.hex()} {block // HOUR_US}", block, what, [event.id])
 
     def _many_studies(self, event: Event) -> Iterator[Alert]:
         most = self._thresholds.studies_per_hour
@@ -251,7 +324,7 @@ class Watch:
 
 
 def find(
-    events: Iterable[Event], thresholds: Thresholds, now_us: int, details: Details = _none
+    events: Iterable[Event], thresholds: Thresholds, now_us: int, details: Details = _none, own: bytes | None = None
 ) -> tuple[Sequence[Alert], Sequence[Event]]:
     """Every alert that a stretch of the log raises, each once, and the break-glass accesses still to be reviewed.
 
@@ -259,12 +332,12 @@ def find(
     ----------
     events
         In the order of the log, without a gap when gaps are looked for.
-    thresholds, details
+    thresholds, details, own
         As `Watch` takes them.
     now_us
         The time of asking, in microseconds since the epoch.
     """
-    watch = Watch(thresholds, details)
+    watch = Watch(thresholds, details, own)
     found: dict[bytes, Alert] = {}
     for event in events:
         for alert in watch.take(event):
@@ -277,6 +350,18 @@ def find(
 def _alert(rule: RuleName, subject: str, time_us: int, what: str, entries: Sequence[bytes]) -> Alert:
     identity = hashlib.sha256(f"{rule}\0{subject}".encode()).digest()[:16]
     return Alert(identity, rule, RULES[rule].severity, time_us, what, tuple(entries[-MOST_ENTRIES:]))
+
+
+def _whose(event: Event) -> str:
+    return event.hospital or f"node {event.node.hex()}"
+
+
+def _span(seconds: float) -> str:
+    """A span of time in its largest whole unit."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _items(details: Sequence[Detail]) -> Iterator[tuple[Sequence[str], int]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.alerts import BURST_US, HOUR_US, RULES, Alert, Thresholds, Watch, find
+from ledger.alerts import BURST_US, HOUR_US, RULES, Alert, Misconduct, Thresholds, Watch, find
 from ledger.event import Detail, Event, Participant
 
 START = 1_700_000_000_000_000
@@ -16,7 +16,7 @@ DOCTOR = Participant("user", "Dr Who", "viewer", "10.0.0.7", "http")
 STRANGER = Participant("user", "unknown", "", "192.0.2.9", "http")
 MEMBER = Participant("peer", "south", "", "192.0.2.20", "http")
 OPERATOR = Participant("system", "operator", "admin", "", "command")
-QUIET = Thresholds(None, None, None, after_revocation=False, sequence_gap=False)
+QUIET = Thresholds(None, None, None, after_revocation=False, sequence_gap=False, clock_skew_s=None, late_minutes=None)
 
 
 class Log:
@@ -180,3 +180,98 @@ def test_actors_that_are_still_are_forgotten_when_there_are_many() -> None:
 def test_every_rule_has_words_and_codes() -> None:
     for name, rule in RULES.items():
         assert rule.name == name and rule.meaning.endswith(".") and rule.severity in (0, 4, 8, 12)
+
+
+SECOND = 1_000_000
+NORTH, SOUTH = b"n" * 16, b"s" * 16
+
+
+class Shared(Log):
+    """Events of two members in a shared log: each with the time of its block, in seconds after the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequences = {NORTH: 0, SOUTH: 0}
+
+    def put(self, node: bytes, stated_s: int, block_s: int, kind: str = "app.start", **more: object) -> Event:
+        sequence = self.sequences[node]
+        self.sequences[node] += 1
+        event = self.add(kind, OPERATOR, stated_s * SECOND, sequence=sequence, **more)
+        self.events[-1] = replace(
+            event, node=node, block_time_us=START + block_s * SECOND, hospital="south" if node == SOUTH else "north"
+        )
+        return self.events[-1]
+
+
+def test_each_member_of_a_shared_log_has_a_numbering_of_its_own() -> None:
+    log = Shared()
+    for second in range(4):
+        log.put(NORTH, second, second)
+        log.put(SOUTH, second, second)
+    watched = replace(QUIET, sequence_gap=True)
+    assert log.alerts(watched) == []
+    log.sequences[SOUTH] += 2
+    missing = log.put(SOUTH, 5, 5)
+    (alert,) = log.alerts(watched)
+    assert (alert.rule, alert.entries) == ("sequence-gap", (missing.id,))
+    assert alert.what == "entry 6 of south follows its entry 3"
+
+
+def test_joining_begins_another_chain_of_the_same_node() -> None:
+    log = Log()
+    for sequence in range(3):
+        log.add("app.start", OPERATOR, sequence)
+    joined = log.add("app.start", OPERATOR, 4, sequence=0)
+    log.events[-1] = replace(joined, first=3, block_time_us=START)
+    assert log.alerts(replace(QUIET, sequence_gap=True)) == []
+
+
+def test_an_entry_dated_after_its_block_is_named_with_its_hospital() -> None:
+    log = Shared()
+    log.put(SOUTH, 59, 0)
+    early = log.put(SOUTH, 7300, 100)
+    (alert,) = log.alerts(replace(QUIET, clock_skew_s=60))
+    assert (alert.rule, alert.severity, alert.entries) == ("future-dated", 8, (early.id,))
+    assert alert.what == "entry 1 of south states a time 2 hours after that of its block"
+    assert log.alerts(replace(QUIET, late_minutes=1)) == []
+
+
+def test_an_entry_dated_before_its_nodes_last_one_is_back_dated_and_no_other_nodes_clock_matters() -> None:
+    log = Shared()
+    log.put(NORTH, 1000, 1000)
+    log.put(SOUTH, 500, 1000)  # behind the other's, in a halt or by its clock: not back-dated
+    log.put(SOUTH, 450, 1001)
+    forged = log.put(SOUTH, 400, 1002)
+    (alert,) = log.alerts(replace(QUIET, clock_skew_s=60))
+    assert (alert.rule, alert.severity, alert.entries) == ("back-dated", 8, (forged.id,))
+    assert "100 seconds before that of an entry before it" in alert.what
+
+
+def test_entries_that_waited_long_for_their_block_raise_one_alert_an_hour_and_node() -> None:
+    log = Shared()
+    late = [log.put(SOUTH, second, 4000 + second) for second in range(5)]
+    log.put(SOUTH, 4005, 4005)
+    found = log.alerts(replace(QUIET, clock_skew_s=60, late_minutes=60))
+    assert [(alert.rule, alert.severity, alert.entries) for alert in found] == [("late-entry", 4, (late[0].id,))]
+
+
+def test_what_another_members_people_do_is_its_own_nodes_to_watch() -> None:
+    log = Shared()
+    for number in range(4):
+        log.put(SOUTH, number, number, "study.access", study=f"1.{number}", purpose="ETREAT")
+    everything = replace(QUIET, studies_per_hour=1, review_hours=1, failed_logins=1)
+    now = START + 10 * HOUR_US
+    assert find(log.events, everything, now, log.details, own=NORTH) == ([], [])
+    assert {alert.rule for alert in find(log.events, everything, now, log.details, own=SOUTH)[0]} == {
+        "many-studies",
+        "unreviewed",
+    }
+
+
+def test_evidence_is_an_alert_with_the_members_name_and_the_same_one_at_every_member() -> None:
+    wrong = Misconduct("double-sign", SOUTH, "south", START, 17, "height 17")
+    first, second = (Watch(QUIET, own=own).proved(wrong) for own in (NORTH, SOUTH))
+    assert first == second
+    assert (first.rule, first.severity) == ("double-sign", 12)
+    assert first.what == "A validator signed two blocks at one height: south, height 17"
+    assert Watch(QUIET).proved(wrong._replace(height=18)).id != first.id
