@@ -1,0 +1,81 @@
+"""The tables of replication: what members are asked to keep, what is kept for them, how they were when asked last."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text
+
+from bridge.index.schema import metadata
+
+# Members that are asked to keep the sealed blocks of a study of this node.
+replica_out: Final = Table(
+    "replica_out",
+    metadata,
+    # The study's tag here; the member's node id, and its name, by which its requests are known.
+    Column("tag", LargeBinary, primary_key=True),
+    Column("node", LargeBinary, primary_key=True),
+    Column("member", Text, nullable=False),
+    # 1, 2, 3 ... in the order of changes, by which a member learns what is new since it asked last.
+    Column("changed", BigInteger, nullable=False, unique=True),
+    Column("assigned", BigInteger, nullable=False),
+    # The records root of the statement that assigns, and the entry that it became; NULL until that is final.
+    Column("statement", LargeBinary, nullable=False, unique=True),
+    Column("entry", LargeBinary, unique=True),
+    Column("salt", LargeBinary, nullable=False),
+    # What is to be kept: the newest root, and the bytes of its blocks.
+    Column("root", LargeBinary, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    # Of which root a receipt stands on the ledger, and since when (block time).
+    Column("kept", LargeBinary),
+    Column("confirmed", BigInteger),
+    # When the member said that it does not keep it, and why.
+    Column("refused", BigInteger),
+    Column("why", Text),
+    # When it was let go; the row goes when the ledger says so.
+    Column("released", BigInteger),
+    Index("replica_out_by_node", "node", "changed"),
+    Index("replica_out_by_member", "member"),
+    sqlite_with_rowid=False,
+)
+
+# Sealed blocks that are kept here for another member.
+replica_in: Final = Table(
+    "replica_in",
+    metadata,
+    Column("node", LargeBinary, primary_key=True),
+    Column("tag", LargeBinary, primary_key=True),
+    Column("member", Text, nullable=False),
+    Column("entry", LargeBinary, nullable=False, unique=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    Column("asked", BigInteger, nullable=False),
+    # The root that is held and pinned, since when, and of which root a receipt was stated.
+    Column("kept", LargeBinary),
+    Column("since", BigInteger),
+    Column("stated", LargeBinary),
+    # Why it is not kept, or not yet; refused: it is said to the member; not to be tried before `again`.
+    Column("trouble", Text),
+    Column("refused", Boolean, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("again", BigInteger, nullable=False),
+    Index("replica_in_by_member", "member"),
+    Index("replica_in_by_tag", "tag"),
+    sqlite_with_rowid=False,
+)
+
+# The other members, as they were when they were asked last.
+replica_peer: Final = Table(
+    "replica_peer",
+    metadata,
+    Column("node", LargeBinary, primary_key=True),
+    # Since when it has not answered; NULL: it did. Lost: for so long that others take its place.
+    Column("silent", BigInteger),
+    Column("lost", Boolean, nullable=False),
+    Column("accepts", Boolean, nullable=False),
+    # Up to where its list of what is to be kept here was read.
+    Column("position", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+TABLES: Final = (replica_out, replica_in, replica_peer)
