@@ -11,13 +11,13 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ledger import checkpoint, codec, entry, keys, merkle, record
 from ledger.checkpoint import Checkpoint, Verifier, decode_base64
 from ledger.entry import Entry
 from ledger.errors import CodecError, LedgerError, ProofInvalid
-from ledger.policy import Cosigned, Policy
+from ledger.policy import Accepted, Cosigned, Policy
 from ledger.record import Record
 
 STEPS = ("format", "checkpoint", "witnesses", "inclusion", "entry", "batch", "record")
@@ -36,6 +36,16 @@ class RecordPath:
     leaf: bytes
     path: tuple[bytes, ...]
     record: bytes | None = None
+
+
+class Parts(NamedTuple):
+    """What a proof says, unverified: envelope, index, inclusion path, checkpoint, and a record's path in the batch."""
+
+    envelope: bytes
+    index: int
+    path: tuple[bytes, ...]
+    note: str
+    of: RecordPath | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,28 +111,38 @@ def verify_under(text: str, policy: Policy) -> Proved:
     Raises LedgerError: CodecError when it is malformed, SignatureInvalid or ProofInvalid when it does not hold; its
     place is the step that failed.
     """
+    parts = parse(text)
+    accepted = policy.accept(parts.note)  # (1), (2)
+    return verify_parts(parts, accepted, accepted.log.key)
+
+
+def parse(text: str) -> Parts:
+    """What a proof says, unverified. Raises CodecError, its place "format"."""
     with _step("format"):
         extra, index, path, note = _split(text)
         envelope = extra.get("e")
         if not isinstance(envelope, bytes) or not set(extra) <= {"e", "r"}:
             raise CodecError("the extra data hold no envelope")
-        of = _record_path(extra["r"]) if "r" in extra else None
-    accepted = policy.accept(note)  # (1), (2)
-    head = accepted.head
+        return Parts(envelope, index, tuple(path), note, _record_path(extra["r"]) if "r" in extra else None)
+
+
+def verify_parts(parts: Parts, accepted: Accepted, key: keys.PublicKey) -> Proved:
+    """Steps 3 to 6 of `verify_under`, under an accepted checkpoint, of an entry signed with `key`. Raises as that."""
+    head, of = accepted.head, parts.of
     with _step("inclusion"):
-        leaf = entry.leaf_hash(envelope)
-        merkle.verify_inclusion(leaf, index, head.size, path, head.root)  # (3)
+        leaf = entry.leaf_hash(parts.envelope)
+        merkle.verify_inclusion(leaf, parts.index, head.size, parts.path, head.root)  # (3)
     with _step("entry"):
-        said = entry.open(envelope, accepted.log.key)  # (4)
+        said = entry.open(parts.envelope, key)  # (4)
     if of is None:
-        return Proved(index, head, said, leaf, None, None, accepted.log, accepted.cosigned)
+        return Proved(parts.index, head, said, leaf, None, None, accepted.log, accepted.cosigned)
     with _step("batch"):
         merkle.verify_inclusion(of.leaf, of.position, of.count, of.path, said.records_root)  # (5)
     with _step("record"):
         if of.record is not None and record.leaf_hash(of.record) != of.leaf:  # (6)
             raise ProofInvalid("the record does not hash to its leaf")
         opened = None if of.record is None else record.decode(of.record)
-    return Proved(index, head, said, leaf, of.leaf, opened, accepted.log, accepted.cosigned)
+    return Proved(parts.index, head, said, leaf, of.leaf, opened, accepted.log, accepted.cosigned)
 
 
 @contextmanager
