@@ -17,6 +17,7 @@ from bridge.model import Action
 from dicomweb import fhir, gateway, health, ledger_api, login, problems, provenance, purpose_page, stow, viewer
 from dicomweb.capabilities import retrieve_capabilities
 from dicomweb.console import routes as console
+from dicomweb.console.forms import FORMS, ConsoleForm
 from dicomweb.exchange import DICOMWEB_ROOT, Door, Exchange, Handler, answer
 from dicomweb.frames import retrieve_bulk_data, retrieve_frames
 from dicomweb.media_types import JSON
@@ -166,6 +167,7 @@ def create_app(node: Node) -> Starlette:
         Route("/", PlainEndpoint(door, _to_viewer)),
         Route("/console", PlainEndpoint(door, console.to_console)),
         Route("/console/static/{name}", PlainEndpoint(door, console.static)),
+        *(Route(path, ConsoleForm(door, act)) for path, act in FORMS.items()),
         # The last of these takes every path below /console/ that is left.
         *(Route(page.path, PlainEndpoint(door, page)) for page in console.PAGES),
     ]

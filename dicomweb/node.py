@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.dicom.matching import Query
 from bridge.errors import AccessError
 from bridge.model import (
@@ -211,6 +212,34 @@ class Overview(Protocol):
         """Instances stored between each of these ascending moments (microseconds) and the next."""
 
 
+class Membership(Protocol):
+    """A node's part in a consortium: who belongs to it, and what they share; every method may raise StorageFault."""
+
+    def overview(self) -> ConsortiumOverview:
+        """How the consortium stands, as this node sees it now."""
+
+    def shares(self, study: str | None = None) -> Sequence[Share]:
+        """What was given and received, newest first; of one study when it is named."""
+
+    def grant(self, actor: Actor, study: str, member: str, purpose: str, expires: str | None) -> str:
+        """Give a study to a member, durably on its way when it returns; the grant's id. `expires`: 30d, 2027-01-31.
+
+        Raises NotFound when the study is not held here, RequestError for a member, purpose or time that cannot be.
+        """
+
+    def revoke(self, actor: Actor, grant: str) -> None:
+        """End a grant of this node. Raises NotFound."""
+
+    def replicas(self) -> Sequence[Replica]:
+        """Sealed blocks kept at other members, and kept here for them."""
+
+    def emergencies(self) -> Sequence[Emergency]:
+        """Break-glass accesses across hospitals that last or are not reviewed, newest first."""
+
+    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
+        """Vote on a proposal, durably on its way when it returns. Raises NotFound, RequestError."""
+
+
 class Node(Protocol):
     """A running node; every method may block and is called from worker threads."""
 
@@ -236,6 +265,9 @@ class Node(Protocol):
     def gateway(self) -> Gateway: ...
     @property
     def overview(self) -> Overview: ...
+    @property
+    def membership(self) -> Membership | None:
+        """The node's part in a consortium; None when it is in none."""
 
     def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, newest first. Raises StorageFault."""

@@ -19,6 +19,8 @@ SECTIONS: Final[tuple[tuple[str, str], ...]] = (
     ("/console/alerts", "Alerts"),
     ("/console/health", "Ledger"),
     ("/console/storage", "Storage"),
+    ("/console/consortium", "Consortium"),
+    ("/console/sharing", "Sharing"),
 )
 """The navigation: where each section lies, and its name."""
 

@@ -14,7 +14,20 @@ from starlette.responses import RedirectResponse, Response
 from bridge.errors import CairnError, NotFound, Unauthenticated
 from bridge.model import Action
 from dicomweb import access_report, problems
-from dicomweb.console import alerts, content, entry, export, health, page, storage, study, timeline
+from dicomweb.console import (
+    alerts,
+    consortium,
+    content,
+    entry,
+    export,
+    health,
+    page,
+    replicas,
+    sharing,
+    storage,
+    study,
+    timeline,
+)
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.responses import digest_of, is_fresh, whole
 
@@ -113,6 +126,9 @@ PAGES: Final = (
     ConsolePage("/console/health", "health", health.show),
     ConsolePage("/console/storage", "storage", storage.show),
     ConsolePage("/console/alerts", "alerts", alerts.show),
+    ConsolePage(consortium.SECTION, "consortium", consortium.show),
+    ConsolePage(sharing.SECTION, "sharing", sharing.show),
+    ConsolePage(replicas.SECTION, "replicas", replicas.show),
     ConsolePage("/console/{path:path}", "page", _nowhere),
 )
 """In the order in which they are tried: the last answers whatever is none of the console's."""

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.responses import Response
 
 from bridge.errors import NotFound
-from dicomweb.console import charts, content, lookup, page, words
+from dicomweb.console import charts, content, lookup, page, sharing, words
 from dicomweb.console.html import Content, Html, link, path, tag
 from dicomweb.console.selection import Selection
 from dicomweb.console.timeline import table
@@ -41,6 +41,7 @@ def show(exchange: Exchange) -> Response:
             page.facts(_facts(note, of, told, complete=older is None) | _content(node, uid)),
             class_="panel halves",
         ),
+        sharing.panel(exchange, uid, held=note is not None),
         _drawn(told) if told else None,
         older,
         table(told, {uid: note} if note else {}, newest_first=False) if told else _untold(),

@@ -78,6 +78,7 @@ class FakeNode:
         self.stopped = False
         self.audit: Any = None
         self.log: Any = None
+        self.membership: Any = None
         self.contents: dict[str, StudyContent] = {}
 
     def ready(self) -> list[str]:

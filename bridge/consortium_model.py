@@ -1,0 +1,131 @@
+"""What pages and commands tell of a consortium, as values: members, votes, shares, replicas, emergencies. Pure.
+
+Times are microseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MemberOverview:
+    """One hospital: `power` is its validator's (0: none), `entries` how many of its entries are final.
+
+    `cosigned` is the size of the newest checkpoint of which its cosignature is held here.
+    """
+
+    name: str
+    node: bytes
+    own: bool
+    active: bool
+    power: int
+    url: str | None
+    entries: int = 0
+    last_us: int | None = None
+    cosigned: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalOverview:
+    """A motion on the ledger: `needed` yes-votes carry it; `own` is this node's vote, None while it has none.
+
+    `state` is "open", or what became of it: "accepted", "rejected", "withdrawn", "void" (it could not take effect).
+    """
+
+    id: bytes
+    what: str
+    by: str
+    time_us: int | None
+    yes: tuple[str, ...]
+    no: tuple[str, ...]
+    needed: int
+    own: bool | None
+    state: str = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceOverview:
+    """A proved wrong of a member, such as two signatures for one height, or two roots for one size."""
+
+    member: str
+    what: str
+    time_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsortiumOverview:
+    """How the consortium stands, as this node sees it.
+
+    `quorum` members must cosign a checkpoint; `cosigned` is the newest size for which so many did. `outbox` entries of
+    this node wait for consensus, the oldest since `waiting_since`. `trouble` says why nothing is committed now.
+    """
+
+    name: str
+    ledger: bytes
+    height: int
+    block_us: int | None
+    size: int
+    members: tuple[MemberOverview, ...]
+    quorum: int
+    cosigned: int | None = None
+    outbox: int = 0
+    waiting_since: int | None = None
+    proposals: tuple[ProposalOverview, ...] = ()
+    evidence: tuple[EvidenceOverview, ...] = ()
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A study given to a member or received from one, under one grant (its entry id; None while not sealed).
+
+    `state`: "waiting" for consensus, "granted" (final, not delivered), "delivered" (the other has the key), "received"
+    (images are here), "revoked", "expired", "ended" (the receiver attested that its keys are gone), "refused".
+    """
+
+    grant: bytes | None
+    study: str | None
+    member: str
+    given: bool
+    purpose: str
+    state: str
+    granted_us: int
+    expires_us: int | None = None
+    trouble: str | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it can still be revoked."""
+        return self.state in ("waiting", "granted", "delivered", "received")
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Sealed blocks of a study kept at a member (`kept_here` False) or here for a member; they cannot be read there.
+
+    `state`: "assigned", "kept" (receipt on the ledger), "lost", "released".
+    """
+
+    study: str | None
+    tag: bytes
+    member: str
+    kept_here: bool
+    state: str
+    since_us: int
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emergency:
+    """A break-glass access across hospitals: `from_member` is whose study it is, `to_member` who broke the glass."""
+
+    entry: bytes
+    study: str | None
+    from_member: str
+    to_member: str
+    own: bool
+    reason: str
+    started_us: int
+    ends_us: int
+    reviewed: bool

@@ -1,0 +1,195 @@
+"""The consortium: its members, whether they agree, what is put to the vote, and what was proved against whom."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from starlette.responses import Response
+
+from bridge.consortium_model import ConsortiumOverview, EvidenceOverview, MemberOverview, ProposalOverview
+from bridge.model import Role
+from dicomweb.console import emergencies, page, words
+from dicomweb.console.html import Content, Html, link, tag
+from dicomweb.exchange import Exchange
+
+SECTION: Final = "/console/consortium"
+VOTES: Final = "/console/consortium/votes"
+_OUTCOMES: Final = {
+    "accepted": "Accepted, in force",
+    "rejected": "Rejected",
+    "withdrawn": "Withdrawn",
+    "void": "Accepted, but could no longer take effect",
+}
+_LATE_US: Final = 60 * 1_000_000
+
+
+def alone(exchange: Exchange, title: str, section: str) -> Response:
+    """The page of a node that is in no consortium, for every page about one."""
+    body = [
+        tag("h1", title),
+        page.note("This node is in no consortium: its ledger is its own, and it shares with nobody."),
+        tag(
+            "p",
+            "Hospitals that hold one ledger together, and need no third party for it, are set up with ",
+            tag("code", "cairn consortium init"),
+            " and ",
+            tag("code", "cairn consortium join"),
+            "; docs/consortium.md tells how.",
+        ),
+    ]
+    return page.answer(exchange, page.page(title, body, section=section, who=exchange.actor.name))
+
+
+def show(exchange: Exchange) -> Response:
+    """`GET /console/consortium`."""
+    membership = exchange.node.membership
+    if membership is None:
+        return alone(exchange, "Consortium", SECTION)
+    stands, now_us = membership.overview(), time.time_ns() // 1000
+    admin = exchange.actor.role is Role.ADMIN
+    body = [
+        tag("h1", f"Consortium {stands.name}"),
+        emergencies.banner(membership.emergencies(), now_us),
+        _verdict(stands, now_us),
+        page.tiles(_figures(stands, now_us)),
+        tag(
+            "p",
+            link("/console/sharing", "Studies shared", class_="button"),
+            link("/console/replicas", "Copies kept at members", class_="button"),
+            class_="actions before",
+        ),
+        _members(stands),
+        page.panel("Put to the vote", *_proposals(stands, admin), id_="proposals"),
+        page.panel("Proved against members", *_evidence(stands.evidence), id_="evidence"),
+    ]
+    return page.answer(exchange, page.page("Consortium", body, section=SECTION, who=exchange.actor.name))
+
+
+def _verdict(stands: ConsortiumOverview, now_us: int) -> Html:
+    """The one thing to know: whether the members agree, and whether anything waits."""
+    if stands.evidence:
+        count = words.count(len({one.member for one in stands.evidence}), "member is", "members are")
+        return page.note("Look at this: ", count, " proved to have broken the rules; see below.", kind="bad")
+    late = stands.waiting_since is not None and now_us - stands.waiting_since > _LATE_US
+    if stands.trouble or late:
+        waits = words.count(stands.outbox, "entry waits", "entries wait")
+        why = f" {stands.trouble}." if stands.trouble else ""
+        return page.note(
+            f"No agreement at the moment.{why} {waits} for consensus on this node; storing and viewing go on, and what "
+            "waits is committed when enough members can be reached again.",
+            kind="warn",
+        )
+    active = sum(member.active for member in stands.members)
+    if stands.cosigned is not None and stands.cosigned >= stands.size:
+        return page.note(f"Agreed: {stands.quorum} or more of {active} members have signed the whole log.", kind="good")
+    if not stands.size:
+        return page.note("The log has no entry yet.")
+    signed = f"{stands.cosigned:,}" if stands.cosigned is not None else "none"
+    return page.note(f"Committed. Of {stands.size:,} entries, {signed} bear the signatures of a quorum so far.")
+
+
+def _figures(stands: ConsortiumOverview, now_us: int) -> dict[str, tuple[Content, Content]]:
+    active = sum(member.active for member in stands.members)
+    block = words.span(max(0, now_us - stands.block_us) / 1e6) + " ago" if stands.block_us is not None else "none yet"
+    waiting = "for consensus"
+    if stands.waiting_since is not None:
+        waiting += f", the oldest for {words.span(max(0, now_us - stands.waiting_since) / 1e6)}"
+    cosigned = f"{stands.cosigned:,} entries" if stands.cosigned is not None else "none"
+    return {
+        "Height": (f"{stands.height:,}", "of the last block with entries"),
+        "Last block": (block, words.stamp(stands.block_us) if stands.block_us is not None else None),
+        "Entries": (f"{stands.size:,}", "in the shared log"),
+        "Signed by a quorum": (cosigned, f"{stands.quorum} of {active} members must sign"),
+        "Waiting": (f"{stands.outbox:,}", waiting),
+    }
+
+
+def _members(stands: ConsortiumOverview) -> Html:
+    head = ("Member", "State", "Votes with", "Entries", "Last entry", "Has signed", "Address")
+    table = tag(
+        "table",
+        tag("caption", "Members of the consortium"),
+        tag("thead", tag("tr", [tag("th", name, scope="col") for name in head])),
+        tag("tbody", [_member(member, stands.size) for member in stands.members]),
+        class_="counts",
+    )
+    ledger = tag("p", "Ledger ", tag("code", stands.ledger.hex()), class_="remark")
+    return page.panel("Members", tag("div", table, class_="wide"), ledger, id_="members")
+
+
+def _member(member: MemberOverview, size: int) -> Html:
+    here = tag("small", "this node") if member.own else None
+    state = "active" if member.active else "retired"
+    signed = "–"
+    if member.cosigned is not None:
+        signed = "all" if member.cosigned >= size else f"up to {member.cosigned:,}"
+    return tag(
+        "tr",
+        tag("th", tag("b", member.name), " ", here, tag("small", tag("code", member.node.hex()[:8], "…")), scope="row"),
+        tag("td", tag("span", state, class_="badge " + ("check" if member.active else "node"))),
+        tag("td", f"{member.power:,}" if member.power else "no validator"),
+        tag("td", f"{member.entries:,}"),
+        tag("td", words.stamp(member.last_us) if member.last_us is not None else "–"),
+        tag("td", signed),
+        tag("td", tag("code", member.url) if member.url else "–"),
+    )
+
+
+def _proposals(stands: ConsortiumOverview, admin: bool) -> list[Html]:
+    if not stands.proposals:
+        said = "Nothing. Members are enrolled, their keys changed and members retired by votes on the ledger: "
+        return [tag("p", said, tag("code", "cairn consortium propose"), ".")]
+    return [_proposal(one, admin) for one in stands.proposals]
+
+
+def _proposal(one: ProposalOverview, admin: bool) -> Html:
+    yes = ", ".join(one.yes) or "nobody"
+    against = f"; against: {', '.join(one.no)}" if one.no else ""
+    when = (", ", words.stamp(one.time_us)) if one.time_us is not None else None
+    said: list[Content] = [
+        tag("p", tag("b", one.what), f", proposed by {one.by}", when),
+        tag("p", f"In favour: {yes} ({len(one.yes)} of {one.needed} needed){against}.", class_="remark"),
+    ]
+    if one.state != "open":
+        colour = "check" if one.state == "accepted" else "node"
+        said.append(tag("p", tag("span", _OUTCOMES.get(one.state, one.state), class_=f"badge {colour}")))
+        return tag("div", said, class_="motion", id=f"p-{one.id.hex()[:16]}")
+    if one.own is not None:
+        said.append(tag("p", f"This hospital has voted {'for' if one.own else 'against'} it."))
+    if admin:
+        said.append(_ballot(one))
+    elif one.own is None:
+        said.append(tag("p", "An administrator of this hospital can vote on it here.", class_="remark"))
+    return tag("div", said, class_="motion", id=f"p-{one.id.hex()[:16]}")
+
+
+def _ballot(one: ProposalOverview) -> Html:
+    """The buttons; what a vote means is said beside them."""
+    buttons = [
+        tag("button", "Vote for it", type="submit", name="vote", value="yes") if one.own is not True else None,
+        tag("button", "Vote against it", type="submit", name="vote", value="no", class_="second")
+        if one.own is not False
+        else None,
+    ]
+    return tag(
+        "form",
+        tag("input", type="hidden", name="proposal", value=one.id.hex()),
+        tag(
+            "p",
+            "The vote is this hospital’s, and all members see it. It can be changed until enough have voted.",
+            class_="remark",
+        ),
+        tag("div", buttons, class_="actions"),
+        method="post",
+        action=VOTES,
+        aria_label=f"Vote on: {one.what}",
+    )
+
+
+def _evidence(found: tuple[EvidenceOverview, ...]) -> list[Html]:
+    if not found:
+        return [tag("p", "Nothing: no member has signed two blocks of one height, or two logs of one size.")]
+    items = [tag("li", tag("b", one.member), ": ", one.what, ", ", words.stamp(one.time_us)) for one in found]
+    said = tag("p", "Both signatures are kept, so that anyone can check it. Retire the member by vote if need be.")
+    return [tag("ul", items, class_="plain-list"), said, tag("p", link("/console/alerts", "Alerts"))]

@@ -1,0 +1,132 @@
+"""What the console's forms change: a study is shared, a grant revoked, a vote cast; by administrators alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from bridge.errors import BodyTooLarge, CairnError, NotFound, RequestError, Unauthenticated
+from bridge.model import Action
+from dicomweb import problems
+from dicomweb.console import consortium, page, sharing
+from dicomweb.console.html import path
+from dicomweb.exchange import Door, Exchange, headers_of, refusal
+from dicomweb.node import Membership
+
+log = logging.getLogger("dicomweb")
+_MAX_FORM: Final = 4096
+_HEADERS: Final = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
+Fields = Mapping[str, str]
+
+
+def grant(exchange: Exchange, fields: Fields) -> str:
+    """Share a study; the way to its page. Raises NotFound, RequestError."""
+    study = fields.get("study", "")
+    membership = _membership(exchange)
+    expires = fields.get("expires") or None
+    membership.grant(exchange.actor, study, fields.get("to", ""), fields.get("purpose", ""), expires)
+    return path("console", "studies", study) + "#sharing"
+
+
+def revoke(exchange: Exchange, fields: Fields) -> str:
+    """Revoke a grant; the way to the list. Raises NotFound, RequestError."""
+    _membership(exchange).revoke(exchange.actor, _id(fields.get("grant", "")).hex())
+    return sharing.SECTION
+
+
+def vote(exchange: Exchange, fields: Fields) -> str:
+    """Vote on a proposal; the way to the consortium. Raises NotFound, RequestError."""
+    if fields.get("vote") not in ("yes", "no"):
+        raise RequestError("a vote is yes or no")
+    proposal = _id(fields.get("proposal", ""))
+    _membership(exchange).vote(exchange.actor, proposal, fields["vote"] == "yes")
+    return consortium.SECTION
+
+
+def _membership(exchange: Exchange) -> Membership:
+    if exchange.node.membership is None:
+        raise NotFound("this node is in no consortium")
+    return exchange.node.membership
+
+
+def _id(given: str) -> bytes:
+    if len(given) != 64 or any(digit not in "0123456789abcdef" for digit in given):
+        raise RequestError("an entry's id has 64 hexadecimal digits")
+    return bytes.fromhex(given)
+
+
+@dataclass(frozen=True, slots=True)
+class _Visitor:
+    method: str = "POST"
+
+
+class ConsoleForm:
+    """The ASGI application that takes one form: POST, from this server's own pages or with a token."""
+
+    methods = ("POST",)
+
+    def __init__(self, door: Door, act: Callable[[Exchange, Fields], str]) -> None:
+        self.door = door
+        self.act = act
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if scope["method"] != "POST":
+            response: Response = problems.method_not_allowed("POST")
+        else:
+            try:
+                response = await self.door.write(self._answer, request, await _body(request))
+            except BodyTooLarge as error:
+                response = refusal(error, headers_of(scope["headers"]))
+            except ClientDisconnect:
+                return
+        await response(scope, receive, send)
+
+    def _answer(self, request: Request, body: bytes) -> Response:
+        headers = headers_of(request.scope["headers"])
+        try:
+            exchange = self.door.open(request, Action.ADMINISTER)
+            return RedirectResponse(self.act(exchange, _fields(body)), 303, _HEADERS)
+        except CairnError as error:
+            if "text/html" not in headers.get("accept", ""):
+                return refusal(error, headers)
+            if isinstance(error, Unauthenticated):
+                return page.login_needed(_Visitor(), error)
+            refusal(error, headers)  # which logs what an operator must hear of
+            return page.refused(_Visitor(), error)
+        except Exception:
+            log.exception("unexpected fault in a form of the console")
+            return problems.internal_error()
+
+
+def _fields(body: bytes) -> Fields:
+    try:
+        found = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=10)
+    except ValueError:
+        raise RequestError("the form cannot be read") from None
+    return {name: values[0].strip() for name, values in found.items()}
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a small form. Raises BodyTooLarge, ClientDisconnect."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_FORM:
+            raise BodyTooLarge(f"The form exceeds {_MAX_FORM} bytes")
+    return body
+
+
+FORMS: Final[Mapping[str, Callable[[Exchange, Fields], str]]] = {
+    sharing.GRANTS: grant,
+    sharing.REVOCATIONS: revoke,
+    consortium.VOTES: vote,
+}
+"""What is done with each form, by the path that it is sent to."""

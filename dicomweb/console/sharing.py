@@ -1,0 +1,192 @@
+"""Studies shared with other hospitals: what was given and received, the form that gives, the button that revokes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from starlette.responses import Response
+
+from bridge.consortium_model import Share
+from bridge.model import Role
+from dicomweb.console import emergencies, lookup, page, words
+from dicomweb.console.consortium import alone
+from dicomweb.console.html import Content, Html, link, path, tag
+from dicomweb.exchange import Exchange
+from ledger.types import PURPOSES
+
+SECTION: Final = "/console/sharing"
+GRANTS: Final = "/console/sharing/grants"
+REVOCATIONS: Final = "/console/sharing/revocations"
+EXPIRIES: Final = (("1d", "1 day"), ("7d", "7 days"), ("30d", "30 days"), ("365d", "1 year"), ("", "never"))
+DEFAULT_EXPIRY: Final = "30d"
+_EMERGENCY: Final = frozenset({"ETREAT", "BTG"})
+_STATES: Final[Mapping[str, tuple[str, str]]] = {
+    "waiting": ("waiting for consensus", "query"),
+    "granted": ("granted, not yet delivered", "query"),
+    "delivered": ("delivered", "check"),
+    "received": ("received", "check"),
+    "revoked": ("revoked", "end"),
+    "expired": ("expired", "end"),
+    "ended": ("ended, keys destroyed", "node"),
+    "refused": ("refused", "refuse"),
+}
+"""A share's state in words, and the colour of its mark."""
+CAN: Final = (
+    "Revoking takes effect at once here: no further key and no further block of this study is given to that hospital, "
+    "and images that come later are sealed under a new key. It is written on the ledger for all members to see. The "
+    "other hospital’s node then destroys its keys, forgets the images, and attests so on the ledger."
+)
+CANNOT: Final = (
+    "It cannot call back what was already seen, printed or copied there, nor prove that a changed program or a backup "
+    "kept nothing. What they added themselves, such as a report, stays theirs."
+)
+
+
+def show(exchange: Exchange) -> Response:
+    """`GET /console/sharing`."""
+    membership = exchange.node.membership
+    if membership is None:
+        return alone(exchange, "Sharing", SECTION)
+    shares = membership.shares()
+    notes = lookup.notes(exchange.node, [one.study for one in shares])
+    admin = exchange.actor.role is Role.ADMIN
+    given, received = [one for one in shares if one.given], [one for one in shares if not one.given]
+    body = [
+        tag("h1", "Sharing"),
+        emergencies.banner(membership.emergencies(), time.time_ns() // 1000),
+        page.panel("Given to other hospitals", *_listed(given, notes, admin, "Given"), id_="given"),
+        page.panel("Received from other hospitals", *_listed(received, notes, False, "Received"), id_="received"),
+        page.panel("What revoking can and cannot do", tag("p", CAN), tag("p", CANNOT), id_="revoking"),
+        tag("p", "A study is given on its own page, which the timeline and the study list lead to.", class_="remark"),
+    ]
+    return page.answer(exchange, page.page("Sharing", body, section=SECTION, who=exchange.actor.name))
+
+
+def panel(exchange: Exchange, study: str, held: bool) -> Html | None:
+    """What the page of a study says of sharing it, with the form for administrators; None without a consortium."""
+    membership = exchange.node.membership
+    if membership is None:
+        return None
+    admin, shares = exchange.actor.role is Role.ADMIN, membership.shares(study)
+    given = [one for one in shares if one.given]
+    said: list[Content] = [_origin(one) for one in shares if not one.given]
+    if given:
+        said += [_table(given, {}, admin, "Given", of_study=True), tag("p", CAN, " ", CANNOT, class_="remark")]
+    others = [member.name for member in membership.overview().members if member.active and not member.own]
+    if admin and held and others:
+        said.append(_form(study, others))
+    elif not said:
+        said.append(tag("p", "It is shared with nobody."))
+    return page.panel("Sharing", *said, id_="sharing")
+
+
+def _origin(one: Share) -> Html:
+    """Where a received study came from."""
+    grant = link(path("console", "entries", one.grant.hex()), "Grant on the ledger") if one.grant else None
+    until = (", until ", words.stamp(one.expires_us)) if one.expires_us is not None else ""
+    state, _ = _STATES.get(one.state, (one.state, ""))
+    said = (
+        f"Received from {one.member} for {words.purpose(one.purpose)} on ",
+        words.stamp(one.granted_us),
+        until,
+        f": {state}. Its images were made and signed there. ",
+        grant,
+    )
+    return page.note(said, kind="good" if one.live else "warn")
+
+
+def _listed(shares: Sequence[Share], notes: Mapping[str, words.StudyNote], admin: bool, name: str) -> list[Html]:
+    if not shares:
+        return [tag("p", "None.")]
+    return [tag("div", _table(shares, notes, admin, name), class_="wide")]
+
+
+def _table(
+    shares: Sequence[Share],
+    notes: Mapping[str, words.StudyNote],
+    admin: bool,
+    name: str,
+    *,
+    of_study: bool = False,
+) -> Html:
+    head = [*([] if of_study else ["Study"]), "Hospital", "Purpose", "State", "Since", "Until", "Grant"]
+    if admin:
+        head.append("Revoke")
+    return tag(
+        "table",
+        tag("caption", f"{name} studies, newest first"),
+        tag("thead", tag("tr", [tag("th", one, scope="col") for one in head])),
+        tag("tbody", [_row(one, notes, admin, of_study) for one in shares]),
+        class_="counts",
+    )
+
+
+def _row(one: Share, notes: Mapping[str, words.StudyNote], admin: bool, of_study: bool) -> Html:
+    state, colour = _STATES.get(one.state, (one.state, "node"))
+    trouble = tag("small", one.trouble) if one.trouble else None
+    return tag(
+        "tr",
+        None if of_study else tag("td", _study(one, notes)),
+        tag("td", tag("b", one.member)),
+        tag("td", words.purpose(one.purpose)),
+        tag("td", tag("span", state, class_=f"badge {colour}"), trouble),
+        tag("td", words.stamp(one.granted_us)),
+        tag("td", words.stamp(one.expires_us) if one.expires_us is not None else "no end"),
+        tag("td", link(path("console", "entries", one.grant.hex()), words.short(one.grant)) if one.grant else "–"),
+        tag("td", _revoke(one)) if admin else None,
+    )
+
+
+def _study(one: Share, notes: Mapping[str, words.StudyNote]) -> Content:
+    if one.study is None:
+        return "not held here"
+    note = notes.get(one.study, words.StudyNote())
+    named = " ".join(part for part in (note.modalities, note.description) if part) or f"…{one.study[-16:]}"
+    return link(path("console", "studies", one.study), named, title=one.study)
+
+
+def _revoke(one: Share) -> Html | None:
+    if one.grant is None or not one.live:
+        return None
+    return tag(
+        "form",
+        tag("input", type="hidden", name="grant", value=one.grant.hex()),
+        tag("button", "Revoke", type="submit", class_="danger", aria_label=f"Revoke what was given to {one.member}"),
+        method="post",
+        action=REVOCATIONS,
+    )
+
+
+def _form(study: str, others: Sequence[str]) -> Html:
+    """To whom, why and how long."""
+    purposes = [(code, f"{said} ({code})") for code, said in PURPOSES.items() if code not in _EMERGENCY]
+    return tag(
+        "form",
+        tag("h3", "Give it to another hospital"),
+        tag("input", type="hidden", name="study", value=study),
+        tag(
+            "div",
+            _choice("to", "Hospital", [(name, name) for name in others], others[0]),
+            _choice("purpose", "Purpose", purposes, "TREAT"),
+            _choice("expires", "Ends after", EXPIRIES, DEFAULT_EXPIRY),
+            class_="row",
+        ),
+        tag(
+            "p",
+            "The other hospital gets the key of this study, sealed to it alone, and its viewers show the images as "
+            "their own. The grant is written on the ledger, which all members hold; names and images are not.",
+            class_="remark",
+        ),
+        tag("div", tag("button", "Share", type="submit"), class_="actions"),
+        method="post",
+        action=GRANTS,
+    )
+
+
+def _choice(name: str, label: str, options: Sequence[tuple[str, str]], chosen: str) -> Html:
+    items = [tag("option", said, value=value, selected=value == chosen) for value, said in options]
+    return tag(
+        "p", tag("label", label, for_=f"f-{name}"), tag("select", items, name=name, id=f"f-{name}"), class_="field"
+    )

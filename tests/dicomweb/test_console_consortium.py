@@ -1,0 +1,233 @@
+"""The console's pages of a consortium: what they show, to whom, and what their forms do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ledger_in_memory import MADE_US, Ledger, some
+from node_in_memory import STUDY, Client, FakeNode
+
+from bridge import errors
+from bridge.consortium_model import (
+    ConsortiumOverview,
+    Emergency,
+    EvidenceOverview,
+    MemberOverview,
+    ProposalOverview,
+    Replica,
+    Share,
+)
+from bridge.model import Actor, SearchPage
+
+GRANT, PROPOSAL = b"\x0a" * 32, b"\x0b" * 32
+MEMBERS = tuple(
+    MemberOverview(f"h{i}", bytes([i]) * 16, i == 0, True, 1, f"https://h{i}.example:8043", 10 + i, MADE_US, 40)
+    for i in range(4)
+)
+STANDS = ConsortiumOverview("north", b"\x01" * 8, 17, MADE_US, 40, MEMBERS, 3, cosigned=40)
+OPEN = ProposalOverview(PROPOSAL, "enroll h4", "h1", MADE_US, ("h1",), (), 3, None)
+GIVEN = Share(GRANT, STUDY, "h1", True, "TREAT", "delivered", MADE_US, MADE_US + 1)
+RECEIVED = Share(b"\x0c" * 32, STUDY, "h2", False, "TREAT", "received", MADE_US)
+PAGES = ("/console/consortium", "/console/sharing", "/console/replicas")
+
+
+class Membership:
+    """A consortium as the console sees it, to be changed by a test; `asked` has what was asked for."""
+
+    def __init__(self) -> None:
+        self.stands = STANDS
+        self.shared: tuple[Share, ...] = (GIVEN, RECEIVED)
+        self.kept: tuple[Replica, ...] = ()
+        self.broken: tuple[Emergency, ...] = ()
+        self.asked: list[tuple[object, ...]] = []
+
+    def overview(self) -> ConsortiumOverview:
+        return self.stands
+
+    def shares(self, study: str | None = None) -> tuple[Share, ...]:
+        return tuple(one for one in self.shared if study in (None, one.study))
+
+    def grant(self, actor: Actor, study: str, member: str, purpose: str, expires: str | None) -> str:
+        if member not in {one.name for one in self.stands.members}:
+            raise errors.RequestError("there is no such member")
+        self.asked.append(("grant", actor.name, study, member, purpose, expires))
+        return GRANT.hex()
+
+    def revoke(self, actor: Actor, grant: str) -> None:
+        self.asked.append(("revoke", actor.name, grant))
+
+    def replicas(self) -> tuple[Replica, ...]:
+        return self.kept
+
+    def emergencies(self) -> tuple[Emergency, ...]:
+        return self.broken
+
+    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
+        self.asked.append(("vote", actor.name, proposal, yes))
+
+
+@pytest.fixture
+def members(node: FakeNode) -> Membership:
+    node.membership = Membership()
+    console: Any = node
+    console.alerts = lambda: []
+    node.page = SearchPage(
+        (
+            {
+                "0020000D": {"vr": "UI", "Value": [STUDY]},
+                "00080061": {"vr": "CS", "Value": ["CT"]},
+                "00081030": {"vr": "LO", "Value": ["Chest"]},
+            },
+        ),
+        0,
+    )
+    some().attach(node)
+    return node.membership  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def ledger(node: FakeNode) -> Ledger:
+    return some().attach(node)
+
+
+@pytest.fixture
+def admin(anonymous: Client) -> Client:
+    anonymous.headers = {"authorization": "Bearer admin", "accept": "text/html"}
+    return anonymous
+
+
+def shown(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+@pytest.mark.parametrize("url", PAGES)
+def test_a_node_in_no_consortium_says_so(admin: Client, ledger: Ledger, url: str) -> None:
+    assert "This node is in no consortium" in shown(admin, url)
+
+
+@pytest.mark.parametrize("url", PAGES)
+def test_reading_is_for_auditors_and_admins_and_is_recorded(
+    admin: Client, members: Membership, node: FakeNode, url: str
+) -> None:
+    shown(admin, url)
+    assert node.recorded == [("audited", "admin", url.rpartition("/")[2])]
+    admin.headers["authorization"] = "Bearer auditor"
+    shown(admin, url)
+    admin.headers["authorization"] = "Bearer clinician"
+    assert admin.get(url).status_code == 403
+
+
+def test_members_height_and_quorum_are_shown(admin: Client, members: Membership) -> None:
+    page = shown(admin, "/console/consortium")
+    assert "Agreed: 3 or more of 4 members have signed the whole log." in page
+    for name in ("h0", "h1", "h2", "h3"):
+        assert f"<b>{name}</b>" in page
+    assert "3 of 4 members must sign" in page
+    assert "https://h3.example:8043" in page
+
+
+def test_what_waits_for_consensus_is_said(admin: Client, members: Membership) -> None:
+    members.stands = replace(STANDS, outbox=7, waiting_since=MADE_US, trouble="too few members answer")
+    page = shown(admin, "/console/consortium")
+    assert "No agreement at the moment. too few members answer. 7 entries wait for consensus" in page
+
+
+def test_evidence_comes_first(admin: Client, members: Membership) -> None:
+    members.stands = replace(STANDS, evidence=(EvidenceOverview("h3", "signed two blocks of height 9", MADE_US),))
+    page = shown(admin, "/console/consortium")
+    assert "1 member is proved to have broken the rules" in page
+    assert "signed two blocks of height 9" in page
+
+
+def test_an_administrator_votes_and_an_auditor_cannot(admin: Client, members: Membership) -> None:
+    members.stands = replace(STANDS, proposals=(OPEN,))
+    assert "Vote for it" in shown(admin, "/console/consortium")
+    form = {"proposal": PROPOSAL.hex(), "vote": "yes"}
+    answer = admin.post("/console/consortium/votes", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/consortium")
+    assert members.asked == [("vote", "admin", PROPOSAL, True)]
+    admin.headers["authorization"] = "Bearer auditor"
+    assert "Vote for it" not in shown(admin, "/console/consortium")
+    assert admin.post("/console/consortium/votes", data=form).status_code == 403
+    assert len(members.asked) == 1
+
+
+def test_shares_are_listed_with_what_revoking_can_and_cannot_do(admin: Client, members: Membership) -> None:
+    page = shown(admin, "/console/sharing")
+    assert "CT Chest" in page
+    assert page.count("Revoke</button>") == 1
+    assert "no further key and no further block" in page
+    assert "It cannot call back what was already seen" in page
+    admin.headers["authorization"] = "Bearer auditor"
+    assert "Revoke</button>" not in shown(admin, "/console/sharing")
+
+
+def test_what_is_over_cannot_be_revoked(admin: Client, members: Membership) -> None:
+    members.shared = (replace(GIVEN, state="ended"),)
+    page = shown(admin, "/console/sharing")
+    assert "ended, keys destroyed" in page
+    assert "Revoke</button>" not in page
+
+
+def test_a_study_is_given_on_its_own_page(admin: Client, members: Membership) -> None:
+    page = shown(admin, f"/console/studies/{STUDY}")
+    assert "Received from h2 for treatment (TREAT)" in page
+    assert '<option value="h1" selected>' in page
+    assert '<option value="h0"' not in page
+    form = {"study": STUDY, "to": "h3", "purpose": "TREAT", "expires": "7d"}
+    answer = admin.post("/console/sharing/grants", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/console/studies/{STUDY}#sharing")
+    assert members.asked == [("grant", "admin", STUDY, "h3", "TREAT", "7d")]
+
+
+def test_what_cannot_be_shared_is_a_page_that_says_why(admin: Client, members: Membership) -> None:
+    answer = admin.post("/console/sharing/grants", data={"study": STUDY, "to": "h9", "purpose": "TREAT"})
+    assert answer.status_code == 400
+    assert "There is no such member" in answer.text
+
+
+def test_a_grant_is_revoked(admin: Client, members: Membership) -> None:
+    answer = admin.post("/console/sharing/revocations", data={"grant": GRANT.hex()})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/sharing")
+    assert members.asked == [("revoke", "admin", GRANT.hex())]
+    assert admin.post("/console/sharing/revocations", data={"grant": "x"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "form", ["/console/sharing/grants", "/console/sharing/revocations", "/console/consortium/votes"]
+)
+def test_another_site_cannot_send_a_form(anonymous: Client, members: Membership, form: str) -> None:
+    anonymous.headers = {"cookie": "cairn_session=session-admin", "accept": "text/html", "sec-fetch-site": "cross-site"}
+    assert anonymous.post(form, data={"grant": GRANT.hex()}).status_code == 403
+    assert anonymous.get(form).status_code == 405
+    assert members.asked == []
+
+
+def test_a_form_too_large_is_refused(admin: Client, members: Membership) -> None:
+    assert admin.post("/console/sharing/grants", data={"study": "1" * 5000}).status_code == 413
+
+
+def test_an_emergency_is_a_banner_until_it_is_over_and_reviewed(admin: Client, members: Membership) -> None:
+    broken = Emergency(GRANT, STUDY, "h0", "h3", True, "trauma room", MADE_US, 2**60, False)
+    members.broken = (broken,)
+    for url in PAGES[:2]:
+        assert "h3 broke the glass for a study of this hospital" in shown(admin, url)
+    members.broken = (replace(broken, ends_us=MADE_US, reviewed=True),)
+    assert "broke the glass" not in shown(admin, PAGES[0])
+
+
+def test_replicas_are_listed_by_where_they_lie(admin: Client, members: Membership) -> None:
+    members.kept = (
+        Replica(STUDY, b"t" * 16, "h1", False, "kept", MADE_US),
+        Replica(STUDY, b"t" * 16, "h2", False, "assigned", MADE_US, "offered other blocks"),
+        Replica(None, b"u" * 16, "h3", True, "kept", MADE_US),
+    )
+    page = shown(admin, "/console/replicas")
+    assert "something is wrong with copies at h2" in page
+    assert "kept, signed for" in page
+    assert "CT Chest" in page
+    assert (b"u" * 16).hex()[:8] in page
