@@ -156,7 +156,9 @@ class Batch:
     `id` is 16 random bytes; `owner` the process that must close it ("dimse-0", "web-0", "command"): what a process
     finds open under its own name when it starts was left by a crash. `type` is an entry type of `ledger.types`;
     `study` the Study Instance UID or None; `study_tag` its random tag; `purpose` an HL7 purpose of use code;
-    `opened` microseconds since the epoch; `outcome` 0 (success), 4, 8 or 12 (PS3.15 A.5 EventOutcomeIndicator).
+    `opened` microseconds since the epoch; `outcome` 0 (success), 4, 8 or 12 (PS3.15 A.5 EventOutcomeIndicator). What its
+    entry states besides the records is `body` (canonical CBOR, `ledger.terms`), which goes beyond this node, and `refs`,
+    the ids of the entries it is about (32 bytes each).
     """
 
     id: bytes
@@ -168,6 +170,8 @@ class Batch:
     purpose: str
     opened: int
     outcome: int = 0
+    body: bytes | None = None
+    refs: tuple[bytes, ...] = ()
 
 
 STORES = frozenset({"study.store", "study.import"})

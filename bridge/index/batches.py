@@ -16,13 +16,14 @@ from bridge.index.rows import Row, block_rows, record_rows
 from bridge.index.trees import set_root
 from bridge.index.writer import Transaction
 from bridge.model import Actor, ActorKind, Batch, BatchClosing, Role, SealedRecord
+from ledger.terms import REF_SIZE
 
 _FIND: Final = sql(
     select(s.batch.c.id, s.batch.c.closed_seq, s.batch.c.records_root).where(s.batch.c.batch == bindparam("batch"))
 )
 _OPENED: Final = (
     *("batch", "owner", "type", "actor_kind", "actor_name", "actor_role", "actor_address", "actor_how"),
-    *("study", "study_tag", "purpose", "opened", "outcome"),
+    *("study", "study_tag", "purpose", "opened", "outcome", "body", "refs"),
 )
 _OPEN: Final = sql(insert(s.batch), _OPENED)
 _COUNT: Final = sql(select(func.count()).select_from(s.record).where(s.record.c.batch == bindparam("of_batch")))
@@ -101,6 +102,8 @@ def _opened(batch: Batch) -> Row:
         "purpose": batch.purpose,
         "opened": batch.opened,
         "outcome": batch.outcome,
+        "body": batch.body,
+        "refs": b"".join(batch.refs) or None,
     }
 
 
@@ -155,6 +158,11 @@ def closed_records(database: Database) -> Iterator[tuple[int, bytes, list[bytes]
         yield number, root, leaves_of(database, row)
 
 
+def split_refs(column: bytes | None) -> tuple[bytes, ...]:
+    """The ids of entries (32 bytes each) that a column of them holds in a row."""
+    return () if column is None else tuple(column[at : at + REF_SIZE] for at in range(0, len(column), REF_SIZE))
+
+
 def _batch(row: dict[str, Any]) -> Batch:
     role = row["actor_role"]
     actor = Actor(
@@ -174,4 +182,6 @@ def _batch(row: dict[str, Any]) -> Batch:
         purpose=row["purpose"],
         opened=row["opened"],
         outcome=row["outcome"],
+        body=row["body"],
+        refs=split_refs(row["refs"]),
     )

@@ -1,7 +1,8 @@
 """From one version of the schema to the next, within the transaction that opens the database.
 
 Version 1 kept one manifest in the row of its study; version 2 keeps trees apart, so that one adopted from another node
-has its place beside this node's own.
+has its place beside this node's own. Version 3 has what a consortium needs: a batch's body and references, how far the
+shared log was followed, and what was shared with whom.
 """
 
 from __future__ import annotations
@@ -38,5 +39,17 @@ def _from_1(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _from_1}
+_BATCH_STATES: Final = (
+    "ALTER TABLE batch ADD COLUMN body BLOB",
+    "ALTER TABLE batch ADD COLUMN refs BLOB",
+)
+
+
+def _from_2(connection: Connection) -> None:
+    for statement in _BATCH_STATES:
+        connection.exec_driver_sql(statement)
+    s.metadata.create_all(connection)  # the tables that are new
+
+
+STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _from_1, 2: _from_2}
 """What makes each former version the next one. A step changes rows and tables, and begins or ends no transaction."""

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, or_, select
 
 from bridge.index import schema as s
+from bridge.index.batches import split_refs
 from bridge.index.database import Database, sql
 from bridge.index.records import records_of
 from bridge.model import STORES, ActorKind, SealedRecord
@@ -23,7 +24,7 @@ _b = s.batch.c
 _CLOSED: Final = sql(
     select(
         *(_b.closed_seq, _b.type, _b.closed, _b.purpose, _b.outcome, _b.actor_kind, _b.actor_name, _b.actor_role),
-        *(_b.actor_address, _b.study_tag, _b.commitment, _b.records_root, _b.records),
+        *(_b.actor_address, _b.study_tag, _b.commitment, _b.records_root, _b.records, _b.body, _b.refs),
     )
     .where(_b.closed_seq > bindparam("after"), _b.closed_seq <= bindparam("last"))
     .order_by(_b.closed_seq)
@@ -73,7 +74,7 @@ class SqlRecordSource:
         rows = self._database.rows(_CLOSED, {"after": after, "last": after + limit})
         found = []
         for number, kind, closed, purpose, outcome, actor, name, role, address, *rest in rows:
-            study_tag, commitment, records_root, records = rest
+            study_tag, commitment, records_root, records, body, refs = rest
             found.append(
                 ClosedBatch(
                     id=number,
@@ -89,6 +90,8 @@ class SqlRecordSource:
                     commitment=commitment,
                     records_root=records_root,
                     records=records,
+                    body=body,
+                    refs=split_refs(refs),
                 )
             )
         return found

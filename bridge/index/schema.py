@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from bridge.dicom.attributes import TABLE, Attribute, Level, Matching
 
-VERSION: Final = 2
+VERSION: Final = 3
 metadata: Final = MetaData()
 
 _KEYS_WITH_OWN_COLUMN: Final = {"0020000D": "uid", "0020000E": "uid", "00080018": "sop", "00080016": "sop_class"}
@@ -253,6 +253,67 @@ assignment: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# What this node grants to members, each by the entry of the ledger that says so: bridge.index.shares.
+share_out: Final = Table(
+    "share_out",
+    metadata,
+    Column("grant", LargeBinary, primary_key=True),
+    # "grant", or "emergency": the member broke the glass.
+    Column("kind", Text, nullable=False),
+    Column("study", Text, nullable=False, index=True),
+    Column("tag", LargeBinary, nullable=False),
+    # The member's node id and name.
+    Column("node", LargeBinary, nullable=False),
+    Column("member", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("state", Text, nullable=False, index=True),
+    # The StudyRoot that was delivered last, and when.
+    Column("root", LargeBinary),
+    Column("delivered", BigInteger),
+    Column("ended", BigInteger),
+    # Entries of the member: that it has the study, that its keys are gone; and of this node: that the grant is revoked.
+    Column("receipt", LargeBinary),
+    Column("gone", LargeBinary),
+    Column("revocation", LargeBinary),
+    # What went wrong last, how often in a row, and not to be tried before.
+    Column("fault", Text),
+    Column("tries", Integer, nullable=False),
+    Column("again", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What members grant to this node, likewise. The package is the study key file as it came.
+share_in: Final = Table(
+    "share_in",
+    metadata,
+    Column("grant", LargeBinary, primary_key=True),
+    Column("kind", Text, nullable=False),
+    # None until a package has told it; the tag is that of the sender's tree.
+    Column("study", Text, index=True),
+    Column("tag", LargeBinary, nullable=False, index=True),
+    Column("node", LargeBinary, nullable=False),
+    Column("member", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("state", Text, nullable=False, index=True),
+    Column("why", Text),
+    Column("root", LargeBinary),
+    Column("package", LargeBinary),
+    # When the sender made the package (its clock), and when the study was taken in.
+    Column("made", BigInteger),
+    Column("received", BigInteger),
+    Column("ended", BigInteger),
+    Column("instances", Integer),
+    Column("octets", BigInteger),
+    Column("fault", Text),
+    Column("tries", Integer, nullable=False),
+    Column("again", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 batch: Final = Table(
     "batch",
     metadata,
@@ -279,6 +340,9 @@ batch: Final = Table(
     Column("instances", Integer),
     Column("salt", LargeBinary),
     Column("commitment", LargeBinary),
+    # What the entry states besides (`ledger.terms`), and the ids of the entries it refers to, 32 bytes each, in a row.
+    Column("body", LargeBinary),
+    Column("refs", LargeBinary),
 )
 Index(
     "batch_open",
@@ -294,6 +358,15 @@ record: Final = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("leaf", LargeBinary, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# How far somebody has followed the shared log: the index of the last entry seen to, -1 for none.
+follow: Final = Table(
+    "follow",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -100,8 +100,18 @@ class Batches:
         self._lock = threading.Lock()
         self._closing_lock = threading.Lock()
 
-    def open(self, kind: str, actor: Actor, study: StudyKey | None, purpose: str, outcome: int = 0) -> OpenBatch:
-        """A new batch; it exists in the index from its first record on."""
+    def open(
+        self,
+        kind: str,
+        actor: Actor,
+        study: StudyKey | None,
+        purpose: str,
+        outcome: int = 0,
+        *,
+        body: bytes | None = None,
+        refs: tuple[bytes, ...] = (),
+    ) -> OpenBatch:
+        """A new batch; it exists in the index from its first record on. `body` and `refs` as in `Batch`."""
         return OpenBatch(
             Batch(
                 id=os.urandom(16),
@@ -113,6 +123,8 @@ class Batches:
                 purpose=purpose,
                 opened=self._clock(),
                 outcome=outcome,
+                body=body,
+                refs=refs,
             )
         )
 

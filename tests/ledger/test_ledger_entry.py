@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_terms import example, stated
 
 from ledger import codec, entry
 from ledger.entry import Entry, Who
@@ -74,7 +75,7 @@ def test_optional_fields_are_absent_and_never_null() -> None:
 
 def test_every_type_of_the_table_makes_an_entry_with_its_action() -> None:
     for row in ENTRY_TYPES.values():
-        value: Any = codec.decode(entry.encode(replace(GOLDEN, type=row.name)))
+        value: Any = codec.decode(entry.encode(replace(GOLDEN, type=row.name, **example(row.name))))
         assert value["ac"] == row.action
 
 
@@ -136,6 +137,24 @@ def test_another_key_is_refused() -> None:
         {"commitment": b""},
         {"records_root": bytes(33)},
         {"version": 2},
+        {"body": b""},
+        {"body": codec.encode({"to": bytes(16)})},
+        {"type": "consent.grant", "body": codec.encode({"to": bytes(15)})},
+        {"type": "consent.grant", "body": codec.encode({"to": bytes(16), "x": None})},
+        {"type": "consent.grant", "body": codec.encode({"to": bytes(16), "y": 1})},
+        {"type": "consent.grant", "body": codec.encode({"x": 1})},
+        {"type": "consent.grant", "body": codec.encode({})},
+        {"type": "consent.grant", "body": codec.encode([])},
+        {"type": "gov.propose"},
+        {"type": "gov.propose", "body": codec.encode({"do": "dissolve"})},
+        {"type": "gov.propose", "body": codec.encode({"do": "retire"})},
+        {"type": "gov.propose", "body": codec.encode({"do": ["retire"], "m": bytes(16)})},
+        {"type": "gov.vote", "body": codec.encode({"y": True})},
+        {"type": "gov.vote", "body": codec.encode({"y": 1}), "refs": (bytes(32),)},
+        {"type": "ledger.join", "body": codec.encode({"o": "two words", "s": 0, "r": bytes(32)})},
+        {"refs": (bytes(31),)},
+        {"refs": [bytes(32)]},
+        {"refs": (bytes(32),) * 17},
     ],
 )
 def test_fields_out_of_range_are_not_encoded(change: dict[str, Any]) -> None:
@@ -153,6 +172,11 @@ def test_payloads_with_other_fields_are_not_decoded() -> None:
         {**value, "obj": {"h": bytes(32), "n": 3}},
         {**value, "who": {**value["who"], "r": ""}},
         {**value, "who": []},
+        {**value, "ref": []},
+        {**value, "ref": bytes(32)},
+        {**value, "bd": {}},
+        {**value, "bd": None},
+        {**value, "bd": {"to": bytes(16)}},
         {key: item for key, item in value.items() if key != "rr"},
         [value],
         {},
@@ -182,11 +206,11 @@ tags, hashes = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_s
 counts = st.integers(0, 2**63 - 1) | st.integers(0, 300)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
 entries = st.builds(
-    Entry,
+    lambda stated, **fields: Entry(**stated, **fields),
+    stated=stated(),
     node=tags,
     sequence=counts,
     previous=hashes,
-    type=st.sampled_from(sorted(ENTRY_TYPES)),
     ledger=st.binary(min_size=8, max_size=8),
     time_us=counts,
     purpose=texts | st.sampled_from(["TREAT", "brrX ", "btsX"]),
@@ -207,6 +231,8 @@ def as_map(said: Entry) -> dict[str, object]:
         **{"ts": said.time_us, "who": {key: item for key, item in who.items() if item is not None}},
         **({} if said.study is None else {"sub": {"s": said.study}}),
         **({} if said.commitment is None else {"obj": {"h": said.commitment}}),
+        **({} if said.body is None else {"bd": codec.decode(said.body)}),
+        **({"ref": said.refs} if said.refs else {}),
     }
 
 
