@@ -17,10 +17,10 @@ Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _a = s.assignment.c
 _put = upsert(s.assignment)
-_ASSIGN: Final = sql(
+ASSIGN: Final = sql(
     _put.on_conflict_do_update(index_elements=["member", "study"], set_={"expires": _put.excluded.expires})
 )
-_UNASSIGN: Final = sql(delete(s.assignment).where(_a.member == bindparam("to"), _a.study == bindparam("of_study")))
+UNASSIGN: Final = sql(delete(s.assignment).where(_a.member == bindparam("to"), _a.study == bindparam("of_study")))
 _EVERY: Final = sql(select(_a.member, _a.study, _a.expires).order_by(_a.member, _a.study))
 _MAY: Final = sql(
     select(_a.member).where(
@@ -50,7 +50,7 @@ class Assignments:
         """Let a member fetch a study, or change until when; durable on return."""
 
         def assign(transaction: Transaction) -> None:
-            transaction.cursor.execute(_ASSIGN, assignment._asdict())
+            transaction.cursor.execute(ASSIGN, assignment._asdict())
 
         self._submit(assign).result()
 
@@ -58,7 +58,7 @@ class Assignments:
         """Take it back; False when there was no such assignment."""
 
         def unassign(transaction: Transaction) -> bool:
-            return transaction.cursor.execute(_UNASSIGN, {"to": member, "of_study": study}).rowcount == 1
+            return transaction.cursor.execute(UNASSIGN, {"to": member, "of_study": study}).rowcount == 1
 
         return bool(self._submit(unassign).result())
 

@@ -24,6 +24,7 @@ from bridge.index.reader import Reader
 from bridge.index.rows import RebuiltInstance, block_rows, instance_rows, rebuilt
 from bridge.index.scrub_state import ScrubState
 from bridge.index.search import Search
+from bridge.index.shares import Shares
 from bridge.index.storing import adopt, place, store
 from bridge.index.trees import Trees
 from bridge.index.writer import Transaction, Writer
@@ -75,6 +76,7 @@ class SqlIndex:
         self.content_state = ContentState(self.database, self.run)
         self.assignments = Assignments(self.database, self.run)
         self.scrub = ScrubState(self.database, self.run)
+        self.shares = Shares(self.database, self.run)
         self._reader = Reader(self.database)
         self._search = Search(self.database)
 

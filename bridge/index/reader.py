@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal_column, select
 
 from bridge.errors import ContentCorrupt, NotFound
 from bridge.index import schema as s
@@ -44,7 +44,9 @@ _stored = select(*_STORED).select_from(
     _BELOW.join(_d, _d.c.instance == _i.c.id).outerjoin(s.tree, s.tree.c.id == _i.c.tree)
 )
 _LOCATE: Final = _levels(_stored.where(_i.c.served).order_by(*_ORDER))
-_SERVED: Final = _levels(select(_i.c.digest).select_from(_BELOW).where(_i.c.served, ~_i.c.damaged))[2]
+# A copy that came with another member's grant goes with it: who sends the instance here is to have it kept.
+_LENT: Final = exists().where(s.share_in.c.tag == s.tree.c.tag, s.tree.c.id == _i.c.tree)
+_SERVED: Final = _levels(select(_i.c.digest).select_from(_BELOW).where(_i.c.served, ~_i.c.damaged, ~_LENT))[2]
 _KEYS: Final = _levels(select(_i.c.id, *_KEY).select_from(_BELOW).where(_i.c.served).order_by(*_ORDER))
 _JSON: Final = sql(select(_d.c.json).where(_d.c.instance == bindparam("instance")))
 _BLOCK: Final = sql(select(s.block.c.pack, s.block.c.offset, s.block.c.length).where(s.block.c.cid == bindparam("cid")))

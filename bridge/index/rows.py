@@ -65,24 +65,12 @@ class InstanceRows:
         return self.unit.key
 
     def patient(self) -> Row:
-        """`identity` tells patients apart: SHA-256 (16 bytes of it) of all patient-level values."""
-        values = self.unit.attributes.patient
-        encoded = _encode(values)
-        return {
-            "identity": hashlib.sha256(encoded.encode()).digest()[:16],
-            **_columns(Level.PATIENT, values),
-            "attributes": encoded,
-        }
+        """As `patient_row`."""
+        return patient_row(self.unit.attributes)
 
     def study(self) -> Row:
         """The study's, as its first instance tells of it."""
-        uid, values = self.unit.key.study, self.unit.attributes.study
-        return {
-            **_columns(Level.STUDY, values),
-            "uid": uid,
-            "received": self.unit.received,
-            "attributes": _encode(values, {"0020000D": uid}),
-        }
+        return {**study_row(self.unit.key.study, self.unit.attributes), "received": self.unit.received}
 
     def tree(self) -> Row:
         """The tree's, before anything of it is closed."""
@@ -90,17 +78,38 @@ class InstanceRows:
 
     def series(self) -> Row:
         """The series', as its first instance tells of it."""
-        uid, values = self.unit.key.series, self.unit.attributes.series
-        return {
-            **_columns(Level.SERIES, values),
-            "uid": uid,
-            "instances": 0,
-            "attributes": _encode(values, {"0020000E": uid}),
-        }
+        return {**series_row(self.unit.key.series, self.unit.attributes), "instances": 0}
 
     def requests(self) -> list[Row]:
-        """One for each item of the series' Request Attributes Sequence (0040,0275)."""
-        return _requests(self.unit.attributes.series)
+        """As `request_rows`."""
+        return request_rows(self.unit.attributes)
+
+
+def patient_row(attributes: Attributes) -> Row:
+    """A patient's values; `identity` tells patients apart: SHA-256 (16 bytes of it) of all patient-level values."""
+    encoded = _encode(attributes.patient)
+    return {
+        "identity": hashlib.sha256(encoded.encode()).digest()[:16],
+        **_columns(Level.PATIENT, attributes.patient),
+        "attributes": encoded,
+    }
+
+
+def study_row(uid: str, attributes: Attributes) -> Row:
+    """A study's values, as one of its instances tells of it."""
+    values = attributes.study
+    return {**_columns(Level.STUDY, values), "uid": uid, "attributes": _encode(values, {"0020000D": uid})}
+
+
+def series_row(uid: str, attributes: Attributes) -> Row:
+    """A series' values, as one of its instances tells of it."""
+    values = attributes.series
+    return {**_columns(Level.SERIES, values), "uid": uid, "attributes": _encode(values, {"0020000E": uid})}
+
+
+def request_rows(attributes: Attributes) -> list[Row]:
+    """One for each item of the series' Request Attributes Sequence (0040,0275)."""
+    return _requests(attributes.series)
 
 
 def instance_rows(

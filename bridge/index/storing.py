@@ -52,6 +52,13 @@ _MARK_CONFLICT: Final = sql(
 _SUPERSEDE: Final = sql(
     update(s.block).where(s.block.c.instance == bindparam("healed")).values(superseded=true(), instance=null())
 )
+_LENT: Final = sql(
+    select(s.tree.c.id)
+    .select_from(s.tree.join(s.share_in, s.share_in.c.tag == s.tree.c.tag))
+    .where(s.tree.c.id == bindparam("row"))
+    .limit(literal_column("1"))
+    .offset(literal_column("0"))
+)
 _HEALED_COLUMNS: Final = (
     *("tree", "tag", "generation", "root", "header", "length", "link", "data_set", "received", "source"),
 )
@@ -77,18 +84,23 @@ def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False
     an administrator decides.
 
     With `replace` the same bytes take the place of the copy held even when that is not flagged damaged, as a rebuild
-    finds it damaged.
+    finds it damaged. What this node stores itself takes the place of a copy that a member's grant lent it, so that it
+    stays when the grant ends; for the same reason nothing lent takes the place of what this node has, damaged or not.
     """
     study = _study(transaction, rows)
     tree = trees.of(transaction, {**rows.tree(), "study": study})
     series = _series(transaction, rows, study)
     versions = transaction.cursor.execute(_VERSIONS, {"series": series, "sop": rows.key.sop}).fetchall()
     same = next((version for version in versions if version[1] == rows.unit.digest), None)
+    lent = same is not None and _is_lent(transaction, tree)
+    if same is not None and rows.origin is None and _is_lent(transaction, same[5]):
+        _heal(transaction, rows, tree, same)
+        return same[0], Outcome.HEALED
     if same is None:
         under = {"study": study, "series": series, "tree": tree}
         row = _add_instance(transaction, rows, under, first=not versions)
         outcome = Outcome.VERSION if versions else Outcome.NEW
-    elif same[2] or replace:
+    elif (same[2] or replace) and not (lent and same[5] != tree):
         _heal(transaction, rows, tree, same)
         row, outcome = same[0], Outcome.HEALED
     else:
@@ -97,6 +109,10 @@ def place(transaction: Transaction, rows: InstanceRows, *, replace: bool = False
         chosen = {"in_series": series, "of_sop": rows.key.sop, "chosen": row}
         transaction.cursor.execute(_SERVE, chosen)  # who sent what is served has sent something newer
     return row, outcome
+
+
+def _is_lent(transaction: Transaction, tree: int) -> bool:
+    return transaction.one(_LENT, {"row": tree}) is not None
 
 
 def adopt(

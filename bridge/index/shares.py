@@ -1,0 +1,264 @@
+"""Studies given to members and received from them, each by the entry of the ledger that grants it.
+
+Both tables are small: rows are changed one at a time, by what was read of them, so that a command and the process that
+works behind it never undo each other's step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, TypeVar
+
+from sqlalchemy import Table, bindparam, insert, select, update
+
+from bridge.index import schema as s
+from bridge.index.assignments import ASSIGN, UNASSIGN
+from bridge.index.database import Database, sql
+from bridge.index.forgetting import Forgotten, forget
+from bridge.index.writer import Transaction
+
+__all__ = ["EMERGENCY", "GRANT", "Given", "GivenState", "Received", "ReceivedState", "Shares"]
+
+Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
+T = TypeVar("T", "Given", "Received")
+GRANT, EMERGENCY = "grant", "emergency"
+"""What a share rests on: an entry of who gives, or of who broke the glass."""
+
+
+class GivenState(StrEnum):
+    """How far a study given to a member is."""
+
+    GRANTED = "granted"
+    DELIVERED = "delivered"
+    REVOKING = "revoking"
+    """Nothing is served any more; the ledger does not say so yet."""
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class ReceivedState(StrEnum):
+    """How far a study that a member granted is."""
+
+    GRANTED = "granted"
+    OFFERED = "offered"
+    """Its key is here; it is fetched."""
+    HELD = "held"
+    ENDING = "ending"
+    ENDED = "ended"
+    REFUSED = "refused"
+
+
+class Given(NamedTuple):
+    """A study given: `grant` is the entry's id; `study` its UID, `tag` that of this node's tree; to which member.
+
+    Times are microseconds since the epoch. `root` is what was delivered last; `receipt` and `gone` are entries of the
+    member: that it has the study, that its keys are gone; `revocation` this node's.
+    """
+
+    grant: bytes
+    kind: str
+    study: str
+    tag: bytes
+    node: bytes
+    member: str
+    purpose: str
+    at: int
+    expires: int | None
+    state: str
+    root: bytes | None = None
+    delivered: int | None = None
+    ended: int | None = None
+    receipt: bytes | None = None
+    gone: bytes | None = None
+    revocation: bytes | None = None
+    fault: str | None = None
+    tries: int = 0
+    again: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether the member may have the study, until `expires`."""
+        return self.state in (GivenState.GRANTED, GivenState.DELIVERED)
+
+
+class Received(NamedTuple):
+    """A study received, or to be: `node` and `member` are who gave it, `tag` that of the tree there.
+
+    `study` is None until a package (the key file as it came) has told it. `made` is the sender's time of the package,
+    `received` when all was taken in: `instances` of them, `octets` bytes sealed. `why` it ended or was refused.
+    """
+
+    grant: bytes
+    kind: str
+    study: str | None
+    tag: bytes
+    node: bytes
+    member: str
+    purpose: str
+    at: int
+    expires: int | None
+    state: str
+    why: str | None = None
+    root: bytes | None = None
+    package: bytes | None = None
+    made: int | None = None
+    received: int | None = None
+    ended: int | None = None
+    instances: int | None = None
+    octets: int | None = None
+    fault: str | None = None
+    tries: int = 0
+    again: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether this node may have the study, until `expires`."""
+        return self.state in (ReceivedState.GRANTED, ReceivedState.OFFERED, ReceivedState.HELD)
+
+
+class _Rows(NamedTuple):
+    """The statements of one table, whose columns are in the order of its values."""
+
+    add: str
+    one: str
+    every: str
+    of_study: str
+    due: str
+    change: Callable[[Sequence[str]], str]
+
+
+def _rows(table: Table) -> _Rows:
+    c = table.c
+    base = select(table)
+
+    def change(names: Sequence[str]) -> str:
+        return sql(update(table).where(c.grant == bindparam("of_grant"), c.state == bindparam("of_state")), names)
+
+    return _Rows(
+        sql(insert(table).prefix_with("OR IGNORE")),
+        sql(base.where(c.grant == bindparam("of_grant"))),
+        sql(base.order_by(c.at.desc(), c.grant)),
+        sql(base.where(c.study == bindparam("of_study")).order_by(c.at, c.grant)),
+        sql(base.where(c.state == bindparam("of_state"), c.again <= bindparam("now")).order_by(c.again, c.at)),
+        change,
+    )
+
+
+_GIVEN, _RECEIVED = _rows(s.share_out), _rows(s.share_in)
+_LIVE_GIVEN: Final = sql(
+    select(s.share_out)
+    .where(
+        s.share_out.c.study == bindparam("of_study"),
+        s.share_out.c.node == bindparam("to"),
+        s.share_out.c.state.in_([bindparam("granted"), bindparam("delivered")]),
+    )
+    .order_by(s.share_out.c.at)
+)
+_OF_TAG: Final = sql(select(s.share_in).where(s.share_in.c.tag == bindparam("of_tag")).order_by(s.share_in.c.at))
+
+
+class Shares:
+    """The two tables. Thread-safe. Every method may raise StorageFault; those that write, as `SqlIndex.commit`."""
+
+    def __init__(self, database: Database, submit: Submit) -> None:
+        self._database = database
+        self._submit = submit
+
+    def give(self, given: Given) -> bool:
+        """Write down a grant to a member; False when it is known already."""
+        return self._add(_GIVEN, given)
+
+    def expect(self, received: Received) -> bool:
+        """Write down a grant to this node; False when it is known already."""
+        return self._add(_RECEIVED, received)
+
+    def given(self, grant: bytes) -> Given | None:
+        """The row of a grant to a member."""
+        return next((Given(*row) for row in self._database.rows(_GIVEN.one, {"of_grant": grant})), None)
+
+    def received(self, grant: bytes) -> Received | None:
+        """The row of a grant to this node."""
+        return next((Received(*row) for row in self._database.rows(_RECEIVED.one, {"of_grant": grant})), None)
+
+    def all_given(self, study: str | None = None) -> list[Given]:
+        """All grants to members, the newest first; of a study, the oldest first."""
+        statement, values = (_GIVEN.every, {}) if study is None else (_GIVEN.of_study, {"of_study": study})
+        return [Given(*row) for row in self._database.rows(statement, values)]
+
+    def all_received(self, study: str | None = None) -> list[Received]:
+        """All grants to this node, likewise."""
+        statement, values = (_RECEIVED.every, {}) if study is None else (_RECEIVED.of_study, {"of_study": study})
+        return [Received(*row) for row in self._database.rows(statement, values)]
+
+    def received_of(self, tag: bytes) -> list[Received]:
+        """All grants to this node of one tree, the oldest first."""
+        return [Received(*row) for row in self._database.rows(_OF_TAG, {"of_tag": tag})]
+
+    def due_given(self, state: GivenState, now: int) -> list[Given]:
+        """The grants to members in a state that may be tried now."""
+        return [Given(*row) for row in self._database.rows(_GIVEN.due, {"of_state": state.value, "now": now})]
+
+    def due_received(self, state: ReceivedState, now: int) -> list[Received]:
+        """The grants to this node in a state that may be tried now."""
+        return [Received(*row) for row in self._database.rows(_RECEIVED.due, {"of_state": state.value, "now": now})]
+
+    def change_given(self, before: Given, **values: object) -> bool:
+        """Change a row that is still in the state of `before`; False when it is not."""
+        return self._change(_GIVEN, before.grant, before.state, values)
+
+    def change_received(self, before: Received, **values: object) -> bool:
+        """Change a row that is still in the state of `before`; False when it is not."""
+        return self._change(_RECEIVED, before.grant, before.state, values)
+
+    def let(self, given: Given, **values: object) -> bool:
+        """Change a row as `change_given`, and in the same transaction what the member may fetch.
+
+        That follows from the grants of the study that live: until the last of them ends, or nothing.
+        """
+
+        def work(transaction: Transaction) -> bool:
+            if not _changed(transaction, _GIVEN, given.grant, given.state, values):
+                return False
+            _assign(transaction, given)
+            return True
+
+        return bool(self._submit(work).result())
+
+    def forget(self, tag: bytes, blocks: Sequence[bytes], *, keep_sealed: bool) -> Forgotten:
+        """Forget a received tree: as `bridge.index.forgetting.forget`; durable on return."""
+
+        def work(transaction: Transaction) -> Forgotten:
+            return forget(transaction, tag, blocks, keep_sealed=keep_sealed)
+
+        forgotten: Forgotten = self._submit(work).result()
+        return forgotten
+
+    def _add(self, rows: _Rows, row: Given | Received) -> bool:
+        def work(transaction: Transaction) -> bool:
+            return transaction.cursor.execute(rows.add, row._asdict()).rowcount == 1
+
+        return bool(self._submit(work).result())
+
+    def _change(self, rows: _Rows, grant: bytes, state: str, values: dict[str, object]) -> bool:
+        return bool(self._submit(lambda transaction: _changed(transaction, rows, grant, state, values)).result())
+
+
+def _changed(transaction: Transaction, rows: _Rows, grant: bytes, state: str, values: dict[str, object]) -> bool:
+    named = {**values, "of_grant": grant, "of_state": state}
+    return bool(transaction.cursor.execute(rows.change(sorted(values)), named).rowcount == 1)
+
+
+def _assign(transaction: Transaction, given: Given) -> None:
+    values = {
+        **{"of_study": given.study, "to": given.node},
+        **{"granted": GivenState.GRANTED.value, "delivered": GivenState.DELIVERED.value},
+    }
+    live = [Given(*row) for row in transaction.cursor.execute(_LIVE_GIVEN, values).fetchall()]
+    if not live:
+        transaction.cursor.execute(UNASSIGN, {"to": given.member, "of_study": given.study})
+        return
+    ends = [one.expires for one in live if one.expires is not None]
+    expires = max(ends) if len(ends) == len(live) else None
+    transaction.cursor.execute(ASSIGN, {"member": given.member, "study": given.study, "expires": expires})
