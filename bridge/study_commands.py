@@ -10,7 +10,7 @@ from typing import Any
 from bridge.content import cid as cids
 from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
-from bridge.errors import ConfigError, RequestError
+from bridge.errors import CarInvalid, ConfigError, KeyFileInvalid, RequestError
 from bridge.index.rows import rebuilt
 from bridge.ledger_reading import origin_of, public_key
 from bridge.model import OPERATOR, Adopted, AdoptedTree, BlockPosition
@@ -65,7 +65,8 @@ def export(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 
 def import_(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """Take in a study from a CAR, with its key when a key file is given. Errors as `import_study`."""
+    """Take in a study from a CAR, with its key when a key file is given; a refusal is recorded. Errors as
+    `import_study`."""
 
     def take(
         tree: AdoptedTree,
@@ -97,6 +98,9 @@ def import_(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         key_file = _small(Path(key)) if key else None
         with path.open("rb") as file:
             found = import_study.import_study(recipient, OPERATOR, file, report, key_file=key_file, sender_key=sender)
+    except (CarInvalid, KeyFileInvalid) as error:
+        node.access.administered(import_study.KIND, OPERATOR, {"refused": error.slug, "why": error.detail}, outcome=8)
+        raise
     except OSError as error:
         raise ConfigError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     return _described(found)

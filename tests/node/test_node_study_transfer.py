@@ -279,6 +279,7 @@ def test_a_key_file_for_another_node_or_study_is_refused_and_leaves_nothing(pair
     said = receiver.cairn("study", "import", str(out), "--key", str(key), "--from", verifier, code=3)
     assert "another key" in said.stderr
     assert state(receiver) == before
+    assert None in entries(receiver, "study.import")  # what was refused is told by the ledger, too
 
 
 def test_a_sealed_tree_under_a_known_tag_does_not_take_the_place_of_the_one_held(
