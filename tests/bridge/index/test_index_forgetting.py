@@ -15,8 +15,8 @@ from bridge.errors import NotFound, RequestError
 from bridge.index.index import SqlIndex
 from bridge.index.shares import GRANT, Received, ReceivedState
 from bridge.model import AdoptedTree, BlockPosition, Outcome, PinReceipt
-from tests.bridge.index.test_index_trees import ORIGIN, OWN, STUDY, THEIRS, close, their, tree_of, units
-from tests.contract.index import batch, unit, uids
+from tests.bridge.index.test_index_trees import OWN, STUDY, THEIRS, close, their, tree_of, units
+from tests.contract.index import batch, uids, unit
 
 PAGE, ROOT = BlockPosition(b"their page", 7, 100, 50), BlockPosition(b"their root", 7, 200, 50)
 TABLES = ("patient", "study", "series", "series_request", "series_class", "instance", "instance_data", "tree", "block")
