@@ -7,32 +7,26 @@ that a kill leaves none or a whole one; the configuration is written anew before
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import http.client
 import json
-import logging
 import os
 import secrets
 import shutil
-import signal
 import subprocess
-import sys
 import time
 import urllib.parse
 from base64 import b64encode
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
+from bridge.child import Child
 from bridge.config import Settings
 from bridge.content import cid
 from bridge.content.kubo import configuration
 from bridge.errors import ConfigError, EngineFault
 
-log = logging.getLogger(__name__)
-PR_SET_PDEATHSIG: Final = 1
 INIT_S: Final = 60.0
 ASK_S: Final = 5.0
-LOG_BYTES: Final = 8 << 20
 MAKING: Final = "making"
 PROBE: Final = b"cairn: a block to read, so that it is known whether reading works"
 PROBE_CID: Final = cid.make(cid.RAW, PROBE, "sha2-256")
@@ -48,7 +42,7 @@ class ManagedKubo:
         self._kubo = settings.content.kubo
         self._clustered = settings.content.engine == "cluster"
         self.repository = self._kubo.repository or home / "kubo"
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = Child("Kubo", self.repository / "cairn-kubo.log")
         self._probed = False
 
     def prepare(self) -> None:
@@ -75,23 +69,13 @@ class ManagedKubo:
             return
         self._probed = False
         (self.repository / "api").unlink(missing_ok=True)
-        with self._log() as output:
-            try:
-                self._child = subprocess.Popen(
-                    [self._program(), "daemon", "--migrate=true", "--enable-gc=false"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=self._environment(self.repository),
-                    start_new_session=True,  # Ctrl-C is for the supervisor alone
-                    preexec_fn=_die_with(os.getpid()),
-                )
-            except OSError as error:
-                raise EngineFault(f"Kubo cannot be started: {error.strerror}") from error
+        self._child.start(
+            [self._program(), "daemon", "--migrate=true", "--enable-gc=false"], self._environment(self.repository)
+        )
 
     def alive(self) -> bool:
         """Whether the process runs; it may yet be starting, or answer nothing."""
-        return self._child is not None and self._child.poll() is None
+        return self._child.alive()
 
     def ready(self) -> bool:
         """Whether it accepts requests. Raises EngineFault with its last words when it has ended."""
@@ -113,32 +97,17 @@ class ManagedKubo:
 
     def stop(self, drain_s: float = 20.0) -> None:
         """End the process: asked to first, killed after `drain_s` seconds."""
-        if self._child is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self._child.terminate()
-        try:
-            self._child.wait(drain_s)
-        except subprocess.TimeoutExpired:
-            log.error("Kubo did not end in time and is killed")
-            self._child.kill()
-            self._child.wait()
-        self._child, self._probed = None, False
+        self._child.stop(drain_s)
+        self._probed = False
 
     @property
     def pid(self) -> int | None:
         """The process id while there is a process."""
-        return self._child.pid if self._child is not None else None
+        return self._child.pid
 
     def last_words(self) -> str:
         """The last line that Kubo wrote and that is not empty, at most 300 characters."""
-        try:
-            with self._log_path().open("rb") as file:
-                file.seek(max(0, self._log_path().stat().st_size - 4096))
-                lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        except OSError:
-            return "it wrote nothing"
-        return lines[-1][:300] if lines else "it wrote nothing"
+        return self._child.last_words()
 
     def _initialise(self) -> None:
         """Make the repository inside its place, which may be a mount, and move it up, `config` last.
@@ -225,15 +194,6 @@ class ManagedKubo:
         partial.replace(path)
         _sync_directory(self.repository)
 
-    def _log_path(self) -> Path:
-        return self.repository / "cairn-kubo.log"
-
-    def _log(self) -> IO[bytes]:
-        path = self._log_path()
-        if path.exists() and path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
-        return path.open("ab")
-
     def _post(self, command: str, arguments: dict[str, str], part: bytes | None = None) -> tuple[int, bytes]:
         """One RPC: status and body. Raises OSError and http.client.HTTPException, a timeout among them."""
         host, port = configuration.endpoint(self._kubo.api)
@@ -259,20 +219,6 @@ class ManagedKubo:
             if time.monotonic() > deadline:
                 raise TimeoutError("Kubo answers too slowly")
             return answer.status, said
-
-
-def _die_with(parent: int) -> Any:
-    """What the child runs before the program: the kernel kills it when the thread that made it ends."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork: nothing is to be loaded behind it
-
-    def behind_fork() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was already gone
-            os._exit(1)
-
-    return behind_fork
 
 
 def _remove(path: Path) -> None:
