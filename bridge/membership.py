@@ -2,6 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
+from bridge.consortium_overview import overview
+from bridge.errors import ConfigError, StorageFault
+from ledger import genesis, keys
+from ledger.block_store import BlockStore
+from ledger.engine.solo import DATABASE
+from ledger.errors import LedgerError
+from ledger.members import decode, initial
+
 
 class Membership:
-    """What the doors are given of the consortium (`dicomweb.node.Membership`)."""
+    """What the doors are given of the consortium (`dicomweb.node.Membership`).
+
+    Parameters
+    ----------
+    folder
+        CAIRN_HOME/consortium.
+    key
+        This node's ledger key (32 bytes).
+    """
+
+    def __init__(self, folder: Path, key: keys.PublicKey) -> None:
+        self._database, self._key = folder / "ledger" / DATABASE, keys.raw(key)
+        try:
+            self._genesis = genesis.from_json((folder / "genesis.json").read_text("utf-8"))
+        except (OSError, LedgerError) as error:
+            raise ConfigError(f"{folder / 'genesis.json'} cannot be read: {error}") from error
+
+    def overview(self) -> ConsortiumOverview:
+        """How the consortium stands, as this node sees it now. Raises StorageFault."""
+        try:
+            with contextlib.closing(BlockStore(self._database, readonly=True)) as store:
+                state = store.consensus().state
+                member = (decode(state) if state else initial(self._genesis)).of_key(self._key)
+                return overview(store, self._genesis, member.node if member else keys.node_id(self._key))
+        except (LedgerError, OSError) as error:
+            raise StorageFault(f"the shared log cannot be read ({type(error).__name__})") from error
+
+    def shares(self, study: str | None = None) -> Sequence[Share]:
+        """What was given and received, newest first; of one study when it is named."""
+        return ()
+
+    def replicas(self) -> Sequence[Replica]:
+        """Sealed blocks kept at other members, and kept here for them."""
+        return ()
+
+    def emergencies(self) -> Sequence[Emergency]:
+        """Break-glass accesses across hospitals that last or are not reviewed, newest first."""
+        return ()

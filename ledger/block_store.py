@@ -63,13 +63,13 @@ def _adapted(statement: str) -> str:
 class StoredBlock(NamedTuple):
     """A decided block that left something: entries of indices [first, size), or evidence alone.
 
-    `time_ns` is CometBFT's block time in nanoseconds since the epoch; `hash`, SHA-256 of `record`, is the app hash.
+    `time_us` is CometBFT's block time in microseconds since the epoch; `hash`, SHA-256 of `record`, is the app hash.
     """
 
     height: int
     first: int
     size: int
-    time_ns: int
+    time_us: int
     hash: bytes
     record: bytes
 
@@ -105,7 +105,7 @@ class Proved(NamedTuple):
     kind: str
     node: bytes
     height: int
-    time_ns: int
+    time_us: int
     detail: bytes
 
 
@@ -171,8 +171,7 @@ class BlockStore(LedgerStore):
             for proved in commit.evidence:
                 execute(_EVIDENCE, proved)
             if commit.superseded:
-                execute("DELETE FROM outbox")
-                execute("UPDATE state SET epoch = x'', batch = 0")
+                _supersede(execute)
             else:
                 execute("DELETE FROM outbox WHERE leaf IN (SELECT leaf FROM entries WHERE idx >= ?)", (block.first,))
             if commit.snapshot:
@@ -246,6 +245,17 @@ class BlockStore(LedgerStore):
         with self.mutex:
             return list(map(StoredBlock._make, self._all(sql, after, limit)))
 
+    def blocks_from(self, number: int, limit: int) -> list[StoredBlock]:
+        """At most `limit` blocks in the order of heights, from the one that so many came before."""
+        sql = "SELECT * FROM block ORDER BY height LIMIT ? OFFSET ?"
+        with self.mutex:
+            return list(map(StoredBlock._make, self._all(sql, limit, number)))
+
+    def blocks_until(self, height: int) -> int:
+        """How many blocks of heights up to this one left something."""
+        with self.mutex:
+            return int(self._one("SELECT count(*) FROM block WHERE height <= ?", height)[0])
+
     def block_of(self, index: int) -> StoredBlock | None:
         """The block in which the entry at an index of the log was decided."""
         with self.mutex:
@@ -269,6 +279,11 @@ class BlockStore(LedgerStore):
         with self.mutex:
             return dict(self._all("SELECT name, line FROM cosignature WHERE size = ? ORDER BY name", size))
 
+    def newest_cosigners(self, limit: int) -> list[tuple[int, str]]:
+        """Size and name of the newest lines of members, the largest sizes first."""
+        with self.mutex:
+            return self._all("SELECT size, name FROM cosignature ORDER BY size DESC, name LIMIT ?", limit)
+
     def add_cosignature(self, size: int, name: str, line: str) -> None:
         """Keep a member's line, which was verified; takes the writers' lock."""
         with self.writing(), self._transaction() as execute:
@@ -289,11 +304,6 @@ class BlockStore(LedgerStore):
         with self.mutex:
             return self._all("SELECT height, size, record, state FROM snapshot ORDER BY height DESC")
 
-    def change(self, work: Callable[[Callable[..., sqlite3.Cursor]], None]) -> None:
-        """Run a work of the ledger's own in one transaction. Under `writing`."""
-        with self._transaction() as execute:
-            work(execute)
-
     def grow_unfinished(self, rows: Sequence[StoredEntry], blocks: Sequence[StoredBlock], frontier: Frontier) -> None:
         """Entries and blocks of a snapshot that is being taken in, one transaction; no state yet. Under `writing`."""
         with self._transaction() as execute:
@@ -301,15 +311,25 @@ class BlockStore(LedgerStore):
             for block in blocks:
                 execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", block)
 
-    def finish_snapshot(self, block: StoredBlock, state: bytes, note: str | None) -> None:
-        """The state that belongs to what `grow_unfinished` has taken in; one transaction. Under `writing`."""
+    def finish_snapshot(self, block: StoredBlock, state: bytes, note: str | None, node: bytes) -> None:
+        """The state that belongs to what `grow_unfinished` has taken in; one transaction. Under `writing`.
+
+        When this node (`node`) has other entries there than in its outbox, that is emptied.
+        """
         with self._transaction() as execute:
             if self.size() != block.size:
                 raise TreeMismatch(f"the snapshot is of {block.size} entries, {self.size()} are there", "snapshot")
             execute("INSERT OR REPLACE INTO consensus_state VALUES (1, ?, ?, ?)", (block.height, block.hash, state))
             if note is not None:
                 execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (block.size, note))
-            execute("DELETE FROM outbox WHERE leaf IN (SELECT leaf FROM entries)")
+            tip = self.tip_of(node)
+            for sequence, leaf in execute("SELECT sequence, leaf FROM outbox ORDER BY sequence").fetchall():
+                if tip is None or sequence > tip[0]:
+                    break
+                if self.find(leaf=leaf) is None:
+                    _supersede(execute)
+                    break
+                execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))
 
     def drop_unfinished(self) -> None:
         """Forget what of a snapshot was taken in when it was not finished. Under `writing`."""
@@ -325,6 +345,12 @@ class BlockStore(LedgerStore):
             execute("DELETE FROM entries WHERE idx >= ?", (size,))
             execute("DELETE FROM block WHERE height > ?", (height,))
             execute("UPDATE state SET size = ?, frontier = ?", (size, b"".join(frontier.hashes)))
+
+
+def _supersede(execute: Callable[..., sqlite3.Cursor]) -> None:
+    """What waits was signed by a node that did not know its own entries: its batches are to be sealed again."""
+    execute("DELETE FROM outbox")
+    execute("UPDATE state SET epoch = x'', batch = 0")
 
 
 _OLD_SNAPSHOTS: Final = """DELETE FROM snapshot
