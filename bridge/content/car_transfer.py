@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from bridge.content import car, dag
 from bridge.content import cid as cids
@@ -19,7 +19,7 @@ from bridge.errors import CarInvalid, ContentCorrupt, IntegrityError
 from bridge.model import Block, BlockPosition, PinReceipt
 from bridge.ports import ContentStore
 
-__all__ = ["MAX_BLOCKS", "Car", "Kept", "export_car", "import_car", "keep", "missing"]
+__all__ = ["MAX_BLOCKS", "Car", "Kept", "Source", "export_car", "import_car", "keep", "missing"]
 
 MAX_BLOCKS: Final = 2_000_000  # of one CAR, about 150 bytes of temporary disk each while it is read
 _PUT_AT_ONCE: Final = 4 << 20
@@ -33,6 +33,23 @@ class Kept(NamedTuple):
     blocks: int
     size: int
     new: int
+
+
+class Source(Protocol):
+    """A whole tree of blocks from elsewhere, such as `Car`."""
+
+    @property
+    def root(self) -> bytes:
+        """The CID of its root."""
+
+    def order(self) -> Iterator[bytes]:
+        """The CIDs of the tree, depth first, each once."""
+
+    def length(self, cid: bytes) -> int:
+        """How many bytes a block has."""
+
+    def get(self, cid: bytes) -> bytes:
+        """A block, verified."""
 
 
 def export_car(store: ContentStore, root: bytes) -> Iterator[bytes]:
@@ -130,12 +147,12 @@ class _Places:
         return found
 
 
-def missing(store: ContentStore, source: Car) -> int:
+def missing(store: ContentStore, source: Source) -> int:
     """How many bytes of a CAR's tree are not held; what is held and damaged is not told from what is whole."""
     return sum(source.length(cid) for cid in source.order() if not store.has(cid))
 
 
-def keep(store: ContentStore, source: Car, placed: Placed, chosen: Iterable[bytes] | None = None) -> Kept:
+def keep(store: ContentStore, source: Source, placed: Placed, chosen: Iterable[bytes] | None = None) -> Kept:
     """Put the blocks of a CAR's tree and make them durable; `placed` is told where these lie, to have them indexed.
 
     `chosen` are CIDs of the tree, when not all of it. A block that is held whole is not written again; a damaged one

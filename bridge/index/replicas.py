@@ -6,7 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, exists, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
@@ -36,7 +49,7 @@ _ROW: Final = select(
     _r.why,
     _r.released,
 )
-_none: Final = literal_column("0")
+_none: Final[ColumnElement[Any]] = literal_column("0")
 _live = _r.released.is_(None)
 _own = and_(_t.origin.is_(None), _t.root.is_not(None))
 _next = (select(func.coalesce(func.max(_r.changed), _none) + literal_column("1"))).scalar_subquery()

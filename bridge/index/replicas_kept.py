@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, false, literal_column, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, false, literal_column, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
@@ -19,7 +19,7 @@ __all__ = ["InRow", "ReplicasIn", "Wanted"]
 Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _k, _t = replica_in.c, s.tree.c
-_none: Final = literal_column("0")
+_none: Final[ColumnElement[Any]] = literal_column("0")
 _ROW: Final = select(*replica_in.columns)
 _which = and_(_k.node == bindparam("of_node"), _k.tag == bindparam("of_tag"))
 _put = upsert(replica_in)

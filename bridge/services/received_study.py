@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from bridge.content import cid as cids
 from bridge.content import dag, manifest, sealed_metadata
-from bridge.content.car_transfer import Car
+from bridge.content.car_transfer import Car, Source
 from bridge.content.manifest import PAGE_LINKS, InstanceBlock
 from bridge.content.sealed_metadata import SealedMetadata
 from bridge.crypto import derive
@@ -78,8 +78,8 @@ def is_study(car: Car) -> bool:
     return True
 
 
-def read_manifest(car: Car) -> Received:
-    """The manifest below the root of a CAR. Raises CarInvalid, naming the block that is no part of one."""
+def read_manifest(car: Source) -> Received:
+    """The manifest below the root of a tree. Raises CarInvalid, naming the block that is no part of one."""
     root = _decoded(manifest.decode_root, car, car.root)
     links: list[bytes] = []
     for number, page in enumerate(root.pages):
@@ -122,7 +122,7 @@ def blocks_of(car: Car, link: bytes) -> Iterator[bytes]:
     return (cid for cid, _ in dag.order(link, car.get))
 
 
-def _decoded(decode: Callable[[bytes], T], car: Car, cid: bytes) -> T:
+def _decoded(decode: Callable[[bytes], T], car: Source, cid: bytes) -> T:
     try:
         return decode(car.get(cid))
     except ContentCorrupt as error:
