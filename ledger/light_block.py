@@ -133,15 +133,18 @@ class LightBlock:
     validators: tuple[Validator, ...]
 
     def encode(self) -> bytes:
-        """Its canonical CBOR: {"c": commit, "h": header, "v": validators}."""
+        """Its canonical CBOR."""
+        return codec.encode(self.value(), MAX_SIZE)
+
+    def value(self) -> dict[str, object]:
+        """What is encoded: {"c": commit, "h": header, "v": validators}."""
         said, cast = self.header, self.commit
         votes = [None if each is None else [*each.time, each.signature, each.for_block] for each in cast.votes]
-        value = {
+        return {
             "c": [cast.height, cast.round, list(cast.block_id), votes],
             "h": [list(said.version), said.chain_id, said.height, list(said.time), list(said.last_block_id), *said[5:]],
             "v": [list(each) for each in self.validators],
         }
-        return codec.encode(value, MAX_SIZE)
 
 
 def decode(encoded: bytes) -> LightBlock:

@@ -13,7 +13,8 @@ Unlike CometBFT's own light client every vote is verified, also beyond two third
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from ledger import keys
@@ -23,29 +24,38 @@ from ledger.light_block import MAX_POWER, Commit, Header, LightBlock, Time, Vali
 _NANOS = 10**9
 
 
+class TooLittlePower(ProofInvalid):
+    """Too few of the validators that are trusted have signed: a block between may lead there."""
+
+
 class Trusting(NamedTuple):
-    """When a check takes place, for how long what is trusted stays so, and how far clocks may differ; seconds."""
+    """When a check takes place, for how long what is trusted stays so, and how far clocks may differ; seconds.
+
+    Without a period trust does not expire: who looks back at what was decided years ago relies on it that a third of
+    the members of then did not sign another history since.
+    """
 
     now: Time
-    period_s: int
+    period_s: int | None
     drift_s: int = 10
 
 
-def verify_genesis(block: LightBlock, chain_id: str, validators: Sequence[Validator]) -> None:
-    """Raise unless a block holds whose validators are those of the genesis (in any order).
+def verify_first(validators: Sequence[Validator], block: LightBlock, chain_id: str) -> None:
+    """Raise unless a block may be trusted because the validators of the genesis (in any order) are.
 
-    While the validators are unchanged since, the genesis alone shows any height. Raises as `verify_commit`.
+    They are its own still, or more than a third of their power signed it. Raises as `verify_commit`.
     """
     verify_commit(block, chain_id)
     if validators_hash(ordered(validators)) != block.header.validators_hash:
-        raise ProofInvalid("its validators are not those of the genesis", "validators")
+        verify_overlap(validators, block)
 
 
 def verify(trusted: LightBlock, block: LightBlock, trusting: Trusting) -> None:
     """Raise unless `block`, of a greater height, may be trusted because `trusted` is.
 
-    Raises ProofInvalid when a hash, height or time does not follow, the trust has expired, or too little of the trusted
-    power signed (a height between them may do); SignatureInvalid for a vote that does not verify.
+    Raises TooLittlePower when no more than a third of the trusted power signed (a height between them may do),
+    ProofInvalid when a hash, height or time does not follow or the trust has expired, SignatureInvalid for a vote that
+    does not verify.
     """
     check_time(trusted.header, block.header, trusting)
     if block.header.height == trusted.header.height + 1:
@@ -57,11 +67,44 @@ def verify(trusted: LightBlock, block: LightBlock, trusting: Trusting) -> None:
         verify_overlap(trusted.validators, block)
 
 
-def verify_path(trusted: LightBlock, blocks: Sequence[LightBlock], trusting: Trusting) -> None:
-    """Raise unless each block may be trusted because the one before it is; raises as `verify`."""
-    for block in blocks:
+def find_path(
+    validators: Sequence[Validator], target: int, chain_id: str, trusting: Trusting, fetch: Callable[[int], LightBlock]
+) -> list[LightBlock]:
+    """Blocks that lead from the validators of the genesis to the height `target`, which is the last of them.
+
+    As few as the changes of validators allow: where one does not lead to another, a block halfway is fetched. Raises
+    as `verify` when there is no path, and what `fetch` raises.
+    """
+    path: list[LightBlock] = []
+    ahead = [fetch(target)]
+    while ahead:
+        try:
+            if path:
+                verify(path[-1], ahead[-1], trusting)
+            else:
+                verify_first(validators, ahead[-1], chain_id)
+        except TooLittlePower:
+            last = path[-1].header.height if path else 0
+            halfway = (last + ahead[-1].header.height) // 2
+            if halfway == last:
+                raise
+            ahead.append(fetch(halfway))
+        else:
+            path.append(ahead.pop())
+    return path
+
+
+def verify_path(
+    validators: Sequence[Validator], path: Sequence[LightBlock], chain_id: str, trusting: Trusting
+) -> LightBlock:
+    """The last block of a path that begins with the validators of the genesis; raises as `verify`."""
+    if not path:
+        raise ProofInvalid("no block", "header")
+    verify_first(validators, path[0], chain_id)
+    _check_future(path[0].header, trusting)
+    for trusted, block in pairwise(path):
         verify(trusted, block, trusting)
-        trusted = block
+    return path[-1]
 
 
 def verify_commit(block: LightBlock, chain_id: str) -> None:
@@ -90,7 +133,7 @@ def verify_commit(block: LightBlock, chain_id: str) -> None:
 
 
 def verify_overlap(trusted: Collection[Validator], block: LightBlock) -> None:
-    """Raise ProofInvalid unless more than a third of the trusted power voted for a block whose commit is verified."""
+    """Raise TooLittlePower unless more than a third of the trusted power voted for a block whose commit is verified."""
     voted = {
         validator.public_key
         for validator, vote in zip(block.validators, block.commit.votes, strict=True)
@@ -98,20 +141,18 @@ def verify_overlap(trusted: Collection[Validator], block: LightBlock) -> None:
     }
     power = sum(validator.power for validator in trusted if validator.public_key in voted)
     if 3 * power <= sum(validator.power for validator in trusted):
-        raise ProofInvalid("no more than a third of the trusted power has signed", "commit")
+        raise TooLittlePower("no more than a third of the trusted power has signed", "commit")
 
 
 def check_time(trusted: Header, header: Header, trusting: Trusting) -> None:
     """Raise ProofInvalid unless height and time go on from the trusted header, which has not expired."""
-    now = _nanos(trusting.now)
     if header.height <= trusted.height:
         raise ProofInvalid("its height is not above the trusted one's", "header")
-    if _nanos(trusted.time) + trusting.period_s * _NANOS <= now:
+    if trusting.period_s is not None and _nanos(trusted.time) + trusting.period_s * _NANOS <= _nanos(trusting.now):
         raise ProofInvalid("what was trusted has expired", "header")
     if _nanos(header.time) <= _nanos(trusted.time):
         raise ProofInvalid("its time is not after the trusted one's", "header")
-    if _nanos(header.time) >= now + trusting.drift_s * _NANOS:
-        raise ProofInvalid("its time lies in the future", "header")
+    _check_future(header, trusting)
 
 
 def ordered(validators: Collection[Validator]) -> list[Validator]:
@@ -132,6 +173,11 @@ def _signed(commit: Commit, validators: Sequence[Validator], chain_id: str) -> l
         if vote.for_block:
             signed.append(validator)
     return signed
+
+
+def _check_future(header: Header, trusting: Trusting) -> None:
+    if _nanos(header.time) >= _nanos(trusting.now) + trusting.drift_s * _NANOS:
+        raise ProofInvalid("its time lies in the future", "header")
 
 
 def _nanos(time: Time) -> int:

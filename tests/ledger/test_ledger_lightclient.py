@@ -13,7 +13,15 @@ from ledger_source import octets
 from ledger import codec, keys, light_block, light_block_json, lightclient
 from ledger.errors import CodecError, LedgerError, ProofInvalid, SignatureInvalid
 from ledger.light_block import BlockId, Commit, LightBlock, Time, Validator, Vote, validators_hash
-from ledger.lightclient import Trusting, verify, verify_commit, verify_genesis, verify_path
+from ledger.lightclient import (
+    TooLittlePower,
+    Trusting,
+    find_path,
+    verify,
+    verify_commit,
+    verify_first,
+    verify_path,
+)
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data/ledger/cometbft_light_client_vectors.json").read_text())
 CHAIN = VECTORS["chain_id"]
@@ -23,6 +31,7 @@ BLOCKS = {
 }
 SOON = Trusting(Time(BLOCKS[77].header.time.seconds + 60, 0), 3600)
 HEIGHTS = sorted(BLOCKS)
+GENESIS = BLOCKS[1].validators[::-1]
 
 
 @pytest.mark.parametrize("height", HEIGHTS)
@@ -65,12 +74,17 @@ def test_every_changed_character_of_what_the_rpc_answered_is_found(height: int) 
 
 def test_a_network_is_followed_from_height_to_height_across_a_change_of_validators() -> None:
     assert BLOCKS[63].header.next_validators_hash != BLOCKS[63].header.validators_hash
-    verify_path(BLOCKS[1], [BLOCKS[height] for height in (2, 61, 62, 63, 64, 65)], SOON)
+    path = [BLOCKS[height] for height in (1, 2, 61, 62, 63, 64, 65)]
+    assert verify_path(GENESIS, path, CHAIN, SOON) == BLOCKS[65]
+    with pytest.raises(ProofInvalid):
+        verify_path(GENESIS, path[::-1], CHAIN, SOON)
+    with pytest.raises(ProofInvalid):
+        verify_path(GENESIS, [], CHAIN, SOON)
 
 
 def test_heights_are_skipped_while_more_than_a_third_of_what_is_trusted_has_signed() -> None:
     verify(BLOCKS[1], BLOCKS[65], SOON)
-    with pytest.raises(ProofInvalid, match="a third of the trusted power"):
+    with pytest.raises(TooLittlePower):
         verify(BLOCKS[2], BLOCKS[77], SOON)  # one of four signed it, with a power that they do not know
 
 
@@ -92,11 +106,68 @@ def test_trust_expires_and_time_and_height_only_go_forward() -> None:
             verify(BLOCKS[2], older, SOON)
 
 
-def test_the_genesis_shows_any_height_while_its_validators_are_the_same() -> None:
-    genesis = BLOCKS[1].validators[::-1]
-    verify_genesis(BLOCKS[61], CHAIN, genesis)
-    with pytest.raises(ProofInvalid, match="genesis"):
-        verify_genesis(BLOCKS[64], CHAIN, genesis)
+def test_the_genesis_leads_to_any_height_that_a_third_of_its_validators_signed() -> None:
+    for height in (61, 64):
+        verify_first(GENESIS, BLOCKS[height], CHAIN)
+    with pytest.raises(TooLittlePower):
+        verify_first(GENESIS, BLOCKS[77], CHAIN)
+    with pytest.raises(TooLittlePower):
+        verify_first([each._replace(power=9) for each in BLOCKS[1].validators[3:]], BLOCKS[64], CHAIN)
+
+
+def test_a_path_has_no_more_blocks_than_the_changes_of_validators_ask_for() -> None:
+    asked: list[int] = []
+
+    def fetch(height: int) -> LightBlock:
+        asked.append(height)
+        return BLOCKS[height]
+
+    assert find_path(GENESIS, 65, CHAIN, SOON, fetch) == [BLOCKS[65]]
+    assert asked == [65]
+    with pytest.raises(KeyError):  # halfway to 77, of which nothing was recorded
+        find_path(GENESIS, 77, CHAIN, SOON, fetch)
+    assert asked == [65, 77, 38]
+
+
+def chain_of(changes: dict[int, str]) -> dict[int, LightBlock]:
+    """Blocks 1 to 40 of a network whose validators become these (a letter each) at these heights."""
+    named = dict(zip("abcdefghijkl", MANY, strict=True))
+    sets = {0: ()} | {
+        height: tuple(lightclient.ordered([Validator(keys.raw(named[one].public_key()), 1) for one in letters]))
+        for height, letters in changes.items()
+    }
+    blocks = {}
+    for height in range(1, 41):
+        now, then = (sets[max(each for each in sets if each <= at)] for at in (height, height + 1))
+        header = BLOCKS[1].header._replace(
+            height=height,
+            time=Time(BLOCKS[1].header.time.seconds + height, 0),
+            validators_hash=validators_hash(now),
+            next_validators_hash=validators_hash(then),
+        )
+        commit = Commit(height, 0, BlockId(header.hash(), 1, bytes(32)), ())
+        blank = Vote(header.time, b"")
+        signers = {keys.raw(key.public_key()): key for key in MANY}
+        votes = tuple(
+            blank._replace(signature=signers[each.public_key].sign(commit.sign_bytes(blank, CHAIN))) for each in now
+        )
+        blocks[height] = LightBlock(header, commit._replace(votes=votes), now)
+    return blocks
+
+
+MANY = [Ed25519PrivateKey.from_private_bytes(octets(f"member {number}", 32)) for number in range(12)]
+
+
+def test_a_path_goes_by_blocks_halfway_where_all_validators_were_replaced_in_steps() -> None:
+    blocks = chain_of({1: "abcd", 9: "bcde", 17: "defg", 25: "fghi", 33: "ijkl"})
+    path = find_path(blocks[1].validators, 40, CHAIN, SOON, blocks.__getitem__)
+    assert verify_path(blocks[1].validators, path, CHAIN, SOON) == blocks[40]
+    assert 1 < len(path) < 10
+    for without in (path[1:], [path[0], path[-1]]):
+        with pytest.raises(TooLittlePower):
+            verify_path(blocks[1].validators, without, CHAIN, SOON)
+    at_once = chain_of({1: "abcd", 20: "efgh"})  # the next height follows all the same: it was named
+    assert find_path(at_once[1].validators, 40, CHAIN, SOON, at_once.__getitem__)[-1] == at_once[40]
 
 
 def test_a_commit_of_another_chain_is_refused() -> None:
