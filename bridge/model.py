@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from ledger.block import FinalEntry as FinalEntry
+
 
 class Role(StrEnum):
     """What a credential may do (DESIGN section 8): a closed set."""
@@ -156,9 +158,9 @@ class Batch:
     `id` is 16 random bytes; `owner` the process that must close it ("dimse-0", "web-0", "command"): what a process
     finds open under its own name when it starts was left by a crash. `type` is an entry type of `ledger.types`;
     `study` the Study Instance UID or None; `study_tag` its random tag; `purpose` an HL7 purpose of use code;
-    `opened` microseconds since the epoch; `outcome` 0 (success), 4, 8 or 12 (PS3.15 A.5 EventOutcomeIndicator). What its
-    entry states besides the records is `body` (canonical CBOR, `ledger.terms`), which goes beyond this node, and `refs`,
-    the ids of the entries it is about (32 bytes each).
+    `opened` microseconds since the epoch; `outcome` 0 (success), 4, 8 or 12 (PS3.15 A.5 EventOutcomeIndicator). What
+    its entry states besides the records is `body` (canonical CBOR, `ledger.terms`), which goes beyond this node, and
+    `refs`, the ids of the entries it is about (32 bytes each).
     """
 
     id: bytes

@@ -21,6 +21,7 @@ from bridge.allocator import keep_freed_memory
 from bridge.audit.following import Followed
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
+from bridge.consortium import own_consortium
 from bridge.content import recovery
 from bridge.content.engine import each_of, open_content
 from bridge.content.packs import PackStore
@@ -38,11 +39,13 @@ from bridge.member_sources import member_sources
 from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
 from bridge.overview import Overview
+from bridge.sealed_entries import SealedEntries
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
 from bridge.services.gateway import Gateway
 from bridge.services.provenance import Provenance
 from bridge.services.retrieve import Retrieve
+from bridge.services.statement import Statements
 from bridge.services.store import Store
 from bridge.services.study_content import study_content
 from ledger.alerts import Alert
@@ -104,6 +107,9 @@ class Node:
         self.batches = Batches(self.index, self.content, owner, hash_name)
         self.batches.recover(self.index.open_batches(owner))
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
+        self.consortium = own_consortium(settings, keystore)
+        self.sealed = SealedEntries(ledger_home(settings) / DATABASE, self.consortium)
+        self.statements = Statements(self.batches, provenance, keystore.audit_key, self.sealed.made)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         damaged = self.index.mark_damaged
         self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content))
@@ -112,7 +118,7 @@ class Node:
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
-        self.membership: Membership | None = None
+        self.membership = self._membership()
         self.closed = False
         self._stopped = threading.Event()
         self._clocks = self._started(follows)
@@ -128,6 +134,11 @@ class Node:
         leaves, origin = RecordLeaves(self.index.database), origin_of(settings, self.keystore)
         self.log = LedgerFiles(ledger, origin, public_key(self.keystore), leaves, open_record, self.audit.places)
         self.watch = Alerts(self.audit, self.access, self.index.database, open_record, settings.alerts)
+
+    def _membership(self) -> Membership | None:
+        if self.settings.ledger.engine == "solo":
+            return None
+        return Membership(self.settings.home / "consortium", public_key(self.keystore), self.index.shares)
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""
@@ -162,8 +173,9 @@ class Node:
         with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
             for last_first in (self.keys.close, self.content.close, self.index.close, self.log.close, self.audit.close):
                 closing.callback(last_first)
-            for source in self.sources:
-                closing.callback(source.close)
+            for source in (*self.sources, self.sealed, self.consortium):
+                if source is not None:
+                    closing.callback(source.close)
             self.access.close_all()
             self.batches.close_all()
 

@@ -19,6 +19,7 @@ from bridge.model import (
     BlockPosition,
     Committed,
     ContentStatus,
+    FinalEntry,
     InstanceKey,
     PinReceipt,
     SealedRecord,
@@ -29,6 +30,7 @@ from bridge.model import (
     WriteUnit,
 )
 from ledger.event import Detail, Event, EventQuery
+from ledger.members import Member, Proposal, State
 
 
 class ContentStore(Protocol):
@@ -155,6 +157,31 @@ class LedgerLog(Protocol):
 
     def consistency(self, first: int, second: int) -> Sequence[bytes]:
         """The consistency proof between two sizes of the tree (RFC 9162 section 2.1.4). Raises NotFound beyond it."""
+
+
+class Consortium(Protocol):
+    """What this node holds of the shared log: all of it final. Read-only; every method may raise StorageFault."""
+
+    def own(self) -> Member | None:
+        """This node as a member; None before it is enrolled."""
+
+    def members(self) -> Sequence[Member]:
+        """All members by name, those that are retired too, after the active ones."""
+
+    def entry(self, id: bytes) -> FinalEntry | None:
+        """The entry of an id (leaf hash), whoever's it is; None when it is not final here."""
+
+    def follow(self, after: int, types: Sequence[str]) -> Sequence[FinalEntry]:
+        """The first entries of these types behind an index (-1: from the start), in order, at most some hundreds."""
+
+    def proposals(self) -> Sequence[Proposal]:
+        """What is proposed, and the latest that was decided, in the order it was made."""
+
+    def state(self) -> State:
+        """The whole state after the last block that left something; that of the genesis before the first."""
+
+    def made(self, root: bytes, final: bool) -> bytes | None:
+        """The id of this node's entry over a records root; one that is not final yet only when not `final`."""
 
 
 class Authoriser(Protocol):

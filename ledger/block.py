@@ -7,9 +7,11 @@ signs it: entry -> Merkle root -> block record -> app hash -> header -> commit.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from ledger import codec
+from ledger.entry import Entry
 from ledger.errors import CodecError
 
 VERSION: Final = 1
@@ -75,3 +77,19 @@ def decode(encoded: bytes) -> BlockRecord:
 def app_hash(encoded: bytes) -> bytes:
     """SHA-256 of an encoded record: the app hash after its block."""
     return hashlib.sha256(encoded).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class FinalEntry:
+    """An entry of the shared log: its index and id (leaf hash), the envelope, what it says, and its block.
+
+    `height` is CometBFT's; `time_us` the block's time in microseconds since the epoch: when it was final, whatever the
+    clock of the node that made it says.
+    """
+
+    index: int
+    id: bytes
+    envelope: bytes
+    entry: Entry
+    height: int
+    time_us: int

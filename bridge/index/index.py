@@ -18,9 +18,12 @@ from bridge.index.batches import ADD_BLOCK, add_records, close_batch, closed_rec
 from bridge.index.content_state import ContentState
 from bridge.index.credentials import Credentials
 from bridge.index.database import Database, check, sql
+from bridge.index.followed import FollowedTo
 from bridge.index.pins import Pins
 from bridge.index.placement import positions_of
 from bridge.index.reader import Reader
+from bridge.index.replicas import ReplicasOut
+from bridge.index.replicas_kept import ReplicasIn
 from bridge.index.rows import RebuiltInstance, block_rows, instance_rows, rebuilt
 from bridge.index.scrub_state import ScrubState
 from bridge.index.search import Search
@@ -75,8 +78,11 @@ class SqlIndex:
         self.pins = Pins(self.database, self.run)
         self.content_state = ContentState(self.database, self.run)
         self.assignments = Assignments(self.database, self.run)
+        self.followed = FollowedTo(self.database, self.run)
         self.scrub = ScrubState(self.database, self.run)
         self.shares = Shares(self.database, self.run)
+        self.replicas_out = ReplicasOut(self.database, self.run)
+        self.replicas_in = ReplicasIn(self.database, self.run)
         self._reader = Reader(self.database)
         self._search = Search(self.database)
 
