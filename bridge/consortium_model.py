@@ -78,13 +78,15 @@ class ConsortiumOverview:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A study given to a member or received from one, under one grant (its entry id; None while not sealed).
+    """A study given to a member or received from one, under one grant (its entry's id).
 
-    `state`: "waiting" for consensus, "granted" (final, not delivered), "delivered" (the other has the key), "received"
-    (images are here), "revoked", "expired", "ended" (the receiver attested that its keys are gone), "refused".
+    `state` of what was given: "granted" (not delivered yet), "delivered" (the other has the key), "received" (it has
+    stated so on the ledger), "revoking" (nothing is served, the ledger does not say so yet), "revoked", "expired",
+    "ended" (the receiver attested that its keys are gone). Of what is received: "announced" (granted, its key is not
+    here yet), "fetching", "held", "ending", "ended", "refused".
     """
 
-    grant: bytes | None
+    grant: bytes
     study: str | None
     member: str
     given: bool
@@ -93,11 +95,12 @@ class Share:
     granted_us: int
     expires_us: int | None = None
     trouble: str | None = None
+    emergency: bool = False
 
     @property
     def live(self) -> bool:
-        """Whether it can still be revoked."""
-        return self.state in ("waiting", "granted", "delivered", "received")
+        """Whether the receiver may have the study."""
+        return self.state in ("granted", "delivered", "received", "announced", "fetching", "held")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.consortium_overview import overview
 from bridge.errors import ConfigError, StorageFault
+from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState, Shares
 from ledger import genesis, keys
 from ledger.block_store import BlockStore
 from ledger.engine.solo import DATABASE
@@ -25,9 +27,12 @@ class Membership:
         CAIRN_HOME/consortium.
     key
         This node's ledger key (32 bytes).
+    shares
+        What was given to members and received from them.
     """
 
-    def __init__(self, folder: Path, key: keys.PublicKey) -> None:
+    def __init__(self, folder: Path, key: keys.PublicKey, shares: Shares) -> None:
+        self._shares = shares
         self._database, self._key = folder / "ledger" / DATABASE, keys.raw(key)
         try:
             self._genesis = genesis.from_json((folder / "genesis.json").read_text("utf-8"))
@@ -46,7 +51,9 @@ class Membership:
 
     def shares(self, study: str | None = None) -> Sequence[Share]:
         """What was given and received, newest first; of one study when it is named."""
-        return ()
+        given, received = self._shares.all_given(study), self._shares.all_received(study)
+        told = [*map(_given, given), *map(_received, received)]
+        return sorted(told, key=lambda share: share.granted_us, reverse=True)
 
     def replicas(self) -> Sequence[Replica]:
         """Sealed blocks kept at other members, and kept here for them."""
@@ -55,3 +62,48 @@ class Membership:
     def emergencies(self) -> Sequence[Emergency]:
         """Break-glass accesses across hospitals that last or are not reviewed, newest first."""
         return ()
+
+
+_RECEIVED: Final = {
+    ReceivedState.GRANTED: "announced",
+    ReceivedState.OFFERED: "fetching",
+    ReceivedState.HELD: "held",
+    ReceivedState.ENDING: "ending",
+    ReceivedState.ENDED: "ended",
+    ReceivedState.REFUSED: "refused",
+}
+
+
+def _given(row: Given) -> Share:
+    state = row.state
+    if row.gone is not None:
+        state = "ended"
+    elif state == GivenState.DELIVERED and row.receipt is not None:
+        state = "received"
+    return Share(
+        grant=row.grant,
+        study=row.study,
+        member=row.member,
+        given=True,
+        purpose=row.purpose,
+        state=str(state),
+        granted_us=row.at,
+        expires_us=row.expires,
+        trouble=row.fault,
+        emergency=row.kind == EMERGENCY,
+    )
+
+
+def _received(row: Received) -> Share:
+    return Share(
+        grant=row.grant,
+        study=row.study,
+        member=row.member,
+        given=False,
+        purpose=row.purpose,
+        state=_RECEIVED[ReceivedState(row.state)],
+        granted_us=row.at,
+        expires_us=row.expires,
+        trouble=row.fault or row.why,
+        emergency=row.kind == EMERGENCY,
+    )

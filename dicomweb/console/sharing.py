@@ -23,11 +23,15 @@ EXPIRIES: Final = (("1d", "1 day"), ("7d", "7 days"), ("30d", "30 days"), ("365d
 DEFAULT_EXPIRY: Final = "30d"
 _EMERGENCY: Final = frozenset({"ETREAT", "BTG"})
 _STATES: Final[Mapping[str, tuple[str, str]]] = {
-    "waiting": ("waiting for consensus", "query"),
     "granted": ("granted, not yet delivered", "query"),
-    "delivered": ("delivered", "check"),
-    "received": ("received", "check"),
+    "delivered": ("delivered", "store"),
+    "received": ("received there", "check"),
+    "announced": ("announced, its key is not here yet", "query"),
+    "fetching": ("being fetched", "store"),
+    "held": ("here", "check"),
+    "revoking": ("revoked, waiting for consensus", "end"),
     "revoked": ("revoked", "end"),
+    "ending": ("ending, keys are destroyed", "end"),
     "expired": ("expired", "end"),
     "ended": ("ended, keys destroyed", "node"),
     "refused": ("refused", "refuse"),
@@ -84,7 +88,7 @@ def panel(exchange: Exchange, study: str, held: bool) -> Html | None:
 
 def _origin(one: Share) -> Html:
     """Where a received study came from."""
-    grant = link(path("console", "entries", one.grant.hex()), "Grant on the ledger") if one.grant else None
+    grant = link(path("console", "entries", one.grant.hex()), "Grant on the ledger")
     until = (", until ", words.stamp(one.expires_us)) if one.expires_us is not None else ""
     state, _ = _STATES.get(one.state, (one.state, ""))
     said = (
@@ -130,11 +134,11 @@ def _row(one: Share, notes: Mapping[str, words.StudyNote], admin: bool, of_study
         "tr",
         None if of_study else tag("td", _study(one, notes)),
         tag("td", tag("b", one.member)),
-        tag("td", words.purpose(one.purpose)),
+        tag("td", words.purpose(one.purpose), tag("small", "they broke the glass") if one.emergency else None),
         tag("td", tag("span", state, class_=f"badge {colour}"), trouble),
         tag("td", words.stamp(one.granted_us)),
         tag("td", words.stamp(one.expires_us) if one.expires_us is not None else "no end"),
-        tag("td", link(path("console", "entries", one.grant.hex()), words.short(one.grant)) if one.grant else "–"),
+        tag("td", link(path("console", "entries", one.grant.hex()), words.short(one.grant))),
         tag("td", _revoke(one)) if admin else None,
     )
 
@@ -148,7 +152,7 @@ def _study(one: Share, notes: Mapping[str, words.StudyNote]) -> Content:
 
 
 def _revoke(one: Share) -> Html | None:
-    if one.grant is None or not one.live:
+    if not one.live:
         return None
     return tag(
         "form",

@@ -29,7 +29,7 @@ MEMBERS = tuple(
 STANDS = ConsortiumOverview("north", b"\x01" * 8, 17, MADE_US, 40, MEMBERS, 3, cosigned=40)
 OPEN = ProposalOverview(PROPOSAL, "enroll h4", "h1", MADE_US, ("h1",), (), 3, None)
 GIVEN = Share(GRANT, STUDY, "h1", True, "TREAT", "delivered", MADE_US, MADE_US + 1)
-RECEIVED = Share(b"\x0c" * 32, STUDY, "h2", False, "TREAT", "received", MADE_US)
+RECEIVED = Share(b"\x0c" * 32, STUDY, "h2", False, "TREAT", "held", MADE_US)
 PAGES = ("/console/consortium", "/console/sharing", "/console/replicas")
 
 
