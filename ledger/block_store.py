@@ -63,13 +63,14 @@ def _adapted(statement: str) -> str:
 class StoredBlock(NamedTuple):
     """A decided block that left something: entries of indices [first, size), or evidence alone.
 
-    `time_us` is CometBFT's block time in microseconds since the epoch; `hash`, SHA-256 of `record`, is the app hash.
+    `time_ns` is CometBFT's block time in nanoseconds since the epoch, to the microsecond; `hash`, SHA-256 of `record`,
+    is the app hash.
     """
 
     height: int
     first: int
     size: int
-    time_us: int
+    time_ns: int
     hash: bytes
     record: bytes
 
@@ -105,7 +106,7 @@ class Proved(NamedTuple):
     kind: str
     node: bytes
     height: int
-    time_us: int
+    time_ns: int
     detail: bytes
 
 

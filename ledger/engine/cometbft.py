@@ -1,0 +1,290 @@
+"""The engine of a consortium: CometBFT orders the members' entries, this node's wait in a durable outbox until then.
+
+`append` puts what was sealed into the outbox, in one transaction with the cursor; a thread hands the outbox over, one
+transaction at a time, until the application itself has seen it in a block. It leaves the outbox in the transaction of
+that block. So nothing is lost when consensus stands still, when CometBFT forgets its mempool, or at a kill -9 anywhere;
+and nothing is taken twice, for a node's sequences are taken once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ledger import checkpoint, entry, keys, merkle, terms, transaction
+from ledger.block_store import BlockStore
+from ledger.engine import Position, Sealed
+from ledger.entry import Entry, Who
+from ledger.errors import ChainBroken, LedgerError, TreeMismatch
+from ledger.publication import LOG_LIMIT, Publication
+from ledger.source import Cursor
+from ledger.store import FOREIGN, LedgerStore
+from ledger.tile_files import TileFiles
+
+log = logging.getLogger(__name__)
+RESEND_S: Final = 10.0
+"""How long a transaction is waited for before it is handed over again."""
+AFTER_REFUSAL_S: Final = 1.0
+AFTER_FAULT_S: Final = 0.5
+JOIN: Final = "ledger.join"
+
+#: Hands a transaction to CometBFT's mempool: the application's code and words. Raises OSError when it does not answer.
+Broadcast = Callable[[bytes], tuple[int, str]]
+
+
+class Closed(NamedTuple):
+    """The log that a node kept before it joined: its origin, size and root, and how far it had read its source."""
+
+    origin: str
+    size: int
+    root: bytes
+    cursor: Cursor
+
+    @classmethod
+    def of(cls, store: LedgerStore) -> Closed:
+        """What a solo log ends with; raises LedgerError when that has no checkpoint."""
+        note, state = store.checkpoint(), store.state()
+        if note is None:
+            raise TreeMismatch("the log that is to be closed has no checkpoint", "checkpoint")
+        head = checkpoint.parse(checkpoint.split_note(note)[0])
+        if (head.size, head.root) != (state.frontier.size, state.frontier.root()):
+            raise TreeMismatch("the newest checkpoint is not of the tree", "checkpoint")
+        return cls(head.origin, head.size, head.root, state.cursor)
+
+
+class Membership(NamedTuple):
+    """This node in the consortium: the ledger's id, its node id, what signs its entries, the tag of the system."""
+
+    ledger: bytes
+    node: bytes
+    signer: keys.Signer
+    actor: bytes
+
+
+class CometEngine:
+    """`ledger.engine.Engine` over the shared log in `home`, whose database `store` the application commits to.
+
+    Parameters
+    ----------
+    broadcast
+        How a transaction gets to CometBFT; asked from the engine's own thread.
+    closed, former
+        The node's log before, which its first entry in this one states; its database, which is asked for batches that
+        were sealed there. None: there was none that could be asked.
+    step
+        Called with the name of each step that a crash may come at, for tests.
+
+    `committed` is to be called after each commit. Raises TreeMismatch when the newest checkpoint is not of the tree.
+    """
+
+    def __init__(
+        self,
+        store: BlockStore,
+        home: Path,
+        member: Membership,
+        broadcast: Broadcast,
+        closed: Closed,
+        former: LedgerStore | None = None,
+        resend_s: float = RESEND_S,
+        step: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._store, self._member, self._broadcast, self._former = store, member, broadcast, former
+        self._resend_s, self._step = resend_s, step
+        self._published = Publication(store, TileFiles(home))
+        self._ended, self._changed = False, threading.Condition()
+        self._turns = 0  # how often something was appended or committed
+        self._refused = ""
+        with store.writing():
+            self._recover()
+            self._join(closed)
+        self._submitter = threading.Thread(target=self._submit, name="submitter", daemon=True)
+        self._submitter.start()
+
+    @property
+    def ledger_id(self) -> bytes:
+        """The 8 bytes that every entry names."""
+        return self._member.ledger
+
+    @property
+    def refused(self) -> str:
+        """Why the transaction at the head of the outbox was refused when it was handed over last; empty: it was not."""
+        return self._refused
+
+    def position(self) -> Position:
+        """Where this node's chain stands, with what waits."""
+        with self._store.mutex:
+            waiting = self._store.last_waiting()
+            last = (waiting.sequence, waiting.envelope) if waiting else self._store.tip_of(self._member.node)
+            cursor = self._store.state().cursor
+        sequence, previous = (last[0] + 1, entry.envelope_hash(last[1])) if last else (0, entry.GENESIS)
+        return Position(self._member.ledger, self._member.node, sequence, previous, cursor)
+
+    def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
+        """Put a run into the outbox and move the cursor; the submitter does the rest."""
+        with self._store.writing():
+            first = self.position().sequence
+            if [sealed.entry.sequence for sealed in entries] != list(range(first, first + len(entries))):
+                raise ChainBroken("the entries do not continue this node's sequence", f"entry {first}")
+            self._step("append.1")
+            self._store.put(entries, cursor)
+            self._step("append.2")
+        self._turn()
+
+    def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
+        """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
+        found: set[bytes] = set()
+        if self._former is not None:
+            found |= self._former.sealed(records_roots, epoch)
+        if self._store.sealed_otherwise(self._member.node, epoch):
+            found |= self._store.own_sealed(records_roots, self._member.node)
+        return found
+
+    def committed(self) -> None:
+        """To be called after each commit of the application, from any thread."""
+        self._turn()
+
+    def publish(self) -> None:
+        """Write the tiles that are new, and the newest checkpoint."""
+        with self._store.writing():
+            self._publish()
+            if self._store.log_size() > LOG_LIMIT:
+                self._published.settle()
+
+    def settle(self) -> bool:
+        """Publish, durably, and move the write-ahead log into the database; False when a reader holds it up."""
+        with self._store.writing():
+            return self._published.settle() if self._whole() else self._store.settle()
+
+    def close(self) -> None:
+        """End the submitter, settle, close the databases. What waits is handed over when the engine is opened again."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._submitter.join()
+        try:
+            with suppress(LedgerError):
+                self.settle()
+        finally:
+            self._store.close()
+            if self._former is not None:
+                self._former.close()
+
+    def _whole(self) -> bool:
+        """Whether the log is that of a checkpoint: not while a snapshot is being taken in."""
+        return self._store.checkpoint(self._store.size()) is not None
+
+    def _publish(self) -> None:
+        if self._whole():
+            self._published.publish()
+
+    def _recover(self) -> None:
+        """The checkpoint must be of this tree, and of this log; the files are made to follow it."""
+        frontier = self._store.state().frontier
+        note = self._store.checkpoint(frontier.size)
+        if note is None:
+            if frontier.size:
+                raise TreeMismatch("the tree has no checkpoint", "checkpoint")
+            return  # nothing is published before the first block
+        head = checkpoint.parse(checkpoint.split_note(note)[0])
+        if (head.size, head.root) != (frontier.size, frontier.root()):
+            raise TreeMismatch("the newest checkpoint is not of the tree", "checkpoint")
+        self._published.recover(note)
+        self._published.settle()
+
+    def _join(self, closed: Closed) -> None:
+        """The node's first entry, unless it is made: the log that it kept alone is closed with this root."""
+        if self.position().sequence:
+            return
+        said = Entry(
+            node=self._member.node,
+            sequence=0,
+            previous=entry.GENESIS,
+            type=JOIN,
+            ledger=self._member.ledger,
+            time_us=time.time_ns() // 1000,
+            purpose="HOPERAT",
+            outcome=0,
+            who=Who(0, self._member.actor),
+            study=None,
+            commitment=None,
+            records_root=merkle.EMPTY_ROOT,
+            body=terms.encode(JOIN, {"o": closed.origin, "s": closed.size, "r": closed.root}),
+        )
+        envelope = entry.sign(entry.encode(said), self._member.signer)
+        self._store.put([Sealed(envelope, said, FOREIGN, 0)], closed.cursor)
+
+    def _turn(self) -> None:
+        with self._changed:
+            self._turns += 1
+            self._changed.notify_all()
+
+    def _wait(self, turns: int, timeout_s: float | None) -> bool:
+        """Until there was another turn than these, or the end; whether the engine goes on."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._turns != turns, timeout_s)
+            return not self._ended
+
+    def _pause(self, seconds: float) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, seconds)
+            return not self._ended
+
+    def _submit(self) -> None:
+        """Hand over the head of the outbox, wait until it has left it, and so on."""
+        while True:
+            turns = self._turns
+            try:
+                tx, head = self._next()
+                if tx is None:
+                    if not self._wait(turns, None):
+                        return
+                    continue
+                code, words = self._broadcast(tx)
+            except OSError as error:
+                log.debug("CometBFT does not take a transaction: %s", error)
+                if not self._pause(AFTER_FAULT_S):
+                    return
+                continue
+            except LedgerError:
+                log.exception("the outbox cannot be read")
+                if not self._pause(AFTER_FAULT_S):
+                    return
+                continue
+            if code:
+                if words != self._refused:
+                    log.warning("CometBFT refuses what waits in the outbox: %s", words, extra={"code": code})
+                self._refused = words
+                if not self._pause(AFTER_REFUSAL_S):
+                    return
+                continue
+            self._refused = ""
+            if not self._taken(head):
+                return
+
+    def _next(self) -> tuple[bytes | None, int]:
+        """The transaction at the head of the outbox and its last sequence; None when nothing waits."""
+        envelopes = self._store.outbox(transaction.MAX_ENTRIES)
+        if not envelopes:
+            return None, 0
+        run = envelopes[: transaction.fit([item.envelope for item in envelopes])]
+        self._step("submit")
+        return transaction.encode([item.envelope for item in run]), run[0].sequence
+
+    def _taken(self, head: int) -> bool:
+        """Wait until the head of the outbox has left it, or for so long that it is to be handed over again."""
+        until = time.monotonic() + self._resend_s
+        while True:
+            turns = self._turns
+            waiting = self._store.outbox(1)
+            if not waiting or waiting[0].sequence != head:
+                return not self._ended
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            if not self._wait(turns, left):
+                return False
