@@ -174,7 +174,8 @@ def _watch(settings: Settings) -> Any:
     """The watch over a Kubo of ours, nothing started yet; None when there is none."""
     if settings.content.engine == EMBEDDED or not settings.content.kubo.managed:
         return None
+    from bridge.child_watch import Watch
     from bridge.content.kubo.daemon import ManagedKubo
-    from bridge.content.kubo.watch import Watch
+    from bridge.content.kubo.watch import MANNER
 
-    return Watch(ManagedKubo(settings, settings.home))
+    return Watch(ManagedKubo(settings, settings.home), MANNER)

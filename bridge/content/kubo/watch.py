@@ -1,124 +1,14 @@
-"""Keeping a managed Kubo running: started, asked from time to time whether it reads, started again when it does not.
-
-One thread calls `step` about once a second, and it is the thread that starts Kubo, which dies with it.
-"""
+"""What Cairn asks of a managed Kubo while it runs: that it reads a block which it is known to hold."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
-from bridge.errors import CairnError, EngineFault
+from bridge.child_watch import Manner
 
-__all__ = ["Daemon", "Watch"]
-
-log = logging.getLogger(__name__)
-READY_S: Final = 120.0
-"""How long a Kubo may take to serve: a large datastore is looked through first."""
-PING_S: Final = 5.0
-SILENCES: Final = 3
-"""So many pings without an answer in a row, and it is started again."""
-LONGEST_REST_S: Final = 60.0
-STABLE_S: Final = 300.0
-HUNG_DRAIN_S: Final = 3.0
-
-
-class Daemon(Protocol):
-    """As `bridge.content.kubo.daemon.ManagedKubo`."""
-
-    def prepare(self) -> None:
-        """Make or renew its repository. Raises ConfigError, EngineFault."""
-
-    def start(self) -> None:
-        """Start the process. Raises EngineFault."""
-
-    def alive(self) -> bool:
-        """Whether the process runs."""
-
-    def ready(self) -> bool:
-        """Whether it accepts requests. Raises EngineFault when it has ended."""
-
-    def ping(self) -> bool:
-        """Whether it reads a block."""
-
-    def stop(self, drain_s: float = ...) -> None:
-        """End the process."""
-
-
-class _State(Enum):
-    ENDED = "ended"
-    STARTING = "starting"
-    SERVING = "serving"
-
-
-class Watch:
-    """Decides by what the daemon says and by the time; `now` is in monotonic seconds."""
-
-    def __init__(self, daemon: Daemon, now: Callable[[], float] = time.monotonic) -> None:
-        self._daemon = daemon
-        self._now = now
-        self._state = _State.ENDED
-        self._since = self._pinged = self._not_before = 0.0
-        self._failures = self._silences = 0
-        self.reason: str | None = "Kubo is being started"
-        """Why Kubo cannot be used now; None while it serves."""
-
-    def step(self) -> None:
-        """Look at the daemon once, and start, end or leave it."""
-        now = self._now()
-        try:
-            if self._state is _State.ENDED:
-                if now >= self._not_before:
-                    self._start(now)
-            elif self._state is _State.STARTING:
-                self._await_ready(now)
-            else:
-                self._ask(now)
-        except CairnError as error:
-            self._failed(error.detail, now)
-
-    def end(self, drain_s: float) -> None:
-        """Let Kubo end what it does, for so many seconds."""
-        self._daemon.stop(drain_s)
-        self._state, self.reason = _State.ENDED, "Kubo was ended"
-
-    def _start(self, now: float) -> None:
-        self._daemon.prepare()
-        self._daemon.start()
-        self._state, self._since = _State.STARTING, now
-        log.info("Kubo is started")
-
-    def _await_ready(self, now: float) -> None:
-        if self._daemon.ready():
-            self._state, self._since, self._pinged, self._silences, self.reason = _State.SERVING, now, now, 0, None
-            log.info("Kubo serves")
-        elif now - self._since > READY_S:
-            raise EngineFault(f"Kubo does not serve {READY_S:.0f} seconds after its start")
-
-    def _ask(self, now: float) -> None:
-        if not self._daemon.alive():
-            raise EngineFault("Kubo ended")
-        if now - self._since > STABLE_S:
-            self._failures = 0
-        if now - self._pinged < PING_S:
-            return
-        self._silences = 0 if self._daemon.ping() else self._silences + 1
-        self._pinged = self._now()
-        if self._silences:
-            self.reason = f"Kubo does not read a block that it holds (asked {self._silences} times)"
-        else:
-            self.reason = None
-        if self._silences >= SILENCES:
-            raise EngineFault("Kubo did not read a block that it holds")
-
-    def _failed(self, why: str, now: float) -> None:
-        """End what is left of it; the next start comes later each time."""
-        self._daemon.stop(HUNG_DRAIN_S)
-        rest = min(2.0**self._failures, LONGEST_REST_S)
-        self._failures += 1
-        self._not_before = now + rest
-        self._state, self.reason = _State.ENDED, f"{why}; it is started again"
-        log.error("Kubo: %s; it is started again", why, extra={"in_seconds": rest})
+MANNER: Final = Manner(
+    name="Kubo",
+    silent="does not read a block that it holds",
+    fell_silent="did not read a block that it holds",
+    ready_s=120.0,  # a large datastore is looked through first
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.content.kubo.watch import HUNG_DRAIN_S, PING_S, READY_S, SILENCES, STABLE_S, Watch
+from bridge.child_watch import HUNG_DRAIN_S, PING_S, SILENCES, STABLE_S, Watch
+from bridge.content.kubo.watch import MANNER
 from bridge.errors import ConfigError, EngineFault
 
 
@@ -47,7 +48,7 @@ class Watched:
     def __init__(self) -> None:
         self.time = 1000.0
         self.daemon = DaemonDouble()
-        self.watch = Watch(self.daemon, lambda: self.time)
+        self.watch = Watch(self.daemon, MANNER, lambda: self.time)
 
     def after(self, seconds: float) -> str | None:
         """One step so much later; why Kubo cannot be used."""
@@ -134,7 +135,7 @@ def test_one_that_reads_again_is_used_again() -> None:
 def test_one_that_never_serves_is_started_again() -> None:
     watched = Watched()
     watched.after(0)
-    watched.after(READY_S)
+    watched.after(MANNER.ready_s)
     assert watched.daemon.runs
     assert "does not serve" in (watched.after(1) or "")
     assert not watched.daemon.runs
