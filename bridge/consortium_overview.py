@@ -34,7 +34,7 @@ def overview(store: BlockStore, genesis: Genesis, own: bytes) -> ConsortiumOverv
         name=genesis.name,
         ledger=state.ledger,
         height=consensus.height,
-        block_us=block.time_us if block is not None else None,
+        block_us=block.time_ns // 1000 if block is not None else None,
         size=size,
         members=tuple(_member(store, state, member, own, signed) for member in _ordered(state)),
         quorum=state.quorum,
@@ -95,7 +95,7 @@ def _proposal(store: BlockStore, state: State, row: Proposal, own: bytes) -> Pro
         id=row.id,
         what=_motion(row),
         by=_name(state, row.node),
-        time_us=block.time_us if block is not None else None,
+        time_us=block.time_ns // 1000 if block is not None else None,
         yes=tuple(_name(state, node) for node, yes in row.votes if yes),
         no=tuple(_name(state, node) for node, yes in row.votes if not yes),
         needed=state.quorum,
@@ -116,7 +116,7 @@ def _motion(row: Proposal) -> str:
 
 def _evidence(state: State, proved: Proved) -> EvidenceOverview:
     what = f"{_WRONGS.get(proved.kind, proved.kind)} (at {proved.height:,})"
-    return EvidenceOverview(_name(state, proved.node), what, proved.time_us)
+    return EvidenceOverview(_name(state, proved.node), what, proved.time_ns // 1000)
 
 
 def _name(state: State, node: bytes) -> str:
