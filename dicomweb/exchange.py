@@ -86,6 +86,10 @@ class Exchange:
         purpose, reason = purpose_of(self.headers)
         return self.node.access.view(self.actor, study, purpose, reason)
 
+    def view_kept(self, tag: bytes) -> Viewing:
+        """Likewise, of a study that is kept here for the actor without its key."""
+        return self.node.access.view_kept(self.actor, tag, purpose_of(self.headers)[0])
+
 
 Handler = Callable[[Exchange], Response]
 

@@ -16,7 +16,7 @@ from bridge.errors import RequestError
 from bridge.model import Action
 from dicomweb import problems
 from dicomweb.exchange import Exchange
-from dicomweb.node import SealedGrant
+from dicomweb.node import SealedGrant, Viewing
 from dicomweb.resource import Resource, Transaction
 from dicomweb.responses import digest_of, is_fresh, respond, whole
 from dicomweb.trustless import CAR, PARAMETERS, RAW, Wanted, wanted
@@ -38,7 +38,7 @@ def fetch(exchange: Exchange) -> Response:
     granted = gateway.grant(exchange.actor, exchange.path["cid"])
     if "only-if-cached" in exchange.headers.get("cache-control", "").lower() and not gateway.held(granted):
         return problems.problem(412, "not-at-hand", "The block is not at hand here.", "Ask without only-if-cached.")
-    viewing = exchange.view(granted.study) if granted.study is not None else None
+    viewing = _viewing(exchange, granted)
     headers = _headers(exchange, granted, segments, asked)
     tag = headers["etag"].removeprefix("W/").strip('"')
     if asked.format == "raw":
@@ -49,6 +49,12 @@ def fetch(exchange: Exchange) -> Response:
     if is_fresh(exchange, tag):
         return _not_modified(headers)
     return respond(exchange, car.chunks, headers, asked.media_type, None)
+
+
+def _viewing(exchange: Exchange, granted: SealedGrant) -> Viewing | None:
+    if granted.study is not None:
+        return exchange.view(granted.study)
+    return exchange.view_kept(granted.tag) if granted.tag is not None else None
 
 
 def _headers(exchange: Exchange, granted: SealedGrant, segments: list[str], asked: Wanted) -> dict[str, str]:

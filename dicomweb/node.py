@@ -79,6 +79,9 @@ class Access(Protocol):
     def view(self, actor: Actor, study: str, purpose: str, reason: str | None = None) -> Viewing:
         """A viewing whose opening record is durable. Raises AccessNotRecordable."""
 
+    def view_kept(self, actor: Actor, tag: bytes, purpose: str) -> Viewing:
+        """Likewise, of a study that is kept here for the actor without its key. Raises AccessNotRecordable."""
+
     def query(self, actor: Actor, level: str, keys: Sequence[str], found: int) -> None:
         """Record, within one second, a search by the names of its keys. Raises AccessNotRecordable."""
 
@@ -159,12 +162,17 @@ class Store(Protocol):
 
 
 class SealedGrant(Protocol):
-    """A CID that the actor may fetch, in its text form, and of which study; None for the probe of gateways."""
+    """A CID that the actor may fetch, in its text form, and of which study; None for the probe of gateways.
+
+    Of a study that is kept here for the actor without its key the `tag` is told instead.
+    """
 
     @property
     def name(self) -> str: ...
     @property
     def study(self) -> str | None: ...
+    @property
+    def tag(self) -> bytes | None: ...
 
 
 class SealedCar(Protocol):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, or_, select, union
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
+from bridge.index.replica_schema import replica_in, replica_out
 
 _t, _a = s.tree.c, s.assignment.c
 _OF_BLOCK: Final = sql(
@@ -23,13 +24,19 @@ _OF_BLOCK: Final = sql(
 _IS_HELD: Final = sql(select(s.study.c.id).where(s.study.c.uid == bindparam("study")))
 _roots = select(s.study.c.uid, _t.root).select_from(s.tree.join(s.study, s.study.c.id == _t.study))
 _OF_STUDY: Final = sql(_roots.where(s.study.c.uid == bindparam("study"), _t.root.is_not(None)).order_by(_t.id))
-_OF_MEMBER: Final = sql(
-    _roots.join(s.assignment, _a.study == s.study.c.uid)
-    .where(
-        _a.member == bindparam("to"),
-        or_(_a.expires.is_(None), _a.expires > bindparam("now")),
-        _t.root.is_not(None),
-    )
+_assigned = _roots.join(s.assignment, _a.study == s.study.c.uid).where(
+    _a.member == bindparam("to"),
+    or_(_a.expires.is_(None), _a.expires > bindparam("now")),
+    _t.root.is_not(None),
+)
+_keeps = _roots.join(replica_out, replica_out.c.tag == _t.tag).where(
+    replica_out.c.member == bindparam("to"), replica_out.c.released.is_(None), _t.root.is_not(None)
+)
+_OF_MEMBER: Final = sql(union(_assigned, _keeps))
+_KEPT_FOR: Final = sql(
+    select(_t.tag, _t.root)
+    .select_from(s.tree.join(replica_in, replica_in.c.tag == _t.tag))
+    .where(replica_in.c.member == bindparam("to"), _t.root.is_not(None))
     .order_by(_t.id)
 )
 
@@ -56,3 +63,7 @@ class Grants:
     def roots_for(self, member: str, now: int) -> Sequence[tuple[str, bytes]]:
         """The study and root of each tree that a member may fetch at `now` (microseconds)."""
         return [(uid, root) for uid, root in self._database.rows(_OF_MEMBER, {"to": member, "now": now})]
+
+    def kept_for(self, member: str) -> Sequence[tuple[bytes, bytes]]:
+        """The study tag and root of each tree that is kept here for a member, whose own it is."""
+        return [(tag, root) for tag, root in self._database.rows(_KEPT_FOR, {"to": member})]

@@ -2,7 +2,7 @@
 
 Version 1 kept one manifest in the row of its study; version 2 keeps trees apart, so that one adopted from another node
 has its place beside this node's own. Version 3 has what a consortium needs: a batch's body and references, how far the
-shared log was followed, and what was shared with whom.
+shared log was followed, what was shared with whom, and which sealed blocks are kept by whom.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Table
 
+from bridge.index import replica_schema as _  # noqa: F401  (its tables are in the metadata then)
 from bridge.index import schema as s
 
 # In version 1 a study had one tree at most: its row gets the study's number, and pages and instances keep theirs.

@@ -32,27 +32,18 @@ __all__ = ["OutRow", "PeerRow", "ReplicasOut"]
 Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _r, _p, _t = replica_out.c, replica_peer.c, s.tree.c
-_ROW: Final = select(
-    _r.tag,
-    _r.node,
-    _r.member,
-    _r.changed,
-    _r.assigned,
-    _r.statement,
-    _r.entry,
-    _r.salt,
-    _r.root,
-    _r.octets,
-    _r.kept,
-    _r.confirmed,
-    _r.refused,
-    _r.why,
-    _r.released,
-)
+_COLUMNS: Final = tuple(replica_out.columns)
+_ROW: Final = select(*_COLUMNS)
 _none: Final[ColumnElement[Any]] = literal_column("0")
 _live = _r.released.is_(None)
 _own = and_(_t.origin.is_(None), _t.root.is_not(None))
-_next = (select(func.coalesce(func.max(_r.changed), _none) + literal_column("1"))).scalar_subquery()
+# Beyond every change so far; microseconds, so that it is beyond those of rows that are gone, too.
+_next = select(
+    case(
+        (func.coalesce(func.max(_r.changed), _none) >= bindparam("now"), func.max(_r.changed) + literal_column("1")),
+        else_=bindparam("now"),
+    )
+).scalar_subquery()
 # Own trees that have another number of live copies than is wanted, or one at a member that is lost or refused.
 _UNSETTLED: Final = sql(
     select(_t.id, _t.tag)
@@ -95,7 +86,7 @@ _LET_GO: Final = sql(
 )
 _UNSEALED: Final = sql(select(func.count()).select_from(replica_out).where(_r.entry.is_(None)))
 _BEHIND: Final = sql(
-    select(_r.tag, _r.node, _t.root)
+    select(*_COLUMNS, _t.root)
     .select_from(replica_out.join(s.tree, _t.tag == _r.tag))
     .where(_live, _t.root.is_not(None), _r.root != _t.root)
     .order_by(_r.changed)
@@ -146,13 +137,13 @@ _PUT_PEER: Final = sql(
         set_={name: _put.excluded[name] for name in ("silent", "lost", "accepts", "position")},
     )
 )
-_load_meta = select(s.meta.c.value).where(s.meta.c.name == bindparam("of_name"))
-_META: Final = sql(_load_meta)
-_put_meta = upsert(s.meta)
-_PUT_META: Final = sql(
-    _put_meta.on_conflict_do_update(index_elements=["name"], set_={"value": _put_meta.excluded.value})
+_f = s.follow.c
+_AT: Final = sql(select(_f.position).where(_f.name == bindparam("of_name")))
+_put_at = upsert(s.follow)
+_MOVED: Final = sql(
+    _put_at.on_conflict_do_update(index_elements=["name"], set_={"position": _put_at.excluded.position})
 )
-_POSITION: Final = "replication position"
+_NAME: Final = "replication"
 
 
 class OutRow(NamedTuple):
@@ -235,9 +226,9 @@ class ReplicasOut:
         """Whether an assignment is not final yet."""
         return bool(self._rows(_UNSEALED, {})[0][0])
 
-    def behind(self, most: int) -> list[tuple[bytes, bytes, bytes]]:
-        """Tag, node and newest root of assignments whose study has grown since."""
-        return self._rows(_BEHIND, {"most": most})
+    def behind(self, most: int) -> list[tuple[OutRow, bytes]]:
+        """Assignments whose study has grown since, each with the newest root."""
+        return [(OutRow(*row[:-1]), row[-1]) for row in self._rows(_BEHIND, {"most": most})]
 
     def octets(self, tag: bytes) -> int:
         """How many bytes the sealed blocks of an own study's instances have."""
@@ -247,15 +238,16 @@ class ReplicasOut:
 
     def assign(self, row: OutRow) -> None:
         """A member is asked; `changed` is given by the table. Durable on return, as all that follows."""
-        self._execute(_ADD, row._asdict())
+        self._execute(_ADD, {**row._asdict(), "now": row.assigned})
 
-    def renew(self, tag: bytes, node: bytes, root: bytes, octets: int) -> None:
+    def renew(self, row: OutRow, root: bytes, octets: int, now: int) -> None:
         """A newer root is to be kept."""
-        self._execute(_RENEW, {"of_tag": tag, "of_node": node, "root": root, "octets": octets})
+        values = {"of_tag": row.tag, "of_node": row.node, "root": root, "octets": octets}
+        self._execute(_RENEW, {**values, "now": now})
 
-    def sealed(self, statement: bytes, entry: bytes) -> None:
+    def sealed(self, statement: bytes, entry: bytes, now: int) -> None:
         """The statement with this records root is final, as this entry; without effect for another's."""
-        self._execute(_SEALED, {"of_statement": statement, "entry": entry})
+        self._execute(_SEALED, {"of_statement": statement, "entry": entry, "now": now})
 
     def confirm(self, entry: bytes, root: bytes, at: int) -> None:
         """A receipt of a root stands on the ledger."""
@@ -292,12 +284,12 @@ class ReplicasOut:
 
     def position(self) -> int:
         """The index of the last entry of the shared log that was looked at; -1 before the first."""
-        found = self._rows(_META, {"of_name": _POSITION})
+        found = self._rows(_AT, {"of_name": _NAME})
         return int(found[0][0]) if found else -1
 
     def moved(self, position: int) -> None:
         """All entries up to an index were looked at."""
-        self._execute(_PUT_META, {"name": _POSITION, "value": str(position).encode()})
+        self._execute(_MOVED, {"name": _NAME, "position": position})
 
     def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         return list(self._database.rows(statement, values))

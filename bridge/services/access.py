@@ -114,6 +114,18 @@ class Access:
 
         return Viewing(self, session(), study, session)
 
+    def view_kept(self, actor: Actor, tag: bytes, purpose: str) -> Viewing:
+        """As `view`, of a study that is kept here for the actor without its key: it is known by its tag alone.
+
+        Raises AccessNotRecordable.
+        """
+        key = ("study.access", actor, tag, purpose)
+
+        def session() -> Session:
+            return self._session(key, lambda: self._open_kept(actor, tag, purpose))
+
+        return Viewing(self, session(), tag.hex(), session)
+
     def query(self, actor: Actor, level: str, keys: Sequence[str], found: int) -> None:
         """A search at a level, by which keys (names, never values), and how many matches it is about to be given.
 
@@ -241,6 +253,12 @@ class Access:
         secret = derive.record_key(key)
         self._batches.append(open_batch, [self._provenance.seal("study.access", body, secret)])
         return Session("study.access", open_batch, secret)
+
+    def _open_kept(self, actor: Actor, tag: bytes, purpose: str) -> Session:
+        open_batch = self._batches.open("study.access", actor, None, purpose)
+        body = {"actor": by(actor), "tag": tag, "purpose": purpose, "reason": "", "opens": True}
+        self._batches.append(open_batch, [self._provenance.seal("study.access", body, self._audit_key)])
+        return Session("study.access", open_batch, self._audit_key)
 
     def _open(self, kind: str, actor: Actor, outcome: int) -> Session:
         return Session(kind, self._batches.open(kind, actor, None, "HOPERAT", outcome), self._audit_key)

@@ -32,6 +32,7 @@ from bridge.services.access import Viewing
 PROBE: Final = bytes((1, cids.RAW, cids.IDENTITY, 0))
 """bafkqaaa, the identity CID of nothing, by which clients find out that this is a gateway."""
 FETCHED: Final = "sealed block"
+_TAG: Final = "tag "
 MOST_WALKED: Final = 32
 """Trees looked through for a CID that the index does not know, of one member."""
 
@@ -51,13 +52,21 @@ class Grants(Protocol):
     def roots_for(self, member: str, now: int) -> Sequence[tuple[str, bytes]]:
         """The study and root of each tree that a member may fetch at `now` (microseconds)."""
 
+    def kept_for(self, member: str) -> Sequence[tuple[bytes, bytes]]:
+        """The study tag and root of each tree that is kept here for a member, without the key that tells the study."""
+
 
 class Granted(NamedTuple):
-    """A CID that the actor may fetch: as bytes, as text, and of which study; None for the probe, which is of none."""
+    """A CID that the actor may fetch: as bytes, as text, and of which study.
+
+    That is None for the probe, which is of none, and where the study is kept for the actor without its key: its `tag`
+    is told then.
+    """
 
     cid: bytes
     name: str
     study: str | None
+    tag: bytes | None = None
 
 
 class Car(NamedTuple):
@@ -103,13 +112,14 @@ class Gateway:
         if actor.study is not None and not self._grants.is_held(actor.study):
             raise Gone("the study that this credential names is no longer held")
         study = self._study(actor, cid) if _storable(cid) else None
-        if study is None:
+        tag = self._kept(actor, cid) if study is None and _storable(cid) else None
+        if study is None and tag is None:
             raise nothing_there()
-        return Granted(cid, cids.to_text(cid), study)
+        return Granted(cid, cids.to_text(cid), study, tag)
 
     def held(self, granted: Granted) -> bool:
         """Whether the block is at hand, without asking anybody else for it."""
-        return granted.study is None or self._content.has(granted.cid)
+        return granted.cid == PROBE or self._content.has(granted.cid)
 
     def block(self, viewing: Viewing | None, granted: Granted) -> bytes:
         """(5) The block. Raises NotFound when it cannot be had, ContentCorrupt, AccessNotRecordable."""
@@ -180,6 +190,22 @@ class Gateway:
         for study, root in self._likely(actor, roots):
             if self._lies_below(root, cid):
                 return self._noted(actor, study)
+        return None
+
+    def _kept(self, actor: Actor, cid: bytes) -> bytes | None:
+        """(3) The tag of a study that is kept for the actor, below whose root the block lies."""
+        if actor.kind is not ActorKind.PEER:
+            return None
+        kept = {f"{_TAG}{tag.hex()}": (tag, root) for tag, root in self._grants.kept_for(actor.name)}
+        likely = self._likely(actor, [(name, root) for name, (_, root) in kept.items()])
+        for name, (tag, root) in kept.items():
+            if cid == root:
+                self._noted(actor, name)
+                return tag
+        for name, root in likely:
+            if self._lies_below(root, cid):
+                self._noted(actor, name)
+                return kept[name][0]
         return None
 
     def _likely(self, actor: Actor, roots: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:

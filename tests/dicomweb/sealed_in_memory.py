@@ -46,6 +46,9 @@ class SealedBlocks:
     def roots_for(self, member: str, now: int) -> Sequence[tuple[str, bytes]]:
         return self.roots_of(STUDY) if member == MEMBER else []
 
+    def kept_for(self, member: str) -> Sequence[tuple[bytes, bytes]]:
+        return []
+
     def put(self, codec: int, data: bytes) -> bytes:
         cid = cids.make(codec, data)
         self.held[cid] = data

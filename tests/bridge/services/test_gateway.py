@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bridge import commands
+from bridge.config import Content, Settings
 from bridge.content import cid as cids
 from bridge.content import dag
 from bridge.content.car import CarReader
+from bridge.content.car_transfer import export_car
+from bridge.crypto.keystore import open_keystore
 from bridge.errors import Forbidden, Gone, NotFound, RequestError
 from bridge.index.assignments import Assignment
+from bridge.index.replicas import OutRow
+from bridge.index.replicas_kept import Wanted
 from bridge.model import Actor, ActorKind, Role
 from bridge.node import Node
-from tests.bridge.services.conftest import VIEWER, instance, part10, recorded
+from tests.bridge.services.conftest import CHEAP, VIEWER, instance, part10, recorded
 from tests.bridge.services.test_store import store
 
 STUDY, OTHER = "1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2"
@@ -211,3 +219,46 @@ def test_cids_of_kinds_that_are_never_held_are_not_found(node: Node, name: str) 
     fill(node)
     with pytest.raises(NotFound):
         node.gateway.grant(HOLDER, name)
+
+
+ASSIGNMENT = OutRow(b"", bytes(16), MEMBER.name, 0, 1_000, b"statement", b"entry", bytes(16), b"root", 1)
+
+
+def test_who_is_asked_to_keep_a_study_may_fetch_all_of_it_until_it_is_let_go(node: Node) -> None:
+    own = fill(node, rows=900)
+    fill(node, OTHER)
+    tag = node.index.trees.of_study(STUDY)[0].tag
+    node.index.replicas_out.assign(ASSIGNMENT._replace(tag=tag))
+    assert all(may(node, MEMBER, cid) for cid in own)
+    assert not any(may(node, MEMBER, cid) for cid in tree(node, OTHER))
+    node.index.replicas_out.release(tag, ASSIGNMENT.node, 2_000)
+    assert not any(may(node, MEMBER, cid) for cid in own)
+
+
+def test_whose_study_is_kept_here_without_a_key_gets_it_back_block_by_block(node: Node, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "keeper", content=Content(reserve_bytes=0))
+    keeper = Node(settings, open_keystore(tmp_path / "keeper", cost=CHEAP), "command")
+    try:
+        own = fill(node, rows=900)
+        tag, root = node.index.trees.of_study(STUDY)[0].tag, roots(node, STUDY)
+        kept = b"".join(export_car(node.content, root))
+        commands.perform(keeper, "study-import", {"path": str(write(tmp_path / "a.car", kept))}, lambda text: None)
+        grant = keeper.gateway.grant
+        with pytest.raises(NotFound):
+            grant(MEMBER, cids.to_text(root))
+        keeper.index.replicas_in.ask(bytes(16), MEMBER.name, [Wanted(tag, b"entry", bytes(16), root, 1)], 1_000)
+        assert {(granted.study, granted.tag) for granted in (grant(MEMBER, cids.to_text(cid)) for cid in own)} == {
+            (None, tag)
+        }
+        viewing = keeper.access.view_kept(MEMBER, tag, "HOPERAT")
+        for cid in own:
+            assert keeper.gateway.block(viewing, grant(MEMBER, cids.to_text(cid))) == node.content.get(cid)
+        with pytest.raises(NotFound):
+            grant(replace(MEMBER, name="another"), cids.to_text(root))
+    finally:
+        keeper.close()
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
