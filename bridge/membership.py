@@ -7,47 +7,55 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bridge.consortium import DATABASE, SharedConsortium, folder
 from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.consortium_overview import overview
-from bridge.errors import ConfigError, StorageFault
+from bridge.errors import NotFound, RequestError, StorageFault
 from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState, Shares
-from ledger import genesis, keys
+from bridge.model import Actor
+from bridge.services.statement import Statements
 from ledger.block_store import BlockStore
-from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError
-from ledger.members import decode, initial
 
 
 class Membership:
-    """What the doors are given of the consortium (`dicomweb.node.Membership`).
+    """What the doors are given of the consortium (`dicomweb.node.Membership`). Thread-safe.
 
     Parameters
     ----------
-    folder
-        CAIRN_HOME/consortium.
-    key
-        This node's ledger key (32 bytes).
+    home
+        The node's directory.
+    consortium
+        Members and proposals.
+    statements
+        Writes what this node states.
     shares
         What was given to members and received from them.
     """
 
-    def __init__(self, folder: Path, key: keys.PublicKey, shares: Shares) -> None:
+    def __init__(self, home: Path, consortium: SharedConsortium, statements: Statements, shares: Shares) -> None:
+        self._database = folder(home) / DATABASE
+        self._consortium = consortium
+        self._statements = statements
         self._shares = shares
-        self._database, self._key = folder / "ledger" / DATABASE, keys.raw(key)
-        try:
-            self._genesis = genesis.from_json((folder / "genesis.json").read_text("utf-8"))
-        except (OSError, LedgerError) as error:
-            raise ConfigError(f"{folder / 'genesis.json'} cannot be read: {error}") from error
 
     def overview(self) -> ConsortiumOverview:
         """How the consortium stands, as this node sees it now. Raises StorageFault."""
+        own = self._consortium.own()
         try:
             with contextlib.closing(BlockStore(self._database, readonly=True)) as store:
-                state = store.consensus().state
-                member = (decode(state) if state else initial(self._genesis)).of_key(self._key)
-                return overview(store, self._genesis, member.node if member else keys.node_id(self._key))
+                return overview(store, self._consortium.genesis, own.node if own is not None else b"")
         except (LedgerError, OSError) as error:
             raise StorageFault(f"the shared log cannot be read ({type(error).__name__})") from error
+
+    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
+        """Vote on a proposal, durably on its way when it returns. Raises NotFound, RequestError."""
+        found = next((row for row in self._consortium.proposals() if row.id == proposal), None)
+        if found is None:
+            raise NotFound("there is no such proposal")
+        if found.outcome is not None:
+            raise RequestError("it is decided already")
+        self._statements.make("gov.vote", actor, {"y": yes}, [proposal])
 
     def shares(self, study: str | None = None) -> Sequence[Share]:
         """What was given and received, newest first; of one study when it is named."""

@@ -136,9 +136,9 @@ class Node:
         self.watch = Alerts(self.audit, self.access, self.index.database, open_record, settings.alerts)
 
     def _membership(self) -> Membership | None:
-        if self.settings.ledger.engine == "solo":
+        if self.consortium is None:
             return None
-        return Membership(self.settings.home / "consortium", public_key(self.keystore), self.index.shares)
+        return Membership(self.settings.home, self.consortium, self.statements, self.index.shares)
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""
