@@ -13,12 +13,15 @@
 Nothing is written before (6), so that what is refused leaves nothing. Without keys the blocks are kept for others and
 no search finds anything of them; the key may come later, with the CAR again. The tree stays that of its origin: its
 CIDs are the same here as there.
+
+What a member granted comes likewise (services.receive_share): there the file may lack what is held already, and
+instances that were taken in before with the same tree are not opened again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, NamedTuple, Protocol
@@ -28,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.car_transfer import Car, Kept, keep, missing
+from bridge.content.incoming import Delivered
 from bridge.crypto import derive, study_key_file
 from bridge.crypto.keystore import Keystore
 from bridge.crypto.study_key_file import Envelope, SealedKeys
@@ -56,7 +60,7 @@ from bridge.services.received_study import (
     read_manifest,
 )
 
-__all__ = ["Imported", "Recipient", "Take", "import_study"]
+__all__ = ["Delivery", "Imported", "Recipient", "Take", "import_study"]
 
 KIND: Final = "study.import"
 TOLD_EVERY: Final = 200
@@ -100,6 +104,17 @@ class Recipient:
     clock: Clock = now_us
 
 
+class Delivery(NamedTuple):
+    """What an import is under a grant: the entries that it rests on, its purpose, and what of the tree came before.
+
+    `known` gives the instance blocks (CIDs) that were taken in with a tree of this tag.
+    """
+
+    grant: bytes
+    purpose: str
+    known: Callable[[bytes], Collection[bytes]]
+
+
 class Imported(NamedTuple):
     """What was taken in: root, study (None: its key is not held), instances, outcomes by name, blocks, bytes, pinned.
 
@@ -132,6 +147,7 @@ def import_study(
     *,
     key_file: bytes | None = None,
     sender_key: bytes | None = None,
+    delivery: Delivery | None = None,
 ) -> Imported:
     """Take in a study.
 
@@ -144,12 +160,14 @@ def import_study(
     sender_key
         The Ed25519 public key that must have signed the key file; None: any that it names, and whose it is was not
         checked.
+    delivery
+        The grant that brings it, if one does: its blocks may then be partly in the file and partly held.
 
     Raises CarInvalid, naming the block that is wrong or missing, and KeyFileInvalid, both before anything is written;
     then StorageFull, StorageFault, Busy.
     """
     envelope, sealed = _open_key_file(recipient.keystore, key_file, sender_key)  # (1)
-    car = Car(file, envelope.root if envelope else None)  # (2)
+    car = _car(recipient, file, envelope, delivery)  # (2)
     report("every block of the CAR is what its CID says, and none is missing")
     if envelope is None and not is_study(car):
         return _keep_sealed(recipient, actor, car, report)
@@ -159,7 +177,8 @@ def import_study(
     if held is not None and held.root not in (None, received.root) and not known:
         _continues(recipient.content, held.root, received)
     opened = _keys(recipient, received, envelope, sealed)  # (4)
-    instances = _open(car, received, opened, report) if opened else []  # (5)
+    fresh = received if delivery is None else _fresh(received, delivery.known(received.tag))
+    instances = _open(car, fresh, opened, report) if opened else []  # (5)
     if opened:
         report(f"all {len(instances)} instances verified; keeping them")
     kept, put = _keep(recipient, car, received)  # (6)
@@ -167,7 +186,7 @@ def import_study(
         for key in opened.keys:
             recipient.keys.adopt(key, envelope.origin)  # (7)
     placed = [_placed(recipient, car, each, opened) for each in instances]
-    adopted = _take(recipient, actor, received, placed, put, opened, envelope, kept)  # (8), (9)
+    adopted = _take(recipient, actor, received, placed, put, opened, envelope, kept, delivery)  # (8), (9)
     outcomes = Counter(outcome.value for outcome in adopted.outcomes)
     tree = recipient.tree(received.tag)
     if tree is None or tree.root != received.root:
@@ -178,6 +197,19 @@ def import_study(
     return Imported(
         received.root, opened.study if opened else None, len(received.links), outcomes, kept, pinned, envelope
     )
+
+
+def _car(recipient: Recipient, file: BinaryIO, envelope: Envelope | None, delivery: Delivery | None) -> Car:
+    if delivery is None or envelope is None:
+        return Car(file, envelope.root if envelope else None)
+    return Delivered(file, envelope.root, recipient.content)
+
+
+def _fresh(received: Received, known: Collection[bytes]) -> Received:
+    """The manifest without the instances that were verified when they were taken in."""
+    held = set(known)
+    left = [pair for pair in zip(received.links, received.blocks, strict=True) if pair[0] not in held]
+    return received._replace(links=tuple(link for link, _ in left), blocks=tuple(block for _, block in left))
 
 
 def _open_key_file(
@@ -242,8 +274,9 @@ def _keep(recipient: Recipient, car: Car, received: Received) -> tuple[Kept, lis
     recipient.require_room(missing(recipient.content, car))
     top = {received.root, *received.pages}
     put: list[BlockPosition] = []
-    below = keep(recipient.content, car, recipient.index_blocks, (cid for cid in car.order() if cid not in top))
-    above = keep(recipient.content, car, put.extend, [cid for cid in car.order() if cid in top])
+    come = [cid for cid in car.order() if car.has(cid)]  # a delivery may lack what is held
+    below = keep(recipient.content, car, recipient.index_blocks, (cid for cid in come if cid not in top))
+    above = keep(recipient.content, car, put.extend, [cid for cid in come if cid in top])
     return Kept(below.blocks + above.blocks, below.size + above.size, below.new + above.new), put
 
 
@@ -269,6 +302,7 @@ def _take(
     opened: _Opened | None,
     envelope: Envelope | None,
     kept: Kept,
+    delivery: Delivery | None,
 ) -> Adopted:
     """(8) Tree, instances, positions and records at once; (9) the batch closed."""
     tree = AdoptedTree(
@@ -280,7 +314,13 @@ def _take(
         links=received.links,
     )
     key = opened.keys[-1] if opened else None
-    secret = derive.record_key(key) if key else derive.node_record_key(recipient.keystore.audit_key)
+    # Sealed under this node's own key of the study: the records stay when the keys of a grant are gone.
+    secret = (
+        derive.record_key(recipient.keys.study_key(opened.study))
+        if opened
+        else derive.node_record_key(recipient.keystore.audit_key)
+    )
+    purpose, refs = ("TREAT", ()) if delivery is None else (delivery.purpose, (delivery.grant,))
     said: dict[str, object] = {"actor": by(actor), "root": cids.to_text(received.root), "blocks": kept.blocks}
     if envelope is not None:
         said |= {"sender": envelope.sender.hex(), "verifier": envelope.verifier}
@@ -292,7 +332,7 @@ def _take(
 
     adopted = None
     while adopted is None:
-        open_batch = recipient.batches.open(KIND, actor, key, "TREAT")
+        open_batch = recipient.batches.open(KIND, actor, key, purpose, refs=refs)
         adopted = recipient.batches.adopt(
             open_batch, lambda batch: recipient.take(tree, instances, put, (batch, records))
         )
