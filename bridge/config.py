@@ -251,8 +251,18 @@ def load(
     for name, value, origin in _sources(files, environment, flags or {}):
         settings = _set(settings, name, value, origin)
         origins[name] = origin
+    settings = _with_own_tls(settings, origins)
     _check(settings)
     return settings, origins
+
+
+def _with_own_tls(settings: Settings, origins: dict[str, str]) -> Settings:
+    """In a consortium the members' listener shows what `cairn consortium` made, unless another certificate is set."""
+    certificate, key = (settings.home / "consortium" / name for name in ("tls.crt", "tls.key"))
+    if settings.ledger.engine == "solo" or settings.members.certificate is not None or not certificate.is_file():
+        return settings
+    origins.update({"members.certificate": "the consortium's", "members.key": "the consortium's"})
+    return replace(settings, members=replace(settings.members, certificate=certificate, key=key))
 
 
 def table() -> Sequence[tuple[str, object, str]]:
