@@ -90,14 +90,16 @@ class Incoming:
         """The CAR's bytes so far."""
         return self._end
 
-    def fetch(self, source: Source) -> None:
+    def fetch(self, source: Source, *, partly_held: bool = False) -> None:
         """Fetch what is missing: the whole tree at once when nothing of it is here, else block by block.
+
+        `partly_held`: an earlier state of the tree is held, so that most of what lies below a new root is.
 
         Raises what the source does, StorageFull when there is no room (what came is kept), StorageFault, CarInvalid
         for a tree of too many blocks or whose blocks are not what they must be.
         """
         with _faults():
-            if not self._places and not self._held.has(self._root):
+            if not partly_held and not self._places and not self._held.has(self._root):
                 self._fetch_all(source)
             self._begin()
             self._fetch_rest(source)

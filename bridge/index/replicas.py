@@ -137,13 +137,6 @@ _PUT_PEER: Final = sql(
         set_={name: _put.excluded[name] for name in ("silent", "lost", "accepts", "position")},
     )
 )
-_f = s.follow.c
-_AT: Final = sql(select(_f.position).where(_f.name == bindparam("of_name")))
-_put_at = upsert(s.follow)
-_MOVED: Final = sql(
-    _put_at.on_conflict_do_update(index_elements=["name"], set_={"position": _put_at.excluded.position})
-)
-_NAME: Final = "replication"
 
 
 class OutRow(NamedTuple):
@@ -281,15 +274,6 @@ class ReplicasOut:
             transaction.cursor.executemany(_PUT_PEER, rows)
 
         self._submit(note).result()
-
-    def position(self) -> int:
-        """The index of the last entry of the shared log that was looked at; -1 before the first."""
-        found = self._rows(_AT, {"of_name": _NAME})
-        return int(found[0][0]) if found else -1
-
-    def moved(self, position: int) -> None:
-        """All entries up to an index were looked at."""
-        self._execute(_MOVED, {"name": _NAME, "position": position})
 
     def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         return list(self._database.rows(statement, values))
