@@ -52,12 +52,16 @@ class Member:
     """One other hospital, `[[members.peers]]` in TOML: its certificate (PEM), and where its own gateway listens.
 
     Its first certificate is the one that it shows, as client and as server; an authority behind it does not count. Two
-    of one name are one member with two certificates, such as while one is renewed.
+    of one name are one member with two certificates, such as while one is renewed. `witness` is the key (vkey) that it
+    cosigns this node's checkpoints with, `log` that of its own log, whose checkpoints are cosigned here: there `cairn
+    key show` prints them as cosigner and verifier.
     """
 
     name: str
     certificate: Path
     url: str | None = None
+    witness: str | None = None
+    log: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ class Members:
     certificate: Path | None = setting(None, "certificate chain (PEM) of this node towards members; none: no listener")
     key: Path | None = setting(None, "private key (PEM) of that certificate")
     peers: tuple[Member, ...] = setting(
-        (), "members: name, certificate, and url where its gateway can be asked (TOML only)"
+        (), "members: name, certificate, url where its listener can be asked, witness and log (TOML only)"
     )
 
 
@@ -161,6 +165,9 @@ class CometBFT:
 class Ledger:
     engine: Literal["solo", "cometbft"] = setting("solo", "what orders the ledger")
     origin: str | None = setting(None, "name of the log in its checkpoints; default cairn/ and the node's id")
+    witnesses: int = setting(
+        1, "witnesses among members.peers that must cosign a checkpoint of the node's own log; 0: none must"
+    )
     cometbft: CometBFT = CometBFT()
 
 
@@ -400,11 +407,13 @@ def _members(value: object) -> tuple[Member, ...]:
     if not isinstance(value, list):
         raise ValueError("members are given as [[members.peers]] in a TOML file")
     for item in value:
-        if not {"name", "certificate"} <= set(item) <= {"name", "certificate", "url"}:
-            raise ValueError("a member has a name, a certificate and, where it can be asked, a url; nothing else")
+        if not {"name", "certificate"} <= set(item) <= {"name", "certificate", "url", "witness", "log"}:
+            raise ValueError("a member has a name, a certificate and perhaps url, witness and log; nothing else")
+        if "witness" in item and "url" not in item:
+            raise ValueError("a witness is asked at its url, which is missing")
         if not str(item.get("url", "https://")).startswith("https://"):
             raise ValueError("a member's url begins with https://")
-    return tuple(Member(i["name"], Path(i["certificate"]).absolute(), i.get("url")) for i in value)
+    return tuple(Member(**{**item, "certificate": Path(item["certificate"]).absolute()}) for item in value)
 
 
 def _peers(value: object) -> tuple[Peer, ...]:
@@ -448,6 +457,7 @@ _LEAST = (
     ("content.kubo.timeout_s", 1),
     ("content.cluster.replicas", 1),
     ("dimse.max_associations", 1),
+    ("ledger.witnesses", 0),
     ("replication.copies", 0),
     ("replication.lost_hours", 1),
     ("sharing.emergency_hours", 1),

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -33,6 +34,16 @@ Opener = Callable[[str | None, SealedRecord], bytes | None]
 Places = Callable[[bytes], tuple[Sequence[int], int]]
 
 
+class Cosignatures(Protocol):
+    """What others have cosigned of the log's checkpoints. Each may raise StorageFault."""
+
+    def lines(self, size: int) -> Sequence[str]:
+        """The cosignature lines of the checkpoint of that size, each with its newline."""
+
+    def newest(self, least: int) -> int | None:
+        """The largest size, of at least `least`, whose checkpoint has all the cosignatures it needs; None for none."""
+
+
 def _nowhere(leaf: bytes) -> tuple[Sequence[int], int]:
     return (), -1
 
@@ -52,6 +63,8 @@ class LedgerFiles:
         Opens a sealed record for the proof; a record whose key is gone is proved by its leaf hash alone.
     places
         Where a record may be, from an index over leaf hashes; what that does not know is searched for in `leaves`.
+    cosignatures
+        Of the checkpoints; None when nobody is asked for any.
     """
 
     def __init__(
@@ -62,7 +75,9 @@ class LedgerFiles:
         leaves: RecordLeaves,
         open_record: Opener,
         places: Places = _nowhere,
+        cosignatures: Cosignatures | None = None,
     ) -> None:
+        self._cosignatures = cosignatures
         self._database = home / DATABASE
         self._files = TileFiles(home)
         self._key = checkpoint.vkey(origin, public_key)
@@ -77,7 +92,15 @@ class LedgerFiles:
         return self._key
 
     def checkpoint(self) -> str | None:
-        """The newest signed checkpoint (C2SP tlog-checkpoint); None while there is no entry. Raises StorageFault."""
+        """The newest signed checkpoint (C2SP tlog-checkpoint); None while there is no entry. Raises StorageFault.
+
+        It has the cosignatures that there are of it yet.
+        """
+        note = self.signed()
+        return None if note is None else self._cosigned(note)
+
+    def signed(self) -> str | None:
+        """The newest checkpoint with the log's own signature alone; None without an entry. Raises StorageFault."""
         with self._reading() as store:
             return store.checkpoint() if store is not None and store.size() else None
 
@@ -103,9 +126,10 @@ class LedgerFiles:
         return found.envelope
 
     def prove(self, id: bytes) -> str:
-        """The proof (C2SP tlog-proof) of an entry, or of one record, by its leaf hash, under the newest checkpoint.
+        """The proof (C2SP tlog-proof) of an entry, or of one record, by its leaf hash.
 
-        A record's proof holds that record (unless its key is gone), its entry and hashes; nothing of other records.
+        It is under the newest checkpoint with all cosignatures that are needed, else under the newest. A record's proof
+        holds that record (unless its key is gone), its entry and hashes; nothing of other records.
         Raises NotFound, also when the record still waits for its entry; StorageFault.
         """
         with self._reading() as store:
@@ -114,10 +138,12 @@ class LedgerFiles:
             stored, of = store.find(leaf=id), None
             if stored is None:
                 stored, of = self._record(store, id)
-            note = store.checkpoint()
+            enough = self._cosignatures.newest(stored.idx + 1) if self._cosignatures is not None else None
+            note = store.checkpoint(enough) or store.checkpoint()
             if note is None:
                 raise NotFound("the log has no checkpoint yet")
-            return proof.encode(stored.envelope, stored.idx, self._path(store, stored, note), note, of)
+            path = self._path(store, stored, note)
+            return proof.encode(stored.envelope, stored.idx, path, self._cosigned(note), of)
 
     def consistency(self, first: int, second: int) -> Sequence[bytes]:
         """The consistency proof between two sizes of the tree (RFC 9162 section 2.1.4). Raises NotFound beyond it."""
@@ -131,6 +157,11 @@ class LedgerFiles:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+    def _cosigned(self, note: str) -> str:
+        if self._cosignatures is None:
+            return note
+        return note + "".join(self._cosignatures.lines(checkpoint.parse(checkpoint.split_note(note)[0]).size))
 
     def _record(self, store: LedgerStore, leaf: bytes) -> tuple[StoredEntry, proof.RecordPath]:
         """The entry over a record's batch, and the record's path in it."""

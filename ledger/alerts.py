@@ -28,6 +28,8 @@ RuleName = Literal[
     "late-entry",
     "double-sign",
     "equivocation",
+    "second-history",
+    "witness-refused",
 ]
 K = TypeVar("K")
 _MOST_RUNS: Final = 10_000
@@ -63,6 +65,8 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             Rule("late-entry", "An entry came into the shared log long after the time that it states.", 4, 110132),
             Rule("double-sign", "A validator signed two blocks at one height.", 12, 110132),
             Rule("equivocation", "A member signed two histories of the shared log.", 12, 110132),
+            Rule("second-history", "A member's log does not continue what was cosigned of it here.", 12, 110132),
+            Rule("witness-refused", "This node's log does not continue what a witness cosigned of it.", 12, 110132),
         )
     }
 )
@@ -103,7 +107,7 @@ class Misconduct(NamedTuple):
     `place` names the height or size in words.
     """
 
-    rule: Literal["double-sign", "equivocation"]
+    rule: Literal["double-sign", "equivocation", "second-history", "witness-refused"]
     node: bytes
     who: str
     time_us: int

@@ -11,7 +11,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ledger import checkpoint, codec, entry, keys, merkle, record
 from ledger.checkpoint import Checkpoint, Verifier, decode_base64
@@ -38,7 +38,8 @@ class RecordPath:
     record: bytes | None = None
 
 
-class Parts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Parts:
     """What a proof says, unverified: envelope, index, inclusion path, checkpoint, and a record's path in the batch."""
 
     envelope: bytes

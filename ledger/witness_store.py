@@ -32,7 +32,7 @@ _SCHEMA: Final = (
         time_us INTEGER NOT NULL)""",
     """CREATE TABLE conflict (
         id INTEGER PRIMARY KEY, origin TEXT NOT NULL, witness TEXT NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL,
-        note TEXT NOT NULL, kept TEXT NOT NULL, why TEXT NOT NULL, time_us INTEGER NOT NULL,
+        note TEXT NOT NULL, cosigned INTEGER NOT NULL, kept TEXT NOT NULL, why TEXT NOT NULL, time_us INTEGER NOT NULL,
         UNIQUE (origin, witness, size, root))""",
     """CREATE TABLE line (
         witness TEXT NOT NULL, size INTEGER NOT NULL, line TEXT NOT NULL, time_us INTEGER NOT NULL,
@@ -55,7 +55,7 @@ class Conflict(NamedTuple):
     """A signed checkpoint that does not continue one that was cosigned before.
 
     `witness` is empty when it was refused here, else the vkey of the witness that refused this node's own. `note` is
-    what was refused, `kept` what was cosigned before, as far as it is known here.
+    what was refused; `cosigned` is the size of what was cosigned before, `kept` that, as far as it is known here.
     """
 
     id: int
@@ -64,6 +64,7 @@ class Conflict(NamedTuple):
     size: int
     root: bytes
     note: str
+    cosigned: int
     kept: str
     why: str
     time_us: int
@@ -118,7 +119,7 @@ class WitnessStore:
                 return Answer(200, witness.TEXT, line), judged
             if judged.head is not None and (judged.contradicts or (judged.status == 422 and owned)):
                 kept = self._cosigned(judged.head.origin)
-                self._keep(judged.head, "", judged.note, kept.note if kept else "", judged.why, now_us)
+                self._keep(judged.head, "", judged.note, judged.cosigned, kept.note if kept else "", judged.why, now_us)
             return judged.refusal(), judged
 
     def cosigned(self) -> Sequence[Cosigned]:
@@ -130,10 +131,12 @@ class WitnessStore:
         """Every conflict with an id above `after`, oldest first."""
         return [Conflict(*row) for row in self._rows("SELECT * FROM conflict WHERE id > ? ORDER BY id", after)]
 
-    def refused(self, by: Verifier, head: Checkpoint, note: str, kept: str, why: str, now_us: int) -> None:
+    def refused(
+        self, by: Verifier, head: Checkpoint, note: str, cosigned: int, kept: str, why: str, now_us: int
+    ) -> None:
         """Keep that a witness refused a checkpoint of this node's own log because it does not continue what it saw."""
         with self._writing():
-            self._keep(head, by.vkey(), note, kept, why, now_us)
+            self._keep(head, by.vkey(), note, cosigned, kept, why, now_us)
 
     def add_line(self, by: Verifier, size: int, line: str, now_us: int) -> None:
         """Keep a witness's verified cosignature line of this node's checkpoint of that size; the oldest are dropped."""
@@ -192,13 +195,13 @@ class WitnessStore:
         found = self._run("SELECT origin, size, root, note, time_us FROM cosigned WHERE origin = ?", origin)
         return Cosigned(Checkpoint(*found[0][:3]), *found[0][3:]) if found else None
 
-    def _keep(self, head: Checkpoint, by: str, note: str, kept: str, why: str, now_us: int) -> None:
+    def _keep(self, head: Checkpoint, by: str, note: str, cosigned: int, kept: str, why: str, now_us: int) -> None:
         """At most so many conflicts of an origin: the first tell all that there is to know."""
         self._run(
-            "INSERT INTO conflict SELECT NULL, ?, ?, ?, ?, ?, ?, ?, ? WHERE"
+            "INSERT INTO conflict SELECT NULL, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE"
             " (SELECT count(*) FROM conflict WHERE origin = ?) < ?"
             " AND NOT EXISTS (SELECT 1 FROM conflict WHERE origin = ? AND witness = ? AND size = ? AND root = ?)",
-            *(head.origin, by, head.size, head.root, note, kept, why, now_us),
+            *(head.origin, by, head.size, head.root, note, cosigned, kept, why, now_us),
             *(head.origin, MOST_CONFLICTS, head.origin, by, head.size, head.root),
         )
 

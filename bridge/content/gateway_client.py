@@ -166,6 +166,20 @@ class GatewayClient:
             raise ContentMissing(f"member {self.name} does not give this ({status}): {said}")
         raise RequestError(f"member {self.name} refused this ({status}): {said}")
 
+    def post(self, path: str, body: bytes, kind: str) -> tuple[int, str, bytes]:
+        """Status, media type and body of what the member answers to a POST, whatever they are.
+
+        Raises EngineFault when it does not answer, RequestError when it answers more than 4 MiB.
+        """
+        data = bytearray()
+        more = {"content-type": kind}
+        with self._asked(path, method="POST", accept="*/*", content=body, more=more, at_hand=False) as answer:
+            for piece in answer.iter_bytes():
+                data += piece
+                if len(data) > MOST_TOLD:
+                    raise RequestError(f"member {self.name} answers more than {MOST_TOLD} bytes")
+            return answer.status_code, answer.headers.get("content-type", ""), bytes(data)
+
     def close(self) -> None:
         """Close its connections."""
         with self._lock:
