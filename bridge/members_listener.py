@@ -1,7 +1,8 @@
 """The members' listener: HTTP over mutual TLS (RFC 8446), for the sealed blocks that members fetch from each other.
 
 A member is known by its certificate, to the byte; who issued it does not matter, so that no authority can make
-members. It runs in a thread of the web process, with an event loop of its own.
+members. Who they are the settings say, and in a consortium its ledger: whom that takes in or retires is let in, or not,
+within a second. It runs in a thread of the web process, with an event loop of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.config import Members
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, StorageFault
+from bridge.ports import Consortium
 
 if TYPE_CHECKING:
     import uvicorn
@@ -28,6 +30,7 @@ APP = "dicomweb.members:create_app"
 MOST_CONNECTIONS = 64
 """Connections and requests under way at once; beyond, members are told to come again (503)."""
 Names = Mapping[bytes, str]
+RENEWED_S = 1.0
 
 
 def first_certificate(path: Path) -> bytes:
@@ -76,22 +79,64 @@ def pinned(context: ssl.SSLContext, members: Members, certificates: list[bytes])
     return context
 
 
+class KnownMembers:
+    """Who is a member now, by certificate: those of the settings (`fixed`), and the active ones of the consortium."""
+
+    def __init__(self, context: ssl.SSLContext, fixed: Names, consortium: Consortium | None) -> None:
+        self._context = context
+        self._fixed = fixed
+        self._consortium = consortium
+        self._trusted = set(fixed)
+        self._names = fixed
+        self.renew()
+
+    def name(self, certificate: bytes) -> str | None:
+        """The member whose certificate (DER) this is; None for nobody's."""
+        return self._names.get(certificate)
+
+    def renew(self) -> None:
+        """Read again who is a member of the consortium; what cannot be read leaves it as it was."""
+        if self._consortium is None:
+            return
+        try:
+            own = self._consortium.own()
+            members = [member for member in self._consortium.members() if member.active]
+        except StorageFault as error:
+            log.warning("who is a member cannot be read", extra={"slug": error.slug})
+            return
+        names = {member.card.certificate: member.name for member in members if own is None or member.node != own.node}
+        for certificate in names.keys() - self._trusted:
+            self._context.load_verify_locations(cadata=certificate)  # one that is no longer a member's has no name
+            self._trusted.add(certificate)
+        self._names = {**names, **self._fixed}
+
+
 class MembersListener:
-    """The listener, running from `start` to `stop`."""
+    """The listener, running from `start` to `stop`; `node` is served, `names` are the members of its settings."""
 
     def __init__(self, listener: socket.socket, context: ssl.SSLContext, names: Names, node: Any) -> None:
         self._listener = listener
-        self._server = _server(context, names, node)
+        self._known = KnownMembers(context, names, node.consortium)
+        self._server = _server(context, self._known, node)
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="members", daemon=True)
+        self._renewing = threading.Thread(target=self._renew, name="members-known", daemon=True)
 
     def start(self) -> None:
         """Begin to accept."""
         self._thread.start()
+        self._renewing.start()
 
     def stop(self) -> None:
         """Take no more requests, end those that are under way within ten seconds, and return when they have."""
+        self._stopped.set()
         self._server.should_exit = True
         self._thread.join()
+        self._renewing.join()
+
+    def _renew(self) -> None:
+        while not self._stopped.wait(RENEWED_S):
+            self._known.renew()
 
     def _run(self) -> None:
         try:
@@ -101,7 +146,7 @@ class MembersListener:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _server(context: ssl.SSLContext, names: Names, node: Any) -> uvicorn.Server:
+def _server(context: ssl.SSLContext, known: KnownMembers, node: Any) -> uvicorn.Server:
     import uvicorn
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -111,7 +156,7 @@ def _server(context: ssl.SSLContext, names: Names, node: Any) -> uvicorn.Server:
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            self.app_state = {**self.app_state, "member": names.get(certificate)}
+            self.app_state = {**self.app_state, "member": known.name(certificate)}
 
     module, _, factory = APP.partition(":")
     config = uvicorn.Config(
