@@ -23,7 +23,7 @@ from ledger.keys import PublicKey
 from ledger.page_digests import PageDigests
 from ledger.run_reader import Bounds, RunReaders, SoundRows, bounds, column_faults, read, result
 from ledger.source import Cursor, RecordSource
-from ledger.store import SCHEMA, LedgerStore, StoredEntry, digests_path, lock, wal_path
+from ledger.store import LedgerStore, StoredEntry, digests_path, lock, wal_path
 from ledger.tile_files import CHECKPOINT, TileFiles
 from ledger.verify import LogCheck, LogReader, LogReport, Trust, verify_records, verify_tiles
 
@@ -69,42 +69,33 @@ def audit(
 
     Writers wait while the files are read, not while they are checked.
     """
-    known = trust or Trust.solo(public_key, origin)
     now = time.time_ns() // 1000 if now_us is None else now_us
-    database = home / DATABASE
-    if not database.is_file():
-        return [Finding(DATABASE, "it is missing")]
-    log = _Log(home, known, progress, signatures)
+    log = LogAudit(home, trust or Trust.solo(public_key, origin), progress, signatures)
     with ExitStack() as held:
-        if processes is None:
-            processes = len(os.sched_getaffinity(0)) if database.stat().st_size > _ALONE else 1
-        readers = None
-        if processes > 1:
-            readers = held.enter_context(closing(RunReaders(database, known, signatures, run, processes)))
-        try:
-            with _writers_waiting(database):
-                log.read_files()
-                store = held.enter_context(closing(LedgerStore(database, readonly=True)))
-                held.enter_context(store.snapshot())
-            log.check(store, readers, run)
-        except _UNREADABLE as error:
-            return [*log.findings, Finding(DATABASE, f"it cannot be read: {error}")]
-        if source is not None and signatures:
+        store = log.read(held, processes, run)
+        if store is not None and source is not None and signatures:
             current = log.current(source.epoch())
-            verified = log.verified(store, progress_of_records)
+            verified = log.verified(store, counted(progress_of_records, len(log.report.roots)))
             log.findings += verify_records(source, log.cursor, log.report, verified, current, now)
     return log.findings
+
+
+def counted(progress: Progress | None, total: int) -> Callable[[], None]:
+    """Tells a progress how often it was called, of how many times."""
+    done = count(1)
+    return lambda: progress(next(done), total) if progress else None
 
 
 # What a damaged database makes of reading it: its own errors, and values of another type than the schema's.
 _UNREADABLE = (LedgerError, OSError, TypeError, ValueError)
 
 
-class _Log:
+class LogAudit:
     """The checks of one ledger's files, and what they leave for the check of the records."""
 
     def __init__(self, home: Path, trust: Trust, progress: Progress | None, signatures: bool) -> None:
         self._home, self._trust, self._progress, self._signatures = home, trust, progress, signatures
+        self.database = home / DATABASE
         self.findings: list[Finding] = []
         self.report = LogReport()
         self.cursor = Cursor(b"", 0)
@@ -115,17 +106,42 @@ class _Log:
         self._tiles: list[tuple[str, bytes]] = []
         self._epochs: dict[bytes, list[range]] = {}
 
+    def read(self, held: ExitStack, processes: int | None, run: int) -> LedgerStore | None:
+        """Check all but the records; the database as it was checked, open while `held` is, None when it cannot be."""
+        if not self.database.is_file():
+            self.findings.append(Finding(DATABASE, "it is missing"))
+            return None
+        readers = self._readers(held, processes, run)
+        try:
+            with _writers_waiting(self.database):
+                self.read_files()
+                store = held.enter_context(closing(self._open()))
+                held.enter_context(store.snapshot())
+            self._check(store, readers, run)
+        except _UNREADABLE as error:
+            self.findings.append(Finding(DATABASE, f"it cannot be read: {error}"))
+            return None
+        return store
+
+    def _open(self) -> LedgerStore:
+        return LedgerStore(self.database, readonly=True)
+
+    def _readers(self, held: ExitStack, processes: int | None, run: int) -> RunReaders | None:
+        if processes is None:
+            processes = len(os.sched_getaffinity(0)) if self.database.stat().st_size > _ALONE else 1
+        if processes == 1:
+            return None
+        return held.enter_context(closing(RunReaders(self.database, self._trust, self._signatures, run, processes)))
+
     def current(self, epoch: bytes) -> Iterator[int]:
         """The indices of the entries made under an epoch of the source."""
         return chain.from_iterable(self._epochs.get(epoch, []))
 
-    def verified(self, store: LedgerStore, progress: Progress | None) -> Callable[[int], Entry | None]:
-        """A reader of entries by index that gives None for those that did not verify, and tells how many were read."""
-        done, total = count(1), len(self.report.roots)
+    def verified(self, store: LedgerStore, told: Callable[[], None]) -> Callable[[int], Entry | None]:
+        """A reader of entries by index, None for those that did not verify; it tells of each that it reads."""
 
         def read(index: int) -> Entry | None:
-            if progress:
-                progress(next(done), total)
+            told()
             stored = None if index in self._unverified else store.entry(index)
             try:
                 return entry.read(stored.envelope) if stored else None
@@ -139,7 +155,7 @@ class _Log:
 
         No more than reading, since writers wait.
         """
-        database = self._home / DATABASE
+        database = self.database
         log = wal_path(database)
         held = wal.read(log.read_bytes() if log.exists() else b"")
         if held.fault:
@@ -156,15 +172,12 @@ class _Log:
         except UnicodeDecodeError:
             self._published = ""
 
-    def check(self, store: LedgerStore, readers: RunReaders | None, run: int) -> None:
+    def _check(self, store: LedgerStore, readers: RunReaders | None, run: int) -> None:
         """Structure, rows, the recipe's steps 1 to 7; the structure not of hashes alone, where pages are enough."""
-        total = store.size()
         asked = readers.structure() if readers is not None and self._signatures else None
-        runs = bounds(total, run)
-        alone = (read(store, of, self._trust, self._signatures, run) for of in runs)
-        check = LogCheck(self._trust, self._signatures)
+        check = self._begun(store)
         try:
-            self._read_log(store, check, zip(runs, readers.read(runs) if readers else alone, strict=True), total)
+            self._read_all(store, check, readers, run)
         finally:
             # First, for what is wrong with the structure explains the rest.
             structure = None if asked is None else result(asked)
@@ -175,11 +188,20 @@ class _Log:
         self._check_state(store)
         self._check_files(store)
 
+    def _begun(self, store: LedgerStore) -> LogCheck:
+        return LogCheck(self._trust, self._signatures)
+
+    def _read_all(self, store: LedgerStore, check: LogCheck, readers: RunReaders | None, run: int) -> None:
+        total = store.size()
+        runs = bounds(total, run)
+        alone = (read(store, of, self._trust, self._signatures, run) for of in runs)
+        self._read_log(store, check, zip(runs, readers.read(runs) if readers else alone, strict=True), total)
+
     def _structure(self, store: LedgerStore, lines: list[str]) -> list[Finding]:
         findings = [Finding(DATABASE, line) for line in lines]
         if self._digested not in (None, store.state_digest()):
             findings.append(Finding(DATABASE, "the page digests are of another state"))
-        if sorted(store.schema()) != sorted(statement for statement in SCHEMA if statement.startswith("CREATE")):
+        if sorted(store.schema()) != sorted(one for one in store.statements() if one.startswith("CREATE")):
             findings.append(Finding(DATABASE, "its tables are not those of a ledger"))
         return findings
 
@@ -189,7 +211,7 @@ class _Log:
         """Steps 1 to 6: a run that a process found sound is taken over, any other is read here, entry by entry."""
         # Closed before the database is, also when this stops before its end.
         with closing(store.checkpoints()) as checkpoints:
-            due = _Due(checkpoints)
+            due = Due(checkpoints)
             due.checked(check)
             for of, found in runs:
                 if found is not None and check.sound(found.run):
@@ -201,7 +223,7 @@ class _Log:
                         envelope = stored.envelope if type(stored.envelope) is bytes else b""
                         said = check.entry(envelope)
                         due.checked(check)
-                        self._visit(check, stored, total, envelope, said)
+                        self.visit(check, stored, total, envelope, said)
             check.end(due.size)
 
     def _accept(self, found: SoundRows, size: int, total: int) -> None:
@@ -213,7 +235,8 @@ class _Log:
             self._made_under(epoch, at, made)
             at += made
 
-    def _visit(self, check: LogCheck, stored: StoredEntry, total: int, envelope: bytes, said: Entry | None) -> None:
+    def visit(self, check: LogCheck, stored: StoredEntry, total: int, envelope: bytes, said: Entry | None) -> None:
+        """A row beside its envelope, as it was read into the check."""
         index = check.report.frontier.size - 1
         if said is None:
             self._unverified.add(index)
@@ -253,7 +276,7 @@ class _Log:
         self.findings += verify_tiles(reader, known.get(self._published or "", size), self._tiles)
 
 
-class _Due:
+class Due:
     """Stored checkpoints in order, each to be taken when the log has grown to its size."""
 
     def __init__(self, checkpoints: Iterator[tuple[int, str]]) -> None:

@@ -218,6 +218,12 @@ class BlockStore(LedgerStore):
             found = self._one("SELECT seq, envelope FROM entries WHERE node = ? ORDER BY seq DESC LIMIT 1", node)
         return (found[0], found[1]) if found else None
 
+    def entry_of(self, node: bytes, sequence: int) -> StoredEntry | None:
+        """A node's entry by its sequence; None when it is not in the log."""
+        with self.mutex:
+            found = self._one("SELECT idx FROM entries WHERE node = ? AND seq = ?", node, sequence)
+            return self.entry(found[0]) if found else None
+
     def own_sealed(self, roots: Sequence[bytes], node: bytes) -> set[bytes]:
         """Those of the records roots that this node has an entry over, in the log or waiting; at most thousands."""
         marks = ", ".join("?" * len(roots))

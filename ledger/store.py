@@ -332,7 +332,7 @@ class LedgerStore:
 
     def schema(self) -> list[str]:
         """The statements that made the tables and indexes."""
-        return [sql for (sql,) in self._rows("SELECT sql FROM sqlite_schema")]
+        return [sql for (sql,) in self._rows("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

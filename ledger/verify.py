@@ -99,13 +99,15 @@ class LogCheck:
     Without `signatures`, envelopes are hashed alone: steps 1 to 4 are left out.
     """
 
-    def __init__(self, trust: Trust, signatures: bool = True) -> None:
+    def __init__(self, trust: Trust | None = None, signatures: bool = True) -> None:
         self.report = LogReport()
         self.sequence, self.previous = 0, entry.GENESIS  # what the next entry must say
-        self._trust, self._signatures = trust, signatures
-        self._key = keys.verifier(trust.key)
-        self._kid = keys.key_id(self._key)
+        self._signatures = signatures
         self._newest = -1
+        if trust is not None:  # a shared log has its own (`ledger.verify_shared`)
+            self._trust = trust
+            self._key = keys.verifier(trust.key)
+            self._kid = keys.key_id(self._key)
 
     def opened(self, index: int, envelope: bytes) -> Entry | None:
         """Steps 1 to 3 of the next entry; None when it does not verify, or is not to be."""
@@ -241,15 +243,20 @@ _OTHER_ROOT = "its root is not that of the entries"
 
 def read_checkpoint(note: str, trust: Trust, size: int) -> tuple[list[Finding], Checkpoint | None]:
     """Whether a stored checkpoint is signed, of this log, and of this size (step 5 without the tree), and its head."""
+    return read_head(note, size, lambda signed: checkpoint.verify(signed, trust.origin, trust.key))
+
+
+def read_head(note: str, size: int, verified: Callable[[str], Checkpoint]) -> tuple[list[Finding], Checkpoint | None]:
+    """As `read_checkpoint`; `verified` gives the tree head of a note that is signed as it ought to be."""
     place = f"checkpoint {size}"
     try:
-        head = checkpoint.verify(note, trust.origin, trust.key)
+        head = verified(note)
     except LedgerError as error:
         return [Finding(place, error.detail)], None
     findings = []
     if head.size != size:
         findings.append(Finding(place, f"it is signed for {head.size} entries"))
-    if note != Checkpoint(trust.origin, size, head.root).body() + note[note.rfind("\n\n") + 1 :]:
+    if note != Checkpoint(head.origin, size, head.root).body() + note[note.rfind("\n\n") + 1 :]:
         findings.append(Finding(place, "its text has more than origin, size and root"))
     return findings, head
 
@@ -310,10 +317,12 @@ def verify_records(
     entry_at: Callable[[int], Entry | None],
     current: Iterable[int],
     now_us: int,
+    place: Callable[[int], str] = "entry {}".format,
 ) -> list[Finding]:
     """Steps 8 to 10. `current` are the indices of entries made under the source's present epoch.
 
-    `entry_at` gives the verified entry at an index, or None for one that did not verify (a finding already).
+    `place` names the entry at an index; `entry_at` gives the verified one there, or None for one that did not verify (a
+    finding already).
     """
     findings: list[Finding] = []
     unseen = set(current)
@@ -329,10 +338,10 @@ def verify_records(
             unseen.discard(index)
             said = entry_at(index)
             if said is not None:
-                findings += _batch_faults(batch, said, index)
-                findings += _record_faults(source, batch, said, index, report.erased)
+                findings += _batch_faults(batch, said, place(index))
+                findings += _record_faults(source, batch, said, place(index), report.erased)
         after = batches[-1].id
-    findings += [Finding(f"entry {index}", "its batch is not in the index") for index in sorted(unseen)]
+    findings += [Finding(place(index), "its batch is not in the index") for index in sorted(unseen)]
     oldest = source.oldest_pending_us(limit)
     if oldest is not None and now_us - oldest > PENDING_LIMIT_US:  # (10)
         waited = (now_us - oldest) // 1_000_000
@@ -340,7 +349,7 @@ def verify_records(
     return findings
 
 
-def _batch_faults(batch: ClosedBatch, said: Entry, index: int) -> Iterator[Finding]:
+def _batch_faults(batch: ClosedBatch, said: Entry, place: str) -> Iterator[Finding]:
     stated = {
         "type": (batch.type, said.type),
         "time": (batch.time_us, said.time_us),
@@ -349,14 +358,16 @@ def _batch_faults(batch: ClosedBatch, said: Entry, index: int) -> Iterator[Findi
         "actor": (Who(batch.actor_kind, batch.actor_tag, batch.role, batch.address_tag), said.who),
         "study": (batch.study_tag, said.study),
         "commitment": (batch.commitment, said.commitment),
+        "body": (batch.body, said.body),
+        "references": (batch.refs, said.refs),
     }
     for name, (closed, sealed) in stated.items():
         if closed != sealed:
-            yield Finding(f"entry {index}", f"its {name} is not that of batch {batch.id}")
+            yield Finding(place, f"its {name} is not that of batch {batch.id}")
 
 
 def _record_faults(
-    source: RecordSource, batch: ClosedBatch, said: Entry, index: int, erased: set[bytes]
+    source: RecordSource, batch: ClosedBatch, said: Entry, of: str, erased: set[bytes]
 ) -> Iterator[Finding]:
     place = f"batch {batch.id}"
     try:
@@ -367,7 +378,7 @@ def _record_faults(
     if len(held) != batch.records:  # (9)
         yield Finding(place, f"{len(held)} records are held of {batch.records}")
     if merkle.root(item.leaf for item in held) != said.records_root:
-        yield Finding(place, f"the root over its records is not that of entry {index}")
+        yield Finding(place, f"the root over its records is not that of {of}")
     for number, item in enumerate(held):
         where = f"{place} record {number}"
         if item.record is None:

@@ -1,0 +1,276 @@
+"""A member's ledgers, verified whole: the log that it kept before it joined, the shared log, its outbox, its records.
+
+What waits in the outbox continues this member's chain and is pending, which is no finding: consensus may be away for as
+long as it takes. An outsider with a copy of the shared log's folder and the genesis verifies all but the records.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from ledger import entry, keys, members
+from ledger.audit import RUN, Due, LogAudit, Progress, counted
+from ledger.block_store import BlockStore, Proved, Waiting
+from ledger.checkpoint import Checkpoint
+from ledger.engine.solo import DATABASE
+from ledger.entry import Entry, leaf_hash
+from ledger.errors import LedgerError
+from ledger.finding import Finding
+from ledger.genesis import Genesis
+from ledger.members import Chain, Evidence, State
+from ledger.replay import BlockRow, SharedTrust
+from ledger.run_reader import RunReaders
+from ledger.source import RecordSource
+from ledger.store import LedgerStore
+from ledger.verify import LogCheck, LogReport, Trust, verify_records
+from ledger.verify_shared import SharedLogCheck
+
+KINDS: Final = {"double-sign": 1, "light-client-attack": 2}
+"""Lies of validators, as they are stored, by ABCI's number."""
+
+
+@dataclass(slots=True)
+class SharedReport:
+    """What auditing gave: findings, how many entries there are, how many of this member's wait, members and keys."""
+
+    findings: list[Finding] = field(default_factory=list)
+    entries: int = 0
+    waiting: int = 0
+    state: State | None = None
+
+
+class SharedLogAudit(LogAudit):
+    """The checks of the shared log's files below `home`."""
+
+    def __init__(self, home: Path, trust: SharedTrust, progress: Progress | None, signatures: bool) -> None:
+        # What is said of the one key of a solo log is not asked here.
+        super().__init__(home, Trust.solo(trust.genesis.cards[0].key, trust.genesis.origin), progress, signatures)
+        self._shared = trust
+        self.state: State | None = None
+        self.outbox: list[Waiting] = []
+        self.pending: dict[int, Entry] = {}  # by place in the outbox, as far as they verify
+
+    def _open(self) -> LedgerStore:
+        return BlockStore(self.database, readonly=True)
+
+    def _readers(self, held: ExitStack, processes: int | None, run: int) -> RunReaders | None:
+        return None
+
+    def _begun(self, store: LedgerStore) -> LogCheck:
+        assert isinstance(store, BlockStore)
+        lies = [row for row in store.evidence() if row.kind in KINDS]
+        trust = self._shared._replace(evidence=tuple(_lie(row) for row in lies))
+        consensus = store.consensus()
+        known = members.decode(consensus.state) if consensus.height and not self._signatures else None
+        return SharedLogCheck(trust, self._signatures, known)
+
+    def _read_all(self, store: LedgerStore, check: LogCheck, readers: RunReaders | None, run: int) -> None:
+        assert isinstance(store, BlockStore) and isinstance(check, SharedLogCheck)
+        total = store.size()
+        with closing(store.checkpoints()) as checkpoints:
+            due = Due(checkpoints)
+            due.checked(check)
+            blocks = _blocks(store)
+            block = next(blocks, None)
+            with closing(store.all_entries()) as rows:
+                for stored in rows:
+                    while block is not None and block.size <= check.report.frontier.size:
+                        check.block(block)
+                        block = next(blocks, None)
+                    check.height = block.height if block is not None else 0
+                    envelope = stored.envelope if type(stored.envelope) is bytes else b""
+                    said = check.entry(envelope)
+                    due.checked(check)
+                    self.visit(check, stored, total, envelope, said)
+            for rest in chain([block] if block is not None else [], blocks):
+                check.block(rest)
+            check.end(due.size)
+        consensus = store.consensus()
+        check.blocks_end(consensus.height, consensus.app_hash)
+        self.state = check.state
+        if self._signatures and consensus.height and consensus.state != members.encode(check.state):
+            check.report.findings.append(Finding("consensus state", "it is not what the entries lead to"))
+        if self._shared.own is not None and self._signatures:
+            check.report.findings += self._waiting(store, check.state, self._shared.own)
+
+    def _check_files(self, store: LedgerStore) -> None:
+        if store.size():  # nothing is published before the first block
+            super()._check_files(store)
+
+    def _waiting(self, store: BlockStore, state: State, own: bytes) -> Iterator[Finding]:
+        """The outbox: signed by this member, in its one encoding, and continuing its chain."""
+        at = state.chain(own)
+        member = state.members.get(own)
+        usable = {keys.key_id(key): key for key in member.usable()} if member is not None else {}
+        self.outbox = store.outbox()
+        for number, held in enumerate(self.outbox):
+            place = f"outbox {number}"
+            try:
+                key = usable.get(entry.unwrap(held.envelope)[0][-8:])
+                # A node that is not taken in yet has its chain and its key all the same.
+                said = entry.read(held.envelope) if key is None else entry.open(held.envelope, key)
+            except LedgerError as error:
+                yield Finding(place, error.detail)
+                continue
+            if key is None and member is not None:
+                yield Finding(place, "it is signed with a key that is not this member's")
+            if (said.node, said.ledger) != (own, state.ledger):
+                yield Finding(place, "it names another node or ledger")
+            if (said.sequence, said.previous) != at:
+                yield Finding(place, "it does not continue this member's chain")
+            if (held.sequence, held.leaf, held.root) != (said.sequence, leaf_hash(held.envelope), said.records_root):
+                yield Finding(place, "its columns are not what its envelope says")
+            at = Chain(said.sequence + 1, entry.envelope_hash(held.envelope))
+            self.pending[number] = said
+
+
+def audit_shared(
+    home: Path,
+    genesis: Genesis,
+    own: bytes | None = None,
+    solo: tuple[Path, Trust] | None = None,
+    source: RecordSource | None = None,
+    progress: Progress | None = None,
+    now_us: int | None = None,
+    signatures: bool = True,
+    progress_of_records: Progress | None = None,
+) -> SharedReport:
+    """Every finding about the shared log below `home`, and about what belongs to it. Changes nothing.
+
+    Parameters
+    ----------
+    genesis
+        How the consortium began.
+    own
+        The id of the node whose copy it is; None for an outsider, who has neither outbox nor records to compare.
+    solo
+        The log that this node kept before it joined, with the trust in it.
+    source, progress, now_us, signatures, progress_of_records
+        As `ledger.audit.audit`.
+    """
+    now = time.time_ns() // 1000 if now_us is None else now_us
+    report = SharedReport()
+    with ExitStack() as held:
+        former, shared = None, SharedLogAudit(home, SharedTrust(genesis, own), progress, signatures)
+        logs: list[tuple[LogAudit, LedgerStore]] = []
+        if solo is not None and (solo[0] / DATABASE).is_file():
+            former = LogAudit(*solo, progress, signatures)
+            store = former.read(held, None, RUN)
+            report.findings += [Finding(f"own log, {found.place}", found.what) for found in former.findings]
+            if store is not None:
+                logs.append((former, store))
+        store = shared.read(held, None, RUN)
+        report.findings += shared.findings
+        report.state, report.waiting = shared.state, len(shared.outbox)
+        if store is not None:
+            logs.append((shared, store))
+            report.entries = sum(one.report.frontier.size for one, _ in logs)
+            if own is not None and signatures:
+                report.findings += _join_faults(former, shared, store, own, solo)
+        if store is not None and source is not None and signatures:
+            sealed = _Sealed(logs, shared, progress_of_records)
+            report.findings += sealed.doubles
+            current = sealed.current(source.epoch())
+            report.findings += verify_records(
+                source, shared.cursor, sealed.report, sealed.entry, current, now, sealed.place
+            )
+    return report
+
+
+class _Sealed:
+    """This node's entries in all its logs, and behind these in its outbox, under one numbering."""
+
+    def __init__(
+        self, logs: list[tuple[LogAudit, LedgerStore]], shared: SharedLogAudit, progress: Progress | None
+    ) -> None:
+        self.report, self.doubles = LogReport(), list[Finding]()
+        self._logs, self._shared = logs, shared
+        told = counted(progress, sum(len(log.report.roots) for log, _ in logs) + len(shared.outbox))
+        self._readers = [log.verified(store, told) for log, store in logs]
+        self._starts = [0]
+        for log, _ in logs:
+            self._take((root, self._starts[-1] + index) for root, index in log.report.roots.items())
+            self.report.erased |= log.report.erased
+            self._starts.append(self._starts[-1] + log.report.frontier.size)
+        own = ((said, number) for number, said in shared.pending.items() if said.type != "ledger.join")
+        self._take((said.records_root, self._starts[-1] + number) for said, number in own)
+        self.report.erased |= {
+            said.study for said in shared.pending.values() if said.type == "study.erase" and said.study
+        }
+
+    def _take(self, roots: Iterator[tuple[bytes, int]]) -> None:
+        for root, index in roots:
+            other = self.report.roots.setdefault(root, index)
+            if other != index:
+                self.doubles.append(Finding(self.place(index), f"it is over the same records as {self.place(other)}"))
+
+    def current(self, epoch: bytes) -> Iterator[int]:
+        """The indices of entries over batches of an epoch."""
+        for (log, _), start in zip(self._logs, self._starts, strict=False):
+            yield from (start + index for index in log.current(epoch))
+        for number, held in enumerate(self._shared.outbox):
+            if held.epoch == epoch:
+                yield self._starts[-1] + number
+
+    def entry(self, index: int) -> Entry | None:
+        """The verified entry at an index; None when it did not verify."""
+        number = self._number(index)
+        at = index - self._starts[number]
+        return self._shared.pending.get(at) if number == len(self._logs) else self._readers[number](at)
+
+    def place(self, index: int) -> str:
+        """Where an entry is, in words."""
+        number = self._number(index)
+        at = index - self._starts[number]
+        if number == len(self._starts) - 1 and number == len(self._logs):
+            return f"outbox {at}"
+        return f"entry {at}" if self._logs[number][0] is self._shared else f"own log, entry {at}"
+
+    def _number(self, index: int) -> int:
+        return max(number for number, start in enumerate(self._starts) if start <= index)
+
+
+def _blocks(store: BlockStore) -> Iterator[BlockRow]:
+    after = 0
+    while rows := store.blocks(after):
+        yield from (BlockRow(*row) for row in rows)
+        after = rows[-1].height
+
+
+def _lie(row: Proved) -> Evidence:
+    return Evidence(KINDS[row.kind], row.detail, row.node, row.height, row.time_ns // 1000)
+
+
+def _join_faults(
+    former: LogAudit | None, shared: SharedLogAudit, store: LedgerStore, own: bytes, solo: tuple[Path, Trust] | None
+) -> Iterator[Finding]:
+    """Whether what this member stated of its own log when it joined is what that log holds."""
+    joined = _join(shared, store, own)
+    if joined is None:
+        return
+    stated = joined.terms
+    tree = former.report.frontier if former is not None else None
+    size, root = (tree.size, tree.root()) if tree is not None else (0, sha256().digest())
+    said = Checkpoint(str(stated["o"]), int(str(stated["s"])), bytes(stated["r"]))  # type: ignore[arg-type]
+    if (said.size, said.root) != (size, root) or (solo is not None and size and said.origin != solo[1].origin):
+        what = f"it holds {size} entries and is not the log of {said.size} with which this node joined"
+        yield Finding("own log", what)
+
+
+def _join(shared: SharedLogAudit, store: LedgerStore, own: bytes) -> Entry | None:
+    """This member's ledger.join: its first entry, in the log or still waiting."""
+    assert isinstance(store, BlockStore)
+    first = store.entry_of(own, 0)
+    if first is None:
+        return next((said for said in shared.pending.values() if said.type == "ledger.join"), None)
+    try:
+        return entry.read(first.envelope)
+    except LedgerError:
+        return None

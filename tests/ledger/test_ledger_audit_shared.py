@@ -1,0 +1,242 @@
+"""A shared log is audited with its genesis alone: what anybody changed, forged or reordered is found and named."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from shared_log import Network, seed_of
+
+from ledger import block, entry, members, terms
+from ledger.audit_shared import SharedReport, audit_shared
+from ledger.block_store import BlockStore
+from ledger.entry import leaf_hash
+from ledger.errors import LedgerError
+from ledger.finding import Finding
+from ledger.replay import Replay, SharedTrust
+from ledger.verify_shared import verify_shared
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """Four members: entries, a vote that gives one a new key, evidence, a grant and its revocation."""
+    network = Network(tmp_path_factory.mktemp("story"), copies=2)
+    network.join()
+    network.decide([[network.sign("east"), network.sign("east")], [network.sign("west")]])
+    rotated = Ed25519PrivateKey.from_private_bytes(seed_of("south", "second"))
+    south = network["south"]
+    card = south.card_of(rotated, south.cosigner).signed
+    proposal = network.sign(
+        "south", "gov.propose", body=terms.encode("gov.propose", {"do": "rotate", "m": south.node, "c": card})
+    )
+    yes = terms.encode("gov.vote", {"y": True})
+    ref = (leaf_hash(proposal),)
+    votes = [[network.sign(name, "gov.vote", body=yes, refs=ref)] for name in ("east", "north")]
+    assert network.decide([[proposal]]) == [0]
+    assert network.decide(votes, lies=[network.lie("west")]) == [0, 0]
+    south.signer = rotated
+    grant = network.sign(
+        "south", "consent.grant", study=bytes(16), body=terms.encode("consent.grant", {"to": network["north"].node})
+    )
+    assert network.decide([[grant], [network.sign("north")]]) == [0, 0]
+    revoke = network.sign("south", "consent.revoke", study=bytes(16), refs=(leaf_hash(grant),))
+    assert network.decide([[revoke]], lies=[network.lie("west", 2), network.lie("east", 3)]) == [0]
+    assert network.decide([[network.sign("east", at_s=9)], [network.sign("south")]]) == [0, 0]
+    for one in network.copies:
+        one.publish()
+    network.close()
+    return network
+
+
+@pytest.fixture
+def home(story: Network, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(story["east"].home, tmp_path / "ledger")
+
+
+def find(story: Network, home: Path, own: bool = True) -> SharedReport:
+    return audit_shared(home, story.genesis, story["east"].node if own else None)
+
+
+def told(report: SharedReport) -> list[str]:
+    return [str(found) for found in report.findings]
+
+
+def test_an_untouched_copy_has_no_findings_for_its_member_nor_for_an_outsider(story: Network, home: Path) -> None:
+    for own in (True, False):
+        report = find(story, home, own)
+        assert report.findings == []
+        assert report.entries == 15 and report.waiting == 0
+        assert report.state is not None and len(report.state.evidence) == 3
+
+
+def test_another_members_copy_holds_the_same_blocks_under_its_own_signature(story: Network) -> None:
+    assert audit_shared(story["north"].home, story.genesis, story["north"].node).findings == []
+    swapped = audit_shared(story["north"].home, story.genesis, story["east"].node).findings
+    assert {found.place.partition(" ")[0] for found in swapped} == {"checkpoint"}
+
+
+def test_another_genesis_knows_none_of_the_members(story: Network, home: Path, tmp_path: Path) -> None:
+    other = Network(tmp_path / "other", ("a", "b"), copies=0)
+    findings = audit_shared(home, other.genesis).findings
+    assert Finding("entry 0", "it is of a node that was no member then") in findings
+
+
+def rewrite(home: Path, sql: str, *values: object) -> None:
+    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as database:
+        assert database.execute(sql, values).rowcount > 0
+
+
+def of_blocks(report: SharedReport) -> list[str]:
+    """What was found but for the pages, which any write changes."""
+    return [text for text in told(report) if not text.startswith("ledger.db")]
+
+
+def test_a_forged_entry_is_found_with_the_block_that_it_is_in(story: Network, home: Path) -> None:
+    with closing(BlockStore(home / "ledger.db", readonly=True)) as store:
+        stored = store.entry(5)
+    assert stored is not None
+    said = entry.read(stored.envelope)
+    forged = entry.sign(entry.encode(said), Ed25519PrivateKey.from_private_bytes(seed_of("nobody")))
+    rewrite(home, "UPDATE entries SET envelope = ?, leaf = ? WHERE idx = 5", forged, leaf_hash(forged))
+    found = of_blocks(find(story, home))
+    assert "entry 5: it is signed with a key that was not its member's then" in found
+    assert "block 2: its root is not that of the entries" in found
+
+
+def test_a_former_key_signs_nothing_after_its_successor(story: Network) -> None:
+    with closing(BlockStore(story["east"].home / "ledger.db", readonly=True)) as store:
+        envelopes = [stored.envelope for stored in store.all_entries()]
+    south = story["south"].node
+    last = max(at for at, envelope in enumerate(envelopes) if entry.read(envelope).node == south)
+    old = Ed25519PrivateKey.from_private_bytes(seed_of("south"))
+    envelopes[last] = entry.sign(entry.encode(entry.read(envelopes[last])), old)
+    report, _ = verify_shared(envelopes, [], SharedTrust(story.genesis))
+    assert Finding(f"entry {last}", "it is signed with a key that was not its member's then") in report.findings
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("hash", bytes(32), "its hash is not that of its record"),
+        ("time", 5_000_000, "it is stored under another height, time or entries than its record says"),
+        ("size", 4, "it is stored under another height, time or entries than its record says"),
+    ],
+)
+def test_a_changed_column_of_a_block_is_found(
+    story: Network, home: Path, column: str, value: object, words: str
+) -> None:
+    rewrite(home, f"UPDATE block SET {column} = ? WHERE height = 2", value)
+    assert f"block 2: {words}" in of_blocks(find(story, home))
+
+
+def test_a_block_that_is_gone_breaks_the_chain_of_records(story: Network, home: Path) -> None:
+    rewrite(home, "DELETE FROM block WHERE height = 3")
+    assert "block 4: it does not continue the block before it" in of_blocks(find(story, home))
+
+
+def test_a_record_with_another_state_is_found_once(story: Network, home: Path) -> None:
+    with closing(BlockStore(home / "ledger.db", readonly=True)) as store:
+        row = store.blocks()[2]
+    lied = block.encode(block.decode(row.record)._replace(state=bytes(32)))
+    rewrite(home, "UPDATE block SET record = ?, hash = ? WHERE height = 3", lied, block.app_hash(lied))
+    found = of_blocks(find(story, home))
+    assert found[:2] == [
+        "block 3: the state after it is another than its entries give",
+        "block 4: it does not continue the block before it",
+    ]
+
+
+def test_evidence_that_was_taken_away_is_missed_in_the_state(story: Network, home: Path) -> None:
+    rewrite(home, "DELETE FROM evidence WHERE id = 1")
+    assert "block 4: the state after it is another than its entries give" in of_blocks(find(story, home))
+
+
+def test_the_state_must_be_that_of_the_entries(story: Network, home: Path) -> None:
+    rewrite(home, "UPDATE consensus_state SET state = ?", members.encode(members.initial(story.genesis)))
+    assert of_blocks(find(story, home)) == ["consensus state: it is not what the entries lead to"]
+
+
+def test_hashes_alone_find_what_the_tree_shows(story: Network, home: Path) -> None:
+    assert audit_shared(home, story.genesis, story["east"].node, signatures=False).findings == []
+    rewrite(home, "UPDATE entries SET envelope = x'00' WHERE idx = 5")
+    found = told(audit_shared(home, story.genesis, story["east"].node, signatures=False))
+    assert any(text.startswith("checkpoint") for text in found)
+
+
+def test_a_copy_without_blocks_is_verified_from_the_genesis_too(story: Network) -> None:
+    with closing(BlockStore(story["east"].home / "ledger.db", readonly=True)) as store:
+        envelopes = [stored.envelope for stored in store.all_entries()]
+        notes = [*store.checkpoints()]
+    report, state = verify_shared(envelopes, notes, SharedTrust(story.genesis))
+    assert report.findings == [] and len(state.members) == 4
+    swapped = [*envelopes[:4], envelopes[5], envelopes[4], *envelopes[6:]]
+    report, _ = verify_shared(swapped, [], SharedTrust(story.genesis))
+    assert Finding("entry 4", "sequence 2, where 1 comes next") in report.findings
+
+
+def test_only_who_granted_may_revoke(tmp_path: Path) -> None:
+    network = Network(tmp_path, copies=1)
+    network.join()
+    with closing(network["east"].store) as store:
+        joins = [stored.envelope for stored in store.all_entries()]
+    grant = network.sign(
+        "south", "consent.grant", study=bytes(16), body=terms.encode("consent.grant", {"to": network["north"].node})
+    )
+    forged = network.sign("west", "consent.revoke", study=bytes(16), refs=(leaf_hash(grant),))
+    report, _ = verify_shared([*joins, grant, forged], [], SharedTrust(network.genesis))
+    assert Finding("entry 5", "consent.revoke of what another member granted") in report.findings
+
+
+@pytest.fixture
+def east(tmp_path: Path) -> Iterator[Network]:
+    network = Network(tmp_path, copies=1)
+    network.join()
+    yield network
+    network.close()
+
+
+def test_what_waits_in_the_outbox_is_pending_and_continues_the_chain(east: Network) -> None:
+    one = east["east"]
+    for _ in range(3):
+        one.wait(east.sign("east"))
+    one.publish()
+    report = audit_shared(one.home, east.genesis, one.node)
+    assert (report.findings, report.waiting, report.entries) == ([], 3, 4)
+
+
+def test_an_outbox_that_does_not_continue_the_chain_is_found(east: Network) -> None:
+    one = east["east"]
+    east.sign("east")  # lost
+    one.wait(east.sign("east"))
+    one.publish()
+    (found,) = audit_shared(one.home, east.genesis, one.node).findings
+    assert found == Finding("outbox 0", "it does not continue this member's chain")
+
+
+def test_a_member_that_retired_itself_ends_its_transaction_and_says_no_more(tmp_path: Path) -> None:
+    network = Network(tmp_path, copies=1)
+    network.join()
+    west = network["west"].node
+    proposal = network.sign("north", "gov.propose", body=terms.encode("gov.propose", {"do": "retire", "m": west}))
+    ref, yes = (leaf_hash(proposal),), terms.encode("gov.vote", {"y": True})
+    assert network.decide([[proposal]]) == [0]
+    assert network.decide([[network.sign("east", "gov.vote", body=yes, refs=ref)]]) == [0]
+    last = [network.sign("west", "gov.vote", body=yes, refs=ref), network.sign("west")]
+    assert network.decide([last]) == [0]
+    network["east"].publish()
+    network.close()
+    assert audit_shared(network["east"].home, network.genesis).findings == []
+
+
+def test_bytes_that_are_no_entry_are_told_and_passed_over(story: Network) -> None:
+    replay = Replay(SharedTrust(story.genesis))
+    said, faults = replay.open(b"\x00")
+    assert said is None and len(faults) == 1
+    with pytest.raises(LedgerError):
+        replay.head("no note")
