@@ -25,7 +25,7 @@ from bridge.ports import AuditTrail
 from bridge.services.access import SYSTEM, Access
 from bridge.services.provenance import Clock, now_us
 from ledger import record
-from ledger.alerts import HOUR_US, RULES, Alert, Misconduct, RuleName, Thresholds, Watch
+from ledger.alerts import HOUR_US, RULES, Alert, Misconduct, RuleName, Thresholds, Watch, offered_wrong
 from ledger.event import Detail, Event, EventQuery
 from ledger.types import EMERGENCY
 
@@ -94,6 +94,7 @@ class Alerts:
         self._watch: Watch | None = None
         self._index = -1
         self._known: set[bytes] = set()
+        self._wrong: set[bytes] = set()
         self._waiting: dict[bytes, Alert] = {}
 
     def step(self) -> int:
@@ -112,6 +113,16 @@ class Alerts:
                 self._known.add(alert.id)
                 del self._waiting[alert.id]
             return len(recorded)
+
+    def wrong_block(self, member: str, cid: str) -> None:
+        """Record that a member offered another block than was asked for, once an hour of each; such a block is refused.
+
+        Raises StorageFull, StorageFault, Busy.
+        """
+        alert = offered_wrong(member, cid, self._clock())
+        if alert.id not in self._wrong and alert.id not in {held.id for held in self.recorded()}:
+            self._access.administered("security.alert", SYSTEM, body(alert), outcome=alert.severity)
+        self._wrong.add(alert.id)
 
     def recorded(self) -> Sequence[Alert]:
         """The newest alerts that were recorded, at most 1,000, newest first. Raises StorageFault."""

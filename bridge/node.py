@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
@@ -33,9 +34,10 @@ from bridge.index.audit_source import AuditSource
 from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
+from bridge.index.replica_places import ReplicaPlaces
 from bridge.ledger_log import LedgerFiles
 from bridge.ledger_reading import ledger_home, opener, origin_of, public_key
-from bridge.member_sources import member_sources
+from bridge.member_sources import MemberGateways, member_sources
 from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
 from bridge.overview import Overview
@@ -100,14 +102,17 @@ class Node:
             pack_bytes=settings.content.pack_bytes,
             reserve_bytes=settings.content.reserve_bytes,
         )
-        self.sources = member_sources(settings.members)
-        self.content = open_content(settings, self.packs, self.index.pins, self.sources)
+        self.consortium = own_consortium(settings, keystore)
+        self._wrong: deque[tuple[str, str]] = deque(maxlen=100)
+        self.sources = member_sources(settings.members, self._offered_wrong)
+        self.gateways = self._gateways()
+        sources = (*self.sources, *([self.gateways] if self.gateways is not None else ()))
+        self.content = open_content(settings, self.packs, self.index.pins, sources)
         hash_name = settings.content.hash
         provenance = Provenance()
         self.batches = Batches(self.index, self.content, owner, hash_name)
         self.batches.recover(self.index.open_batches(owner))
         self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
-        self.consortium = own_consortium(settings, keystore)
         self.sealed = SealedEntries(ledger_home(settings) / DATABASE, self.consortium)
         self.statements = Statements(self.batches, provenance, keystore.audit_key, self.sealed.made)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
@@ -134,6 +139,17 @@ class Node:
         leaves, origin = RecordLeaves(self.index.database), origin_of(settings, self.keystore)
         self.log = LedgerFiles(ledger, origin, public_key(self.keystore), leaves, open_record, self.audit.places)
         self.watch = Alerts(self.audit, self.access, self.index.database, open_record, settings.alerts)
+
+    def _gateways(self) -> MemberGateways | None:
+        """The listeners of the consortium's other members."""
+        if self.consortium is None or self.settings.members.certificate is None:
+            return None
+        likely = ReplicaPlaces(self.index).likely
+        return MemberGateways(self.consortium, self.settings.members, likely, self._offered_wrong)
+
+    def _offered_wrong(self, member: str, cid: str) -> None:
+        """A member offered another block than it was asked for: refused; told by the clock, whoever asked for it."""
+        self._wrong.append((member, cid))
 
     def _membership(self) -> Membership | None:
         if self.consortium is None:
@@ -173,7 +189,7 @@ class Node:
         with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
             for last_first in (self.keys.close, self.content.close, self.index.close, self.log.close, self.audit.close):
                 closing.callback(last_first)
-            for source in (*self.sources, self.sealed, self.consortium):
+            for source in (*self.sources, self.gateways, self.sealed, self.consortium):
                 if source is not None:
                     closing.callback(source.close)
             self.access.close_all()
@@ -188,6 +204,8 @@ class Node:
     def _record_access(self) -> None:
         self._beat()
         self.access.flush()
+        while self._wrong:
+            self.watch.wrong_block(*self._wrong.popleft())
         self.packs.release_removed()
         if self.packs.refuses:
             log.error("the content store refuses to write after an I/O error: this process ends, to be started afresh")

@@ -28,6 +28,8 @@ RuleName = Literal[
     "late-entry",
     "double-sign",
     "equivocation",
+    "wrong-block",
+    "emergency",
     "second-history",
     "witness-refused",
 ]
@@ -65,6 +67,8 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             Rule("late-entry", "An entry came into the shared log long after the time that it states.", 4, 110132),
             Rule("double-sign", "A validator signed two blocks at one height.", 12, 110132),
             Rule("equivocation", "A member signed two histories of the shared log.", 12, 110132),
+            Rule("wrong-block", "A member offered a block that is not what its CID names; it was refused.", 8, 110132),
+            Rule("emergency", "A study was taken from another hospital by breaking the glass.", 8, 110127),
             Rule("second-history", "A member's log does not continue what was cosigned of it here.", 12, 110132),
             Rule("witness-refused", "This node's log does not continue what a witness cosigned of it.", 12, 110132),
         )
@@ -349,6 +353,12 @@ def find(
     for alert in watch.overdue(now_us):
         found.setdefault(alert.id, alert)
     return sorted(found.values(), key=lambda alert: (alert.time_us, alert.id)), watch.unreviewed
+
+
+def offered_wrong(member: str, cid: str, now_us: int) -> Alert:
+    """The alert of a member that offered another block than was asked for; one an hour for each member."""
+    what = f"member {member} offered another block than {cid}; it was refused"
+    return _alert("wrong-block", f"{member} {now_us // HOUR_US}", now_us, what, [])
 
 
 def _alert(rule: RuleName, subject: str, time_us: int, what: str, entries: Sequence[bytes]) -> Alert:

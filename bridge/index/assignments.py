@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, or_, select, union_all
+from sqlalchemy import ColumnElement, Text, bindparam, delete, or_, select, union_all
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
@@ -23,7 +23,8 @@ ASSIGN: Final = sql(
 )
 UNASSIGN: Final = sql(delete(s.assignment).where(_a.member == bindparam("to"), _a.study == bindparam("of_study")))
 _EVERY: Final = sql(select(_a.member, _a.study, _a.expires).order_by(_a.member, _a.study))
-_to, _of = bindparam("to"), bindparam("of_study")
+_to: Final[ColumnElement[str]] = bindparam("to", type_=Text)
+_of: Final[ColumnElement[str]] = bindparam("of_study", type_=Text)
 _assigned = select(_a.member).where(
     _a.member == _to, _a.study == _of, or_(_a.expires.is_(None), _a.expires > bindparam("now"))
 )

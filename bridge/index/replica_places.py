@@ -1,0 +1,42 @@
+"""Which members are likely to have a block: those that keep the study that it is of, or whose study it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bridge.index.grants import Grants
+from bridge.index.index import SqlIndex
+from bridge.member_sources import Likely
+from bridge.model import Tree
+
+__all__ = ["ReplicaPlaces"]
+
+
+class ReplicaPlaces:
+    """Looks members up by block. Thread-safe; may raise StorageFault."""
+
+    def __init__(self, index: SqlIndex) -> None:
+        self._index = index
+        self._grants = Grants(index.database)
+
+    def likely(self, cid: bytes) -> Sequence[Likely]:
+        """The members that keep the study of a block, or have it kept here, those with receipts first."""
+        return [likely for tree in self._trees(cid) for likely in self._of(tree)]
+
+    def _trees(self, cid: bytes) -> Sequence[Tree]:
+        """The trees that the block may be of: of an instance's, those of its study; of a root, its own."""
+        study = self._grants.study_of_block(cid)
+        if study is not None:
+            return self._index.trees.of_study(study)
+        tree = self._index.trees.by_root(cid)
+        return [tree] if tree is not None else []
+
+    def _of(self, tree: Tree) -> Iterator[Likely]:
+        if tree.root is None:
+            return
+        held = self._index.replicas_out.held(tree.tag)
+        for row in sorted(held, key=lambda row: row.kept != tree.root):
+            if row.kept is not None:
+                yield Likely(row.node, row.kept)
+        for kept in self._index.replicas_in.of_tag(tree.tag):
+            yield Likely(kept.node, kept.root)
