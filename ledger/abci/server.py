@@ -46,7 +46,8 @@ class AbciServer:
         consensus come from one connection at a time.
     fault
         Called once, from the thread that met it, with what the application raised. All connections are closed by
-        then: CometBFT ends, and the caller is to start both afresh. A stream that is no ABCI ends its connection alone.
+        then: CometBFT ends (or waits for ever for an answer: it may have to be killed), and the caller is to start both
+        afresh. A stream that is no ABCI ends its connection alone.
     """
 
     def __init__(self, address: str, application: Application, fault: Callable[[Exception], None]) -> None:

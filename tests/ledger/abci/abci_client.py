@@ -80,7 +80,7 @@ class AbciClient:
 
 
 class Words:
-    """A small application: a transaction is "name=value"; the app hash is over all that was taken, in order.
+    """A small application: a transaction is "name=value", once; the app hash is over all that was taken, in order.
 
     "boom" raises, wherever it is seen. What it was asked is in `calls`.
     """
@@ -104,11 +104,11 @@ class Words:
         self.calls.append("check_tx")
         if tx == b"boom":
             raise OSError("the disk is gone")
-        return Checked(OK) if b"=" in tx else Checked(1, "no word")
+        return self._verdict(tx, self.taken)
 
     def prepare_proposal(self, proposal: Proposal) -> Sequence[bytes]:
         self.calls.append("prepare_proposal")
-        return proposal.txs
+        return [tx for tx in proposal.txs if self._verdict(tx, self.taken).code == OK]
 
     def process_proposal(self, proposal: Proposal) -> bool:
         self.calls.append("process_proposal")
@@ -116,12 +116,22 @@ class Words:
 
     def finalize_block(self, block: Block) -> Finalized:
         self.calls.append("finalize_block")
-        taken = [tx for tx in block.txs if b"=" in tx]
+        taken: list[bytes] = []
+        verdicts: list[Checked] = []
         app_hash = self.app_hash
-        for tx in taken:
-            app_hash = hashlib.sha256(app_hash + hashlib.sha256(tx).digest()).digest()
+        for tx in block.txs:
+            verdicts.append(self._verdict(tx, [*self.taken, *taken]))
+            if verdicts[-1].code == OK:
+                taken.append(tx)
+                app_hash = hashlib.sha256(app_hash + hashlib.sha256(tx).digest()).digest()
         self._next = (block.height, app_hash, taken)
-        return Finalized([Checked(OK if b"=" in tx else 1) for tx in block.txs], [], app_hash)
+        return Finalized(verdicts, [], app_hash)
+
+    @staticmethod
+    def _verdict(tx: bytes, taken: Sequence[bytes]) -> Checked:
+        if b"=" not in tx:
+            return Checked(1, "no word")
+        return Checked(2, "taken before") if tx in taken else Checked(OK)
 
     def commit(self) -> int:
         self.calls.append("commit")
