@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge import alert_commands, assignment_commands, content_commands, ledger_commands, study_commands, study_show
+from bridge import (
+    alert_commands,
+    assignment_commands,
+    consortium_commands,
+    content_commands,
+    ledger_commands,
+    study_commands,
+    study_show,
+)
 from bridge.access import expiry
 from bridge.errors import CairnError, CapacityError, ConfigError, NotFound, RequestError
 from bridge.index.credentials import TokenRow
@@ -153,6 +161,9 @@ COMMANDS: dict[str, Command] = {
     "import": _import,
     "fsck": _fsck,
     "backup": _backup,
+    "consortium-members": consortium_commands.members,
+    "consortium-propose": consortium_commands.propose,
+    "consortium-vote": consortium_commands.vote,
     "content-status": content_commands.status,
     "content-repair": content_commands.repair,
     "content-assign": assignment_commands.assign,

@@ -167,6 +167,16 @@ def read_card(path: Path) -> Card:
         raise RequestError(f"{path}: {error.detail}") from error
 
 
+def read_genesis_file(path: Path) -> Genesis:
+    """The genesis in a file, every card verified. Raises RequestError."""
+    try:
+        return ledger_genesis.from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} cannot be read ({type(error).__name__})") from error
+    except LedgerError as error:
+        raise RequestError(f"{path}: {error.detail}") from error
+
+
 def _with_setting(text: str, section: str, name: str, value: str | int) -> str:
     """The text of a TOML file in which a setting has this value; its other lines stay."""
     line = f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}"

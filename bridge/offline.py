@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 from bridge import start_stop
 from bridge.config import Settings
-from bridge.crypto.keystore import Keystore, open_keystore
+from bridge.consortium_rotation import open_keys
+from bridge.crypto.keystore import Keystore
 from bridge.errors import ConfigError, EngineFault
 from bridge.ledger_reading import ledger_is_empty
 from bridge.node import COMMAND, Node
@@ -98,4 +99,4 @@ def _require_keystore(settings: Settings) -> None:
 
 
 def _keystore(settings: Settings) -> Keystore:
-    return open_keystore(settings.home, settings.keys.passphrase_file)
+    return open_keys(settings)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bridge import commands, control, start_stop
 from bridge.access import devices
 from bridge.config import Settings
-from bridge.crypto.keystore import Keystore, open_keystore
+from bridge.consortium_rotation import open_keys
+from bridge.crypto.keystore import Keystore
 from bridge.errors import AccessError
 from bridge.ledger_reading import ledger_home, ledger_is_empty, origin_of, renew_lost_epoch
 from bridge.model import Actor
@@ -47,7 +48,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
     """Run a node until SIGTERM or SIGINT; the exit code. Raises ConfigError when it cannot start."""
     with RunLock(settings.home):
         first = not ledger_home(settings).exists()  # a command may have made keys and index before
-        keystore = open_keystore(settings.home, settings.keys.passphrase_file)
+        keystore = open_keys(settings)
         keys_are_new = ledger_is_empty(settings)
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
@@ -216,6 +217,9 @@ def _members_door(settings: Settings) -> _MembersDoor | None:
     if members.certificate is None:
         return None
     from bridge.members_listener import member_names, tls_context
+    from bridge.witnesses import peers
+
+    peers(settings)
 
     return _MembersDoor(
         listen(members.host, members.port, "members'"),

@@ -25,11 +25,17 @@ def propose(state: State, id: bytes, node: bytes, body: bytes, height: int) -> S
     """The state after a `gov.propose` entry of an active member."""
     if sum(row.node == node and row.outcome is None for row in state.proposals) >= OPEN_PER_MEMBER:
         return state
+    proposal = proposed(state, id, node, body, height)
+    return _settled(replace(state, proposals=(*state.proposals, proposal)), height)
+
+
+def proposed(state: State, id: bytes, node: bytes, body: bytes, height: int) -> Proposal:
+    """The proposal that a body makes, with its proposer's yes. Raises CodecError, SignatureInvalid for a bad card."""
     said = terms.read("gov.propose", body)
     encoded, member, power = said.get("c"), said.get("m"), said.get("w")
     about = state.members.get(member) if isinstance(member, bytes) else None
     card = open_card(encoded) if isinstance(encoded, bytes) else None
-    proposal = Proposal(
+    return Proposal(
         id=id,
         node=node,
         do=str(said["do"]),
@@ -40,7 +46,6 @@ def propose(state: State, id: bytes, node: bytes, body: bytes, height: int) -> S
         votes=((node, True),),
         made=height,
     )
-    return _settled(replace(state, proposals=(*state.proposals, proposal)), height)
 
 
 def vote(state: State, proposal: bytes, node: bytes, yes: bool, height: int) -> State:
