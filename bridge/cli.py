@@ -259,8 +259,9 @@ def entries(ctx: click.Context, after: int, limit: int, as_json: bool) -> None:
 @as_json
 @click.pass_context
 def key(ctx: click.Context, as_json: bool) -> None:
-    """This log's verifier key (C2SP signed-note vkey)."""
-    show_result(perform(settings_of(ctx), "ledger-key", {}), as_json, lambda r: str(r["key"]))
+    """This log's verifier key (C2SP signed-note); where others cosign it, the trust policy (C2SP tlog-policy)."""
+    result = perform(settings_of(ctx), "ledger-key", {})
+    show_result(result, as_json, lambda r: str(r["policy" if "\nwitness " in r["policy"] else "key"]).rstrip("\n"))
 
 
 @ledger.command()

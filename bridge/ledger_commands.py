@@ -14,7 +14,7 @@ from bridge.ledger_reading import ledger_home, origin_of, public_key, record_sou
 from bridge.node import COMMAND, Node
 from bridge.services.provenance import iso
 from ledger import audit as ledger_audit
-from ledger import checkpoint, kept, merkle
+from ledger import checkpoint, kept, merkle, policy, proof
 from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError
 from ledger.finding import Finding
@@ -28,8 +28,18 @@ POLL_S = 0.1
 
 
 def key(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """The log's verifier key (C2SP signed-note)."""
-    return {"key": checkpoint.vkey(origin_of(node.settings, node.keystore), public_key(node.keystore))}
+    """The log's verifier key (C2SP signed-note), and the policy that says whose cosignatures it needs."""
+    return {"key": _vkey(node), "policy": _policy(node)}
+
+
+def _vkey(node: Node) -> str:
+    return checkpoint.vkey(origin_of(node.settings, node.keystore), public_key(node.keystore))
+
+
+def _policy(node: Node) -> str:
+    """What trusting the log asks for (C2SP tlog-policy)."""
+    vkey = _vkey(node)
+    return f"log {vkey}\nquorum none\n" if node.witnessing is None else node.witnessing.policy(vkey)
 
 
 def entries(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -41,7 +51,8 @@ def entries(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         with closing(LedgerStore(path, readonly=True)) as store:
             found = store.entries(int(arguments["after"]) - 1, min(int(arguments["limit"]), MOST_ENTRIES))
         leaves = RecordLeaves(node.index.database)
-        return {"entries": [_described(node, leaves, stored) for stored in found]}
+        witnessed = node.witnessing.newest() or 0 if node.witnessing is not None else 0
+        return {"entries": [_described(node, leaves, stored, witnessed) for stored in found]}
     except LedgerError as error:
         raise LedgerInvalid(str(error)) from error
 
@@ -49,17 +60,31 @@ def entries(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 def prove(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """The proof of an entry or record by its id in hexadecimal, waiting up to `wait` seconds until it is sealed.
 
+    Also, for so long, until its checkpoint has the cosignatures that are needed; without them it is given then.
     Raises NotFound when it is not there in time. Where no node runs nothing is sealed, and nothing is waited for.
     """
     id = bytes.fromhex(arguments["id"])
     until = time.monotonic() + (0 if node.owner == COMMAND else float(arguments.get("wait") or 0))
     while True:
         try:
-            return {"id": id.hex(), "proof": node.log.prove(id)}
+            text = node.log.prove(id)
+            if time.monotonic() >= until or node.closed or _is_enough(node, text):
+                return {"id": id.hex(), "proof": text}
         except NotFound:
             if time.monotonic() >= until or node.closed:
                 raise
         time.sleep(POLL_S)
+
+
+def _is_enough(node: Node, text: str) -> bool:
+    """Whether a proof has the cosignatures that this log's policy asks for."""
+    if node.witnessing is None or not node.witnessing.witnesses:
+        return True
+    try:
+        proof.verify_under(text, policy.parse(_policy(node).encode()))
+    except LedgerError:
+        return False
+    return True
 
 
 def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -115,7 +140,7 @@ def _size(node: Node) -> int | None:
         return None
 
 
-def _described(node: Node, leaves: RecordLeaves, stored: StoredEntry) -> dict[str, object]:
+def _described(node: Node, leaves: RecordLeaves, stored: StoredEntry, witnessed: int) -> dict[str, object]:
     return {
         "id": stored.leaf.hex(),
         "index": stored.idx,
@@ -123,5 +148,5 @@ def _described(node: Node, leaves: RecordLeaves, stored: StoredEntry) -> dict[st
         "time": iso(stored.time_us),
         "study": node.keys.study_of(stored.study) if stored.study else None,
         "records": [leaf.hex() for leaf in leaves.of_entry(stored.batch, stored.root)],
-        "finality": "signed",
+        "finality": "witnessed" if stored.idx < witnessed else "signed",
     }

@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 
 from bridge import crash
@@ -50,7 +51,8 @@ from bridge.services.retrieve import Retrieve
 from bridge.services.statement import Statements
 from bridge.services.store import Store
 from bridge.services.study_content import study_content
-from ledger.alerts import Alert
+from bridge.witnesses import own_witnessing
+from ledger.alerts import Alert, Misconduct
 from ledger.engine.solo import DATABASE
 from ledger.event import Event
 
@@ -58,6 +60,7 @@ log = logging.getLogger(__name__)
 PULSE_S = 0.25
 FOLLOWING_S = 0.5
 WATCHING_S = 1.0
+ASKING_S = 1.0
 COMMAND = "command"
 """The owner's name of a command that holds the stores itself."""
 
@@ -119,6 +122,7 @@ class Node:
         damaged = self.index.mark_damaged
         self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content))
         self.gateway = Gateway(self.content, Grants(self.index.database), self.index.assignments.allows)
+        self.witnessing = own_witnessing(settings, keystore, self.sources)
         self._open_trail()
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
@@ -137,8 +141,11 @@ class Node:
         ledger, source = ledger_home(settings), AuditSource(self.index.database)
         self.audit = LedgerTrail(home / "audit.db", [Followed(ledger / DATABASE)], source, self.keys, open_record)
         leaves, origin = RecordLeaves(self.index.database), origin_of(settings, self.keystore)
-        self.log = LedgerFiles(ledger, origin, public_key(self.keystore), leaves, open_record, self.audit.places)
-        self.watch = Alerts(self.audit, self.access, self.index.database, open_record, settings.alerts)
+        key, cosigned = public_key(self.keystore), self.witnessing
+        self.log = LedgerFiles(ledger, origin, key, leaves, open_record, self.audit.places, cosigned)
+        self.watch = Alerts(
+            self.audit, self.access, self.index.database, open_record, settings.alerts, proved=self._misconduct
+        )
 
     def _gateways(self) -> MemberGateways | None:
         """The listeners of the consortium's other members."""
@@ -189,11 +196,15 @@ class Node:
         with contextlib.ExitStack() as closing:  # each is closed, whatever the one before it raises
             for last_first in (self.keys.close, self.content.close, self.index.close, self.log.close, self.audit.close):
                 closing.callback(last_first)
-            for source in (*self.sources, self.gateways, self.sealed, self.consortium):
+            for source in (*self.sources, self.gateways, self.sealed, self.consortium, self.witnessing):
                 if source is not None:
                     closing.callback(source.close)
             self.access.close_all()
             self.batches.close_all()
+
+    def _misconduct(self) -> Iterable[Misconduct]:
+        """What was proved against the logs of others, or this one."""
+        return self.witnessing.misconduct() if self.witnessing is not None else ()
 
     def _durable(self) -> None:
         """(5) of the way in, called by the index's committer before each group's COMMIT (6)."""
@@ -220,6 +231,9 @@ class Node:
         ]
         if follows:
             works += [("audit", FOLLOWING_S, self.audit.follow), ("alerts", WATCHING_S, self.watch.step)]
+            if self.witnessing is not None:
+                asking = (partial(self.witnessing.step, each, self.log) for each in self.witnessing.witnesses)
+                works += [("witness", ASKING_S, ask) for ask in asking]
         clocks = [
             threading.Thread(target=self._every, args=(seconds, work), name=name, daemon=True)
             for name, seconds, work in works

@@ -214,12 +214,13 @@ class _MembersDoor(NamedTuple):
 def _members_door(settings: Settings) -> _MembersDoor | None:
     """The members' socket and TLS context; None when no certificate is set. Raises ConfigError."""
     members = settings.members
+    if members.peers:
+        from bridge.witnesses import peers
+
+        peers(settings)
     if members.certificate is None:
         return None
     from bridge.members_listener import member_names, tls_context
-    from bridge.witnesses import peers
-
-    peers(settings)
 
     return _MembersDoor(
         listen(members.host, members.port, "members'"),

@@ -22,9 +22,10 @@ def key() -> None:
 @as_json
 @click.pass_context
 def show_key(ctx: click.Context, as_json: bool) -> None:
-    """What others verify this node's signatures with, and what they seal studies to."""
+    """What others verify this node's signatures and cosignatures with, and what they seal studies to."""
     result = perform(settings_of(ctx), "key-show", {})
-    show_result(result, as_json, lambda r: f"verifier   {r['verifier']}\nrecipient  {r['recipient']}")
+    names = ("verifier", "cosigner", "recipient")
+    show_result(result, as_json, lambda r: "\n".join(f"{name:9}  {r[name]}" for name in names))
 
 
 @click.group()

@@ -19,6 +19,7 @@ from bridge.services import import_study
 from bridge.services.export_study import Sender, export_study
 from bridge.services.import_study import Imported, Recorded
 from bridge.services.received_study import ReceivedInstance
+from bridge.witnesses import cosigner
 from ledger import checkpoint
 from ledger.errors import CodecError
 
@@ -26,11 +27,12 @@ Report = Callable[[str], None]
 
 
 def key_show(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """The node's public keys: the log's verifier key (C2SP signed-note, Ed25519) and the HPKE recipient (X25519)."""
+    """The node's public keys: those of its log and its cosignatures (C2SP signed-note), the HPKE recipient (X25519)."""
     keystore = node.keystore
     return {
         "node": keystore.node_id.hex(),
         "verifier": checkpoint.vkey(origin_of(node.settings, keystore), public_key(keystore)),
+        "cosigner": cosigner(node.settings, keystore).vkey(),
         "recipient": Recipient.of(keystore.node_id, keystore.agreement_seed).text(),
     }
 

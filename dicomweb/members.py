@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from bridge.errors import Unauthenticated
 from bridge.model import Action, Actor, ActorKind
-from dicomweb import gateway, problems
+from dicomweb import gateway, problems, witness
 from dicomweb.app import Endpoint
 from dicomweb.exchange import Door, Exchange, headers_of
 from dicomweb.node import Node
@@ -43,6 +43,7 @@ def create_app(node: Node) -> Starlette:
         Route(gateway.ROOT + resource.path, Endpoint(door, gateway.ROOT + resource.path, resource.methods))
         for resource in gateway.RESOURCES
     ]
+    routes.append(Route(witness.PATH, witness.AddCheckpoint(door)))
     app = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _fault})
     app.router.redirect_slashes = False
     return app

@@ -25,6 +25,7 @@ from bridge.model import (
 )
 from bridge.ports import AuditTrail, LedgerLog
 from ledger.alerts import Alert
+from ledger.witness import Answer, WitnessingState
 
 Viewing = Any  # the node's own token of a recorded access; handed back to it unread
 
@@ -248,6 +249,16 @@ class Membership(Protocol):
         """Vote on a proposal, durably on its way when it returns. Raises NotFound, RequestError."""
 
 
+class Witnessing(Protocol):
+    """Nodes that watch over each other's logs (C2SP tlog-witness)."""
+
+    def add_checkpoint(self, member: str, body: bytes) -> Answer:
+        """What is answered to a member that submits a checkpoint. Raises StorageFault."""
+
+    def state(self) -> WitnessingState:
+        """How both sides stand. Raises StorageFault."""
+
+
 class Node(Protocol):
     """A running node; every method may block and is called from worker threads."""
 
@@ -269,6 +280,10 @@ class Node(Protocol):
     def audit(self) -> AuditTrail: ...
     @property
     def log(self) -> LedgerLog: ...
+    @property
+    def witnessing(self) -> Witnessing | None:
+        """What the node cosigns and has cosigned; None when it does neither."""
+
     @property
     def gateway(self) -> Gateway: ...
     @property

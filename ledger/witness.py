@@ -64,6 +64,67 @@ class Judged(NamedTuple):
         return Answer(self.status, TEXT, f"{self.why}\n")
 
 
+class Cosigned(NamedTuple):
+    """The last checkpoint of a log that was cosigned here: its head, the note as the log signed it, and when."""
+
+    head: Checkpoint
+    note: str
+    time_us: int
+
+
+class Conflict(NamedTuple):
+    """A signed checkpoint that does not continue one that was cosigned before.
+
+    `witness` is empty when it was refused here, else the vkey of the witness that refused this node's own. `note` is
+    what was refused; `cosigned` is the size of what was cosigned before, `kept` that, as far as it is known here.
+    """
+
+    id: int
+    origin: str
+    witness: str
+    size: int
+    root: bytes
+    note: str
+    cosigned: int
+    kept: str
+    why: str
+    time_us: int
+
+
+class Asked(NamedTuple):
+    """How it stands with a witness of this node's log, by its vkey: the size that it cosigned last, and a word since
+    when: "ok", "silent", "refused" or "contradicted"."""
+
+    witness: str
+    size: int
+    state: str
+    detail: str
+    since_us: int
+
+
+class WitnessState(NamedTuple):
+    """How it stands with a witness: its member's name, the last that it was asked, the newest size it cosigned, when.
+
+    `asked` is None before it was asked; `size` and `time_us` are 0 before it cosigned.
+    """
+
+    name: str
+    asked: Asked | None
+    size: int
+    time_us: int
+
+
+class WitnessingState(NamedTuple):
+    """Both sides, for the console: the threshold, the largest size that is witnessed (0: none), this node's witnesses,
+    the logs cosigned here with their members' names, and all contradictions."""
+
+    threshold: int
+    witnessed: int
+    witnesses: Sequence[WitnessState]
+    watched: Sequence[tuple[str, Cosigned | None]]
+    conflicts: Sequence[Conflict]
+
+
 Last = Callable[[str], Checkpoint | None]
 
 

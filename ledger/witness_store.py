@@ -11,13 +11,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ledger import cosignature, keys, witness
 from ledger.checkpoint import Checkpoint, Verifier, split_note
 from ledger.errors import LedgerError, StoreFault
 from ledger.store import lock
-from ledger.witness import Answer, Judged
+from ledger.witness import Answer, Asked, Conflict, Cosigned, Judged
 
 DATABASE: Final = "witness.db"
 APPLICATION_ID: Final = 0x43615749  # "CaWI", in the header of the file
@@ -41,44 +41,6 @@ _SCHEMA: Final = (
         witness TEXT PRIMARY KEY, size INTEGER NOT NULL, state TEXT NOT NULL, detail TEXT NOT NULL,
         since_us INTEGER NOT NULL)""",
 )
-
-
-class Cosigned(NamedTuple):
-    """The last checkpoint of a log that was cosigned here: its head, the note as the log signed it, and when."""
-
-    head: Checkpoint
-    note: str
-    time_us: int
-
-
-class Conflict(NamedTuple):
-    """A signed checkpoint that does not continue one that was cosigned before.
-
-    `witness` is empty when it was refused here, else the vkey of the witness that refused this node's own. `note` is
-    what was refused; `cosigned` is the size of what was cosigned before, `kept` that, as far as it is known here.
-    """
-
-    id: int
-    origin: str
-    witness: str
-    size: int
-    root: bytes
-    note: str
-    cosigned: int
-    kept: str
-    why: str
-    time_us: int
-
-
-class Asked(NamedTuple):
-    """How it stands with a witness of this node's log, by its vkey: the size that it cosigned last, and a word since
-    when: "ok", "silent", "refused" or "contradicted"."""
-
-    witness: str
-    size: int
-    state: str
-    detail: str
-    since_us: int
 
 
 class WitnessStore:

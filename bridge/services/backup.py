@@ -25,7 +25,7 @@ from ledger.store import lock as ledger_lock
 
 Report = Callable[[str], None]
 MANIFEST = "backup.json"
-DATABASES = ("index.db", "keys/keys.db")
+DATABASES = ("index.db", "keys/keys.db", "witness.db")
 LEDGER = "ledger/ledger.db"
 LEDGER_FILES = (LEDGER, LEDGER + "-wal", LEDGER + "-digests")  # belong together to the byte
 CHECKPOINT, TILES = "ledger/checkpoint", "ledger/tile"

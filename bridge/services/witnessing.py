@@ -22,10 +22,10 @@ from ledger import checkpoint, cosignature, keys
 from ledger.alerts import Misconduct
 from ledger.checkpoint import Checkpoint, Verifier
 from ledger.errors import CodecError, SignatureInvalid, StoreFault
-from ledger.witness import TEXT, Answer, Submission, cosigned_size
-from ledger.witness_store import Asked, Conflict, Cosigned, WitnessStore
+from ledger.witness import TEXT, Answer, Submission, WitnessingState, WitnessState, cosigned_size
+from ledger.witness_store import WitnessStore
 
-__all__ = ["OK", "Client", "OwnLog", "Watched", "Witness", "Witnessing", "WitnessingState"]
+__all__ = ["OK", "Client", "OwnLog", "Watched", "Witness", "Witnessing"]
 
 log = logging.getLogger(__name__)
 PATH: Final = "/witness/add-checkpoint"
@@ -66,29 +66,6 @@ class Watched(NamedTuple):
 
     name: str
     key: Verifier
-
-
-class WitnessState(NamedTuple):
-    """How it stands with a witness: its member's name, the last that it was asked, the newest size it cosigned, when.
-
-    `asked` is None before it was asked; `size` and `time_us` are 0 before it cosigned.
-    """
-
-    name: str
-    asked: Asked | None
-    size: int
-    time_us: int
-
-
-class WitnessingState(NamedTuple):
-    """Both sides, for the console: the threshold, the largest size that is witnessed (0: none), this node's witnesses,
-    the logs cosigned here with their members' names, and all contradictions."""
-
-    threshold: int
-    witnessed: int
-    witnesses: Sequence[WitnessState]
-    watched: Sequence[tuple[str, Cosigned | None]]
-    conflicts: Sequence[Conflict]
 
 
 class Witnessing:

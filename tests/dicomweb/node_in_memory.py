@@ -79,6 +79,7 @@ class FakeNode:
         self.audit: Any = None
         self.log: Any = None
         self.membership: Any = None
+        self.witnessing: Any = None
         self.contents: dict[str, StudyContent] = {}
 
     def ready(self) -> list[str]:
