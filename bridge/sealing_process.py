@@ -1,4 +1,7 @@
-"""The ledger's process: closed batches of the index become signed entries, until told to stop.
+"""The ledger's process, "ledger-0": closed batches of the index become signed entries, until told to stop.
+
+With the solo engine it seals, and nothing else. In a consortium a thread seals, and the main one looks after CometBFT,
+which is its child (`bridge.consensus.participant`).
 
 It never writes the index. Records stay sealed to it: it needs their leaf hashes alone, so it is given no study keys.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -15,30 +19,77 @@ from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
 from bridge.index.record_source import SqlRecordSource
 from bridge.ledger_reading import actor_tags, index_path, ledger_home, origin_of
+from ledger.engine import Engine
 from ledger.engine.solo import SoloEngine
 from ledger.sealer import Sealer
 
 log = logging.getLogger(__name__)
-BEAT_S = 1.0
+BEAT_S: Final = 1.0
+TICK_S: Final = 0.5
 
 
 def run(settings: Settings, keystore: Keystore, ended: threading.Event, beat: Callable[[], None]) -> None:
     """Seal until `ended` is set, then what the doors closed last. Raises what the ledger's database raises."""
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
-    engine = SoloEngine(ledger_home(settings), signer, origin_of(settings, keystore))
-    source = SqlRecordSource(index_path(settings), actor_tags(keystore))
     stopped = threading.Event()
     pulse = threading.Thread(target=_beat, args=(stopped, beat), name="pulse", daemon=True)
     pulse.start()
+    try:
+        if settings.ledger.engine == "solo":
+            _alone(settings, keystore, ended)
+        else:
+            _in_consortium(settings, keystore, ended)
+    finally:
+        stopped.set()
+        pulse.join()
+
+
+def _alone(settings: Settings, keystore: Keystore, ended: threading.Event) -> None:
+    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    engine = SoloEngine(ledger_home(settings), signer, origin_of(settings, keystore))
+    try:
+        _seal(settings, keystore, engine, ended)
+    finally:
+        engine.close()
+
+
+def _in_consortium(settings: Settings, keystore: Keystore, ended: threading.Event) -> None:
+    from bridge.consensus.participant import Participant
+
+    part = Participant(settings, keystore)
+    assert part.engine is not None
+    broken = part.broken
+    stopping = threading.Event()
+
+    def seal(engine: Engine) -> None:
+        try:
+            _seal(settings, keystore, engine, stopping)
+        except Exception:
+            log.exception("sealing failed")
+            broken.set()
+
+    sealing = threading.Thread(target=seal, args=(part.engine,), name="sealer", daemon=True)
+    sealing.start()
+    try:
+        while not ended.wait(TICK_S) and not broken.is_set():
+            part.step()
+    finally:
+        stopping.set()
+        sealing.join()
+        part.close()
+    if broken.is_set():
+        raise SystemExit(1)  # to be started afresh
+
+
+def _seal(settings: Settings, keystore: Keystore, engine: Engine, ended: threading.Event) -> None:
+    """Seal until `ended` is set, then what was closed last."""
+    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    source = SqlRecordSource(index_path(settings), actor_tags(keystore))
     try:
         sealer = Sealer(source, engine, signer)
         sealer.run(ended)
         while sealer.step():
             pass
     finally:
-        stopped.set()
-        pulse.join()
-        engine.close()
         source.close()
 
 

@@ -1,0 +1,192 @@
+"""This node's part in a consortium: shared log, ABCI application and server, engine, and CometBFT as a child.
+
+1. the log that the node kept alone is settled; its end becomes the node's first entry       Closed
+2. the shared log's database                                                                  BlockStore
+3. what CometBFT drives, at its socket                                                        ConsortiumApplication
+4. what the sealer appends to; its outbox goes to CometBFT's mempool                          CometEngine
+5. CometBFT, when it is managed: started, asked, started again                                Watch, a step at a time
+
+What fails in 3 ends the process (`broken`): both are started afresh, and CometBFT has the application execute what it
+had not committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import ExitStack, closing, suppress
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bridge import crash
+from bridge.child_watch import Watch
+from bridge.config import Settings
+from bridge.consensus import home
+from bridge.consensus.daemon import MANNER, ManagedCometBFT, Plan
+from bridge.consensus.rpc import Rpc
+from bridge.consortium import CARD, DATABASE, folder, read_genesis
+from bridge.crypto.keystore import Keystore
+from bridge.errors import ConfigError
+from bridge.ledger_reading import actor_tags, ledger_home, origin_of
+from ledger import genesis as ledger_genesis
+from ledger import keys, members
+from ledger.abci.application import ConsortiumApplication, Signers
+from ledger.abci.server import AbciServer
+from ledger.block_store import BlockStore
+from ledger.engine.cometbft import Closed, CometEngine, Membership
+from ledger.engine.solo import DATABASE as SOLO_DATABASE
+from ledger.engine.solo import SoloEngine
+from ledger.errors import LedgerError
+from ledger.genesis import Card, Genesis
+from ledger.members import Member, State
+from ledger.store import LedgerStore
+
+log = logging.getLogger(__name__)
+DRAIN_S: Final = 10.0
+SYSTEM: Final = "system:ledger"
+
+
+class _Identity(NamedTuple):
+    """Who this node is: its id in the ledger, its name, and the keys that sign for it."""
+
+    node: bytes
+    name: str
+    signer: Ed25519PrivateKey
+    cosigner: Ed25519PrivateKey
+
+
+class Participant:
+    """Opened by the thread that calls `step` from time to time, for CometBFT dies with it.
+
+    Raises ConfigError when the home is not set up, or CometBFT's socket cannot be had; what the ledger's databases
+    raise goes through.
+    """
+
+    def __init__(self, settings: Settings, keystore: Keystore) -> None:
+        self.broken = threading.Event()
+        self._settings = settings
+        self._genesis = read_genesis(settings.home)
+        path = folder(settings.home) / DATABASE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            closed, former = _closed(settings, keystore)  # (1)
+            opened.callback(former.close)
+            store = BlockStore(path)  # (2)
+            opened.callback(store.close)
+            who = _identity(settings, keystore, self._genesis, store)
+            self.application = ConsortiumApplication(  # (3)
+                store,
+                self._genesis,
+                Signers(who.node, who.signer, who.cosigner, who.name),
+                lambda: int(time.time()),
+                self._committed,
+                step=crash.step,
+            )
+            self._rpc = Rpc(settings.ledger.cometbft.rpc)
+            self.engine: CometEngine | None = None
+            member = Membership(self._genesis.ledger, who.node, who.signer, actor_tags(keystore)("actor", SYSTEM))
+            self.engine = CometEngine(  # (4)
+                store, path.parent, member, self._submit, closed, former, step=crash.step
+            )
+            opened.pop_all()
+        self._server = AbciServer(home.abci_of(settings), self.application, self._fault)
+        try:
+            self._server.start()
+        except (OSError, ValueError) as error:
+            self.engine.close()
+            raise ConfigError(f"ledger.cometbft.abci: {error}") from error
+        self._name = who.name
+        self._watch = Watch(ManagedCometBFT(settings, self._plan), MANNER) if settings.ledger.cometbft.managed else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why a managed CometBFT cannot be used now; None while it serves."""
+        return self._watch.reason if self._watch is not None else None
+
+    def step(self) -> None:
+        """(5) Look after CometBFT once."""
+        if self._watch is not None:
+            self._watch.step()
+
+    def close(self) -> None:
+        """End CometBFT first, so that it never waits for an answer; then the rest."""
+        if self._watch is not None:
+            self._watch.end(DRAIN_S)
+        self._server.close()
+        if self.engine is not None:
+            self.engine.close()
+        self._rpc.close()
+
+    def _submit(self, tx: bytes) -> tuple[int, str]:
+        told = self._rpc.submit(tx)
+        return told.code, told.log
+
+    def _committed(self) -> None:
+        if self.engine is not None:
+            self.engine.committed()
+
+    def _fault(self, error: Exception) -> None:
+        log.error("the ABCI application failed: %s", type(error).__name__)
+        self.broken.set()
+
+    def _plan(self) -> Plan:
+        return Plan(self._genesis, self._name, [member.card.address for member in self.application.state.active])
+
+
+def _closed(settings: Settings, keystore: Keystore) -> tuple[Closed, LedgerStore]:
+    """The node's own log at its end, settled, and its database; an empty one is made when there is none."""
+    place = ledger_home(settings)
+    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    if not _joined(settings):
+        SoloEngine(place, signer, origin_of(settings, keystore)).close()
+    former = LedgerStore(place / SOLO_DATABASE, readonly=True)
+    try:
+        return Closed.of(former), former
+    except BaseException:
+        former.close()
+        raise
+
+
+def _joined(settings: Settings) -> bool:
+    """Whether this node has made its first entry in the shared log: its own log is closed for good then."""
+    path = folder(settings.home) / DATABASE
+    if not path.exists() or not (ledger_home(settings) / SOLO_DATABASE).exists():
+        return False
+    with suppress(LedgerError), closing(BlockStore(path, readonly=True)) as store:
+        return store.size() > 0 or store.waiting() > 0
+    return False
+
+
+def refuse_reopening(settings: Settings) -> None:
+    """Raise ConfigError when the node's own log is to go on although it was closed by joining a consortium."""
+    if settings.ledger.engine == "solo" and _joined(settings):
+        raise ConfigError(
+            "ledger.engine is solo, but this node's own log was closed when it joined a consortium; "
+            'set it to "cometbft"'
+        )
+
+
+def _identity(settings: Settings, keystore: Keystore, genesis: Genesis, store: BlockStore) -> _Identity:
+    """Who this node is, by its ledger key: in the state, else in the genesis, else by its card. Raises ConfigError."""
+    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    key = keys.raw(signer.public_key())
+    held = store.consensus()
+    state: State = members.decode(held.state) if held.height else members.initial(genesis)
+    found: Member | None = state.of_key(key)
+    name = found.name if found is not None else _card(settings).name
+    return _Identity(
+        found.node if found is not None else keys.node_id(key),
+        name,
+        signer,
+        ledger_genesis.cosigner_key(keystore.signing_seed),
+    )
+
+
+def _card(settings: Settings) -> Card:
+    path = folder(settings.home) / CARD
+    try:
+        return ledger_genesis.parse_card(path.read_text("ascii"))
+    except (OSError, UnicodeDecodeError, LedgerError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
