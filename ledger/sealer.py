@@ -33,6 +33,7 @@ class Sealer:
 
     def __init__(self, source: RecordSource, engine: Engine, signer: keys.Signer, limit: int = BATCHES) -> None:
         self._source, self._engine, self._signer, self._limit = source, engine, signer, limit
+        self._kid = keys.key_id(signer.public_key())
 
     def step(self) -> int:
         """Seal the next closed batches; how many entries were made."""
@@ -72,10 +73,10 @@ class Sealer:
 
     def _seal(self, batches: Sequence[ClosedBatch], position: Position, epoch: bytes) -> list[Sealed]:
         sealed = []
-        previous, kid = position.previous, keys.key_id(self._signer.public_key())
+        previous = position.previous
         for sequence, batch in enumerate(batches, position.sequence):
             stated = entry_of(batch, position, sequence, previous)
-            envelope = entry.sign(entry.encode(stated), self._signer, kid)
+            envelope = entry.sign(entry.encode(stated), self._signer, self._kid)
             sealed.append(Sealed(envelope, stated, Cursor(epoch, batch.id), batch.records))
             previous = entry.envelope_hash(envelope)
         return sealed

@@ -232,18 +232,16 @@ class LedgerStore:
         )
         return StoredEntry(*found) if found else None
 
-    def sealed(self, roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
-        """Those of the records roots that there is an entry over; at most some thousands.
+    def made_under(self, epoch: bytes) -> bool:
+        """Whether all entries were made under this epoch."""
+        sql = "SELECT 1 FROM entries WHERE epoch < ? UNION ALL SELECT 1 FROM entries WHERE epoch > ?"
+        return not self._one(sql, epoch, epoch)
 
-        None are looked up while all entries were made under this epoch: its batches are sealed once, in order.
-        """
-        if self._one(
-            "SELECT 1 FROM entries WHERE epoch < ? UNION ALL SELECT 1 FROM entries WHERE epoch > ?", epoch, epoch
-        ):
-            marks = ", ".join("?" * len(roots))
-            sql = f"{SEGMENTS} SELECT root FROM segment CROSS JOIN entries ON {SEGMENT} = number AND root IN ({marks})"
-            return {root for (root,) in self._rows(sql, *roots)}
-        return set()
+    def sealed(self, roots: Sequence[bytes]) -> set[bytes]:
+        """Those of the records roots that there is an entry over; at most some thousands."""
+        marks = ", ".join("?" * len(roots))
+        sql = f"{SEGMENTS} SELECT root FROM segment CROSS JOIN entries ON {SEGMENT} = number AND root IN ({marks})"
+        return {root for (root,) in self._rows(sql, *roots)}
 
     def leaves(self, start: int, end: int) -> list[bytes]:
         """The leaf hashes of indices [start, end)."""

@@ -9,13 +9,16 @@ from pathlib import Path
 from ledger import checkpoint, entry, keys, merkle
 from ledger.engine import Position, Sealed
 from ledger.errors import ChainBroken, LedgerError, TreeMismatch
+from ledger.journal import Journal, Journaled
 from ledger.publication import LOG_LIMIT, Publication
 from ledger.source import Cursor
-from ledger.store import LedgerStore, row
+from ledger.store import LedgerStore, StoredEntry, row
 from ledger.tile_files import TileFiles
 from ledger.tiles import WIDTH
 
 DATABASE = "ledger.db"
+JOURNAL = "journal"
+_MOST_WAITING = 64  # entries in the journal that are not yet in the database
 _UNPUBLISHED = 4 * WIDTH  # entries after which the files are written even when busy
 
 
@@ -26,9 +29,10 @@ class SoloEngine:
     is the id of this node when its first key was another. Opening repairs what a crash between the commit and the
     files has left: a kill -9 at any point leaves a ledger that goes on where it was. One thread at a time.
 
-    What is appended is durable in the database alone, with one synchronisation; tiles and the checkpoint file follow it
-    (`publish`) and are durable before the write-ahead log is emptied (`settle`). So files that a loss of power may have
-    torn are always of entries that are still in the log, and those are checked when it is opened.
+    Few entries are durable in the journal alone, with one synchronisation, until `publish` commits them; many are
+    committed at once. Tiles and the checkpoint file follow the database and are durable before the write-ahead log is
+    emptied (`settle`). So files that a loss of power may have torn are always of entries that are still in the log, and
+    those are checked when it is opened.
 
     Raises TreeMismatch when the newest checkpoint is not of the tree, or of another origin or key.
     """
@@ -48,6 +52,13 @@ class SoloEngine:
         self._known: tuple[Position, merkle.Frontier] | None = None
         self._store = LedgerStore(home / DATABASE)
         self._published = Publication(self._store, TileFiles(home))
+        self._waiting: list[StoredEntry] = []  # in the journal, not yet in the database
+        self._epoch: bytes | None = None  # under which all entries were made, as far as is known
+        try:
+            self._journal = Journal(home / JOURNAL)
+        except BaseException:
+            self._store.close()
+            raise
         try:
             with self._store.writing():
                 self._recover()
@@ -55,7 +66,7 @@ class SoloEngine:
         except BaseException:
             with suppress(LedgerError, OSError):
                 self._store.settle()
-            self._store.close()
+            self._release()
             raise
 
     @property
@@ -68,7 +79,8 @@ class SoloEngine:
         return self._stand()[0]
 
     def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
-        """(1) rows from envelopes; (2) grow the tree, sign its checkpoint; (3) commit; (4) publish when many wait."""
+        """(1) rows from envelopes; (2) grow the tree; (3) durable in the journal when few, else (4) committed with the
+        tree's signed checkpoint; (5) publish when many wait."""
         with self._store.writing():
             position, frontier = self._stand()
             since = frontier.size
@@ -78,31 +90,41 @@ class SoloEngine:
             frontier = frontier.copy()
             for item in rows:  # (2)
                 frontier.append(item.leaf)
-            note = checkpoint.make(self._origin, frontier.size, frontier.root(), self._signer) if rows else None
-            self._known = None  # until it is known how the commit went
-            self._store.commit(rows, frontier, cursor, note)  # (3)
             if rows:
                 position = position._replace(
                     sequence=rows[-1].sequence + 1, previous=entry.envelope_hash(rows[-1].envelope)
                 )
+            self._known = None  # until it is known how the write went
+            if not self._journaled(rows, cursor):  # (3)
+                self._commit([*self._waiting, *rows], frontier, cursor)  # (4)
             self._known = position._replace(cursor=cursor), frontier
-            if frontier.size - self._published.size >= _UNPUBLISHED:  # (4)
-                self._published.publish()
-            if self._store.log_size() > LOG_LIMIT:
-                self._published.settle()
+            if not self._waiting:
+                self._make_room()  # (5)
 
     def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
-        """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
-        return self._store.sealed(records_roots, epoch)
+        """Those of the roots, of batches of this epoch, over whose records an entry was taken under another.
+
+        None are looked up while all entries were made under this epoch: its batches are sealed once, in order.
+        """
+        if self._epoch == epoch:
+            return set()
+        with self._store.writing():
+            self._flush()
+        if self._store.made_under(epoch):
+            self._epoch = epoch
+            return set()
+        return self._store.sealed(records_roots)
 
     def publish(self) -> None:
-        """Write the tiles that are new, and the newest checkpoint."""
+        """Commit what the journal holds; write the tiles that are new, and the newest checkpoint."""
         with self._store.writing():
+            self._flush()
             self._published.publish()
 
     def settle(self) -> bool:
         """Publish, durably, and move the write-ahead log into the database; False when a reader holds it up."""
         with self._store.writing():
+            self._flush()
             return self._published.settle()
 
     def close(self) -> None:
@@ -110,17 +132,82 @@ class SoloEngine:
         try:
             self.settle()
         finally:
-            self._store.close()
+            self._release()
+
+    def _release(self) -> None:
+        self._journal.close()
+        self._store.close()
 
     def _stand(self) -> tuple[Position, merkle.Frontier]:
-        """Position and frontier as they are in the database, which is read again when another has written it."""
-        if self._known is None or self._store.changed():
+        """Position and frontier as they are on the disk, which are read again when another has written there."""
+        if self._known is None or self._store.changed() or (not self._waiting and self._left_by_another()):
+            self._take_in()
             last, state = self._store.tip(), self._store.state()
             sequence, envelope = (-1, None) if last is None else last
             previous = entry.GENESIS if envelope is None else entry.envelope_hash(envelope)
             position = Position(self._ledger, self._node, sequence + 1, previous, state.cursor)
-            self._known = position, state.frontier
+            self._known, self._epoch = (position, state.frontier), None
         return self._known
+
+    def _left_by_another(self) -> bool:
+        assert self._known is not None
+        return self._journal.continues(self._known[1].size)
+
+    def _journaled(self, rows: Sequence[StoredEntry], cursor: Cursor) -> bool:
+        """(3) Whether the rows are durable in the journal; from it the cursor is known by the last entry's batch."""
+        if not rows or len(self._waiting) + len(rows) > _MOST_WAITING:
+            return False
+        if cursor != Cursor(rows[-1].epoch, rows[-1].batch):
+            return False
+        kept = [Journaled(item.envelope, Cursor(item.epoch, item.batch), item.records) for item in rows]
+        if not self._journal.append(rows[0].idx, kept):
+            return False
+        self._waiting += rows
+        return True
+
+    def _flush(self) -> None:
+        """Commit what waits in the journal."""
+        if self._waiting:
+            position, frontier = self._stand()
+            if self._waiting:  # else another engine has taken it in meanwhile
+                self._commit(self._waiting, frontier, position.cursor)
+
+    def _commit(self, rows: Sequence[StoredEntry], frontier: merkle.Frontier, cursor: Cursor) -> None:
+        """(4) ONE transaction; then the journal begins anew."""
+        note = checkpoint.make(self._origin, frontier.size, frontier.root(), self._signer) if rows else None
+        self._store.commit(rows, frontier, cursor, note)
+        self._waiting = []
+        self._journal.begin()
+
+    def _make_room(self) -> None:
+        if self._store.size() - self._published.size >= _UNPUBLISHED:
+            self._published.publish()
+        if self._store.log_size() > LOG_LIMIT:
+            self._published.settle()
+
+    def _take_in(self) -> None:
+        """Commit what the journal holds beyond the database: left by a crash, or written by another engine.
+
+        Only what this node has signed and what continues its chain: a journal beside a database that was restored from
+        a backup may be of another history.
+        """
+        self._waiting = []
+        last, state = self._store.tip(), self._store.state()
+        sequence, previous = (0, entry.GENESIS) if last is None else (last[0] + 1, entry.envelope_hash(last[1]))
+        frontier, cursor, rows = state.frontier.copy(), state.cursor, []
+        for envelope, batch, records in self._journal.read(frontier.size):
+            try:
+                said = entry.open(envelope, self._signer.public_key())
+            except LedgerError:
+                break
+            if (said.ledger, said.node, said.sequence, said.previous) != (self._ledger, self._node, sequence, previous):
+                break
+            rows.append(row(frontier.size, envelope, said, batch, records))
+            frontier.append(rows[-1].leaf)
+            sequence, previous, cursor = sequence + 1, entry.envelope_hash(envelope), batch
+        if rows:
+            self._commit(rows, frontier, cursor)
+        self._journal.begin()
 
     def _recover(self) -> None:
         """The checkpoint must be of this tree; files that are not as they should be are written from the database."""
@@ -133,3 +220,4 @@ class SoloEngine:
         if (head.size, head.root) != (frontier.size, frontier.root()):
             raise TreeMismatch("the newest checkpoint is not of the tree", "checkpoint")
         self._published.recover(note)
+        self._take_in()

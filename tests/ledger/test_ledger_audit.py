@@ -46,7 +46,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = filled()
     engine = SoloEngine(home, KEY, ORIGIN)
     while Sealer(source, engine, KEY, 5).step():
-        pass
+        engine.publish()  # so that each step is a transaction
     engine.close()
     return home
 
@@ -320,7 +320,7 @@ def test_a_history_signed_anew_by_the_node_is_found_in_older_checkpoints(home: P
     other = tmp_path / "forged"
     engine = SoloEngine(other, KEY, ORIGIN)
     while Sealer(forged, engine, KEY, 12).step():
-        pass
+        engine.publish()  # so that each step is a transaction
     engine.close()
     store = LedgerStore(other / DATABASE, readonly=True)
     stored = [row.envelope for row in store.all_entries()]
@@ -338,7 +338,7 @@ def crashed(home: Path) -> Source:
     if child == 0:
         engine = SoloEngine(home, KEY, ORIGIN)
         while Sealer(source, engine, KEY, 4).step():
-            pass
+            engine.publish()  # so that each step is a transaction
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     return source
@@ -432,6 +432,7 @@ def test_a_reader_holds_settling_up_and_nothing_is_lost_by_it(tmp_path: Path) ->
         with reader.snapshot():
             size = reader.size()
             assert sealer.step() == 1
+            engine.publish()
             assert not engine.settle()
             assert reader.size() == size
             assert find(tmp_path, source) == []

@@ -40,7 +40,7 @@ def sealed(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("sealed")
     engine = SoloEngine(home, KEY, ORIGIN)
     while Sealer(source, engine, KEY, 5).step():
-        pass
+        engine.publish()  # so that each step is a transaction
     engine.close()
     return home
 

@@ -1,0 +1,108 @@
+"""The journal: entries that are durable before they are in the database, in a small file written in place.
+
+A transaction of SQLite's makes its write-ahead log longer, and to make a file longer durably costs several times what
+overwriting a part of it does. So a few entries go here first, with one synchronisation; the database takes them in
+afterwards, and the journal begins anew.
+
+The file has a fixed size. A record is: length of its body (4 bytes, big endian), index in the log (8), the first 16
+bytes of SHA-256 over the index and the body, then the body: epoch (16), batch (8), records (4), envelope. Whatever does
+not continue the log at the index that is asked for, or does not match its hash, ends the journal: records of former
+rounds stay behind the newer ones until they are overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ledger.entry import MAX_SIZE
+from ledger.source import Cursor
+
+SIZE: Final = 256 * 1024  # bytes of the file
+_HEAD: Final = struct.Struct(">IQ16s")
+_BODY: Final = struct.Struct(">16sQI")
+
+
+class Journaled(NamedTuple):
+    """An entry's envelope, the closed batch it is of, and how many records that has."""
+
+    envelope: bytes
+    batch: Cursor
+    records: int
+
+
+class Journal:
+    """The file at `path`, made when it is not there. Raises OSError. One thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._end = 0
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            missing = SIZE - os.fstat(self._fd).st_size
+            if missing > 0:  # written for real, so that no later write has to find room
+                os.pwrite(self._fd, bytes(missing), SIZE - missing)
+                os.fsync(self._fd)
+                _sync_directory(path.parent)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def append(self, index: int, entries: Sequence[Journaled]) -> bool:
+        """Write entries from an index of the log on, behind those written since `begin`, durably; False: no room."""
+        parts = []
+        for at, (envelope, batch, records) in enumerate(entries, index):
+            body = _BODY.pack(batch.epoch, batch.id, records) + envelope
+            parts += [_HEAD.pack(len(body), at, _check(at, body)), body]
+        data = b"".join(parts)
+        if self._end + len(data) > SIZE:
+            return False
+        if os.pwrite(self._fd, data, self._end) != len(data):
+            raise OSError("the journal was not written whole")
+        os.fdatasync(self._fd)
+        self._end += len(data)
+        return True
+
+    def begin(self) -> None:
+        """Start at the beginning again: what was written is in the database."""
+        self._end = 0
+
+    def continues(self, index: int) -> bool:
+        """Whether the first record is of this index, not checked further."""
+        head = os.pread(self._fd, _HEAD.size, 0)
+        return len(head) == _HEAD.size and _HEAD.unpack(head)[:2] != (0, 0) and _HEAD.unpack(head)[1] == index
+
+    def read(self, index: int) -> list[Journaled]:
+        """The entries from an index of the log on, in order: those of the newest round."""
+        data = os.pread(self._fd, SIZE, 0)
+        found: list[Journaled] = []
+        at = 0
+        while at + _HEAD.size <= len(data):
+            length, number, check = _HEAD.unpack_from(data, at)
+            body = data[at + _HEAD.size : at + _HEAD.size + length]
+            sound = _BODY.size < length <= _BODY.size + MAX_SIZE and len(body) == length
+            if number != index + len(found) or not sound or check != _check(number, body):
+                break
+            epoch, batch, records = _BODY.unpack_from(body)
+            found.append(Journaled(body[_BODY.size :], Cursor(epoch, batch), records))
+            at += _HEAD.size + length
+        return found
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._fd)
+
+
+def _check(index: int, body: bytes) -> bytes:
+    return hashlib.sha256(index.to_bytes(8, "big") + body).digest()[:16]
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,144 @@
+"""The journal: what it gave back after a crash, and that nothing else is taken from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from ledger_source import KEY, ORIGIN, Source
+
+from ledger import journal
+from ledger.audit import audit
+from ledger.engine.solo import DATABASE, JOURNAL, SoloEngine
+from ledger.journal import Journal, Journaled
+from ledger.sealer import Sealer
+from ledger.source import Cursor
+from ledger.store import LedgerStore
+
+ENTRIES = [Journaled(bytes([number]) * (300 + number), Cursor(b"e" * 16, number + 1), number) for number in range(5)]
+
+
+def stored(home: Path) -> list[bytes]:
+    store = LedgerStore(home / DATABASE, readonly=True)
+    try:
+        return [row.envelope for row in store.all_entries()]
+    finally:
+        store.close()
+
+
+def killed(home: Path, source: Source, batches: int) -> None:
+    """Seal so many batches, one at a time, in a child that is killed before it has published the last three."""
+    child = os.fork()
+    if child == 0:
+        engine = SoloEngine(home, KEY, ORIGIN)
+        sealer = Sealer(source, engine, KEY)
+        for number in range(batches):
+            source.close()
+            sealer.step()
+            if number == batches - 4:
+                engine.publish()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    for _ in range(batches):
+        source.close()
+
+
+def test_what_was_appended_is_read_again_from_its_index_on(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "journal")
+    assert first.append(7, ENTRIES[:2]) and first.append(9, ENTRIES[2:])
+    again = Journal(tmp_path / "journal")
+    assert again.read(7) == ENTRIES and again.continues(7)
+    assert again.read(6) == again.read(8) == [] and not again.continues(8)
+    first.close()
+    again.close()
+
+
+def test_a_new_round_ends_where_it_was_written_to(tmp_path: Path) -> None:
+    held = Journal(tmp_path / "journal")
+    held.append(0, ENTRIES)
+    held.begin()
+    held.append(5, ENTRIES[:1])
+    assert held.read(5) == ENTRIES[:1] and held.read(0) == []
+    held.close()
+
+
+def test_a_full_journal_takes_nothing_and_keeps_its_size(tmp_path: Path) -> None:
+    held = Journal(tmp_path / "journal")
+    taken = 0
+    while held.append(taken, [Journaled(bytes(16_000), Cursor(b"e" * 16, taken), 1)]):
+        taken += 1
+    assert len(held.read(0)) == taken == journal.SIZE // 16_056
+    assert (tmp_path / "journal").stat().st_size == journal.SIZE
+    held.close()
+
+
+def test_every_flipped_byte_ends_the_journal_before_the_entry_that_it_is_in(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    held = Journal(path)
+    held.append(3, ENTRIES)
+    ends = [0]
+    for item in ENTRIES:
+        ends.append(ends[-1] + 28 + 28 + len(item.envelope))
+    whole = path.read_bytes()
+    for at in range(ends[-1]):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        assert held.read(3) == ENTRIES[: sum(end <= at for end in ends) - 1], at
+    held.close()
+
+
+def test_entries_that_were_only_in_the_journal_are_there_after_a_kill(tmp_path: Path) -> None:
+    source, home = Source(), tmp_path / "ledger"
+    killed(home, source, 10)
+    assert len(stored(home)) == 7
+    assert audit(home, KEY.public_key(), ORIGIN) == []
+    SoloEngine(home, KEY, ORIGIN).close()
+    assert len(stored(home)) == 10
+    assert audit(home, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_entries_lost_with_the_journal_are_made_again_the_same(tmp_path: Path) -> None:
+    source, home = Source(), tmp_path / "ledger"
+    killed(home, source, 8)
+    other = shutil.copytree(home, tmp_path / "other")
+    SoloEngine(home, KEY, ORIGIN).close()
+    (other / JOURNAL).unlink()
+    engine = SoloEngine(other, KEY, ORIGIN)
+    assert Sealer(source, engine, KEY).step() == 3
+    engine.close()
+    assert stored(other) == stored(home)
+
+
+@pytest.mark.parametrize("foreign", ["another history", "another ledger"])
+def test_a_journal_of_another_history_is_left_alone(tmp_path: Path, foreign: str) -> None:
+    source, home = Source(), tmp_path / "ledger"
+    killed(home, source, 8)
+    kept = (home / JOURNAL).read_bytes()
+    other, changed = tmp_path / "other", Source()
+    for _ in range(5):
+        changed.close(type="study.access", records=3)
+    engine = SoloEngine(other, KEY, ORIGIN if foreign == "another history" else "another")
+    Sealer(changed, engine, KEY).step()
+    engine.close()
+    (other / JOURNAL).write_bytes(kept)
+    before = stored(other)
+    engine = SoloEngine(other, KEY, ORIGIN if foreign == "another history" else "another")
+    changed.close()
+    assert Sealer(changed, engine, KEY).step() == 1
+    engine.close()
+    assert stored(other)[:5] == before and len(stored(other)) == 6
+
+
+def test_what_an_engine_left_in_the_journal_another_takes_in_first(tmp_path: Path) -> None:
+    source = Source()
+    first, second = SoloEngine(tmp_path, KEY, ORIGIN), SoloEngine(tmp_path, KEY, ORIGIN)
+    for engine in (first, second, second, first, first, second):
+        source.close()
+        assert Sealer(source, engine, KEY).step() == 1
+    second.publish()
+    assert len(stored(tmp_path)) == 6
+    first.close()
+    second.close()
+    assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
