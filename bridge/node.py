@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -30,7 +30,7 @@ from bridge.content.packs import PackStore
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
-from bridge.errors import CairnError, StorageFault
+from bridge.errors import CairnError, NotFound, StorageFault
 from bridge.index.audit_source import AuditSource
 from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
@@ -42,6 +42,7 @@ from bridge.member_sources import MemberGateways, member_sources
 from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
 from bridge.overview import Overview
+from bridge.replica_offers import ReplicaOffers
 from bridge.sealed_entries import SealedEntries
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
@@ -177,6 +178,12 @@ class Node:
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""
         return study_content(self.index, self.content.get, self.settings.content.engine, study, most)
+
+    def replicas_wanted(self, member: str, after: int) -> Mapping[str, object]:
+        """What a member is to keep of this node's studies, and what is refused of its. Raises NotFound to no member."""
+        if self.consortium is None:
+            raise NotFound("this node is in no consortium")
+        return ReplicaOffers(self.index, self.consortium, self.settings.replication).told(member, after)
 
     def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, at most 1,000, newest first. Raises StorageFault."""

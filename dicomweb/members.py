@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from bridge.errors import Unauthenticated
 from bridge.model import Action, Actor, ActorKind
-from dicomweb import gateway, problems, witness
+from dicomweb import gateway, problems, replicas, witness
 from dicomweb.app import Endpoint
 from dicomweb.exchange import Door, Exchange, headers_of
 from dicomweb.node import Node
@@ -42,6 +42,10 @@ def create_app(node: Node) -> Starlette:
     routes = [
         Route(gateway.ROOT + resource.path, Endpoint(door, gateway.ROOT + resource.path, resource.methods))
         for resource in gateway.RESOURCES
+    ]
+    routes += [
+        Route(replicas.ROOT + resource.path, Endpoint(door, replicas.ROOT + resource.path, resource.methods))
+        for resource in replicas.RESOURCES
     ]
     routes.append(Route(witness.PATH, witness.AddCheckpoint(door)))
     app = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _fault})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -291,6 +291,9 @@ class Node(Protocol):
     @property
     def membership(self) -> Membership | None:
         """The node's part in a consortium; None when it is in none."""
+
+    def replicas_wanted(self, member: str, after: int) -> Mapping[str, object]:
+        """What a member is to keep of this node's studies, and what is refused of its. Raises NotFound to no member."""
 
     def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, newest first. Raises StorageFault."""

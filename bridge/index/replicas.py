@@ -74,7 +74,6 @@ _LISTED: Final = sql(
     .limit(bindparam("most"))
     .offset(_none)
 )
-_LAST: Final = sql(select(func.coalesce(func.max(_r.changed), _none)))
 _GONE: Final = sql(
     _ROW.where(_live, ~exists().where(_t.tag == _r.tag)).order_by(_r.tag).limit(bindparam("most")).offset(_none)
 )
@@ -84,7 +83,7 @@ _LET_GO: Final = sql(
     .limit(bindparam("most"))
     .offset(_none)
 )
-_UNSEALED: Final = sql(select(func.count()).select_from(replica_out).where(_r.entry.is_(None)))
+_UNSEALED: Final = sql(_ROW.where(_r.entry.is_(None)).order_by(_r.assigned).limit(bindparam("most")).offset(_none))
 _BEHIND: Final = sql(
     select(*_COLUMNS, _t.root)
     .select_from(replica_out.join(s.tree, _t.tag == _r.tag))
@@ -203,10 +202,6 @@ class ReplicasOut:
         """What a member is to keep, final on the ledger, that changed after a position; in the order of changes."""
         return [OutRow(*row) for row in self._rows(_LISTED, {"of_node": node, "after": after, "most": most})]
 
-    def last_change(self) -> int:
-        """The position of the newest change."""
-        return int(self._rows(_LAST, {})[0][0])
-
     def gone(self, most: int) -> list[OutRow]:
         """Assignments of studies that are held no longer."""
         return [OutRow(*row) for row in self._rows(_GONE, {"most": most})]
@@ -215,9 +210,9 @@ class ReplicasOut:
         """Assignments that were let go, which the ledger does not say yet."""
         return [OutRow(*row) for row in self._rows(_LET_GO, {"most": most})]
 
-    def waits_for_the_ledger(self) -> bool:
-        """Whether an assignment is not final yet."""
-        return bool(self._rows(_UNSEALED, {})[0][0])
+    def unsealed(self, most: int) -> list[OutRow]:
+        """Assignments that are not final on the ledger yet, the oldest first."""
+        return [OutRow(*row) for row in self._rows(_UNSEALED, {"most": most})]
 
     def behind(self, most: int) -> list[tuple[OutRow, bytes]]:
         """Assignments whose study has grown since, each with the newest root."""
