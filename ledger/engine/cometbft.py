@@ -138,8 +138,8 @@ class CometEngine:
     def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
         """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
         found: set[bytes] = set()
-        if self._former is not None:
-            found |= self._former.sealed(records_roots, epoch)
+        if self._former is not None and not self._former.made_under(epoch):
+            found |= self._former.sealed(records_roots)
         if self._store.sealed_otherwise(self._member.node, epoch):
             found |= self._store.own_sealed(records_roots, self._member.node)
         return found
