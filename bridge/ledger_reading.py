@@ -30,6 +30,11 @@ def ledger_home(settings: Settings) -> Path:
     return settings.home / "ledger"
 
 
+def shared_ledger_home(settings: Settings) -> Path:
+    """Where the consortium's log lies, as this node holds it."""
+    return settings.home / "consortium" / "ledger"
+
+
 def index_path(settings: Settings) -> Path:
     """The index's database file."""
     return settings.home / "index.db"
@@ -95,7 +100,12 @@ def renew_lost_epoch(settings: Settings) -> bool:
 
     Called before anything writes. Raises StorageFault; a ledger that cannot be read is left to its own process to tell.
     """
-    path = ledger_home(settings) / DATABASE
+    return any(_renew_below(settings, home) for home in (ledger_home(settings), shared_ledger_home(settings)))
+
+
+def _renew_below(settings: Settings, home: Path) -> bool:
+    """`renew_lost_epoch` by one log of the node; a node's own is closed when it goes on in a shared one."""
+    path = home / DATABASE
     if not path.exists():
         return False
     try:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bridge import commands, control, start_stop
 from bridge.access import devices
 from bridge.config import Settings
+from bridge.consensus.closing import refuse_reopening
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
 from bridge.errors import AccessError
@@ -47,6 +48,7 @@ Say = Callable[[str], None]
 def serve(settings: Settings, *, sample: bool, say: Say) -> int:
     """Run a node until SIGTERM or SIGINT; the exit code. Raises ConfigError when it cannot start."""
     with RunLock(settings.home):
+        refuse_reopening(settings)
         first = not ledger_home(settings).exists()  # a command may have made keys and index before
         keystore = open_keys(settings)
         keys_are_new = ledger_is_empty(settings)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,24 +24,22 @@ from bridge import crash
 from bridge.child_watch import Watch
 from bridge.config import Settings
 from bridge.consensus import home
+from bridge.consensus.closing import closed_log
 from bridge.consensus.daemon import MANNER, ManagedCometBFT, Plan
 from bridge.consensus.rpc import Rpc
 from bridge.consortium import CARD, DATABASE, folder, read_genesis
 from bridge.crypto.keystore import Keystore
 from bridge.errors import ConfigError
-from bridge.ledger_reading import actor_tags, ledger_home, origin_of
+from bridge.ledger_reading import actor_tags
 from ledger import genesis as ledger_genesis
 from ledger import keys, members
 from ledger.abci.application import ConsortiumApplication, Signers
 from ledger.abci.server import AbciServer
 from ledger.block_store import BlockStore
-from ledger.engine.cometbft import Closed, CometEngine, Membership
-from ledger.engine.solo import DATABASE as SOLO_DATABASE
-from ledger.engine.solo import SoloEngine
+from ledger.engine.cometbft import CometEngine, Membership
 from ledger.errors import LedgerError
 from ledger.genesis import Card, Genesis
 from ledger.members import Member, State
-from ledger.store import LedgerStore
 
 log = logging.getLogger(__name__)
 DRAIN_S: Final = 10.0
@@ -71,7 +69,7 @@ class Participant:
         path = folder(settings.home) / DATABASE
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
-            closed, former = _closed(settings, keystore)  # (1)
+            closed, former = closed_log(settings, keystore)  # (1)
             opened.callback(former.close)
             store = BlockStore(path)  # (2)
             opened.callback(store.close)
@@ -133,39 +131,6 @@ class Participant:
 
     def _plan(self) -> Plan:
         return Plan(self._genesis, self._name, [member.card.address for member in self.application.state.active])
-
-
-def _closed(settings: Settings, keystore: Keystore) -> tuple[Closed, LedgerStore]:
-    """The node's own log at its end, settled, and its database; an empty one is made when there is none."""
-    place = ledger_home(settings)
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
-    if not _joined(settings):
-        SoloEngine(place, signer, origin_of(settings, keystore)).close()
-    former = LedgerStore(place / SOLO_DATABASE, readonly=True)
-    try:
-        return Closed.of(former), former
-    except BaseException:
-        former.close()
-        raise
-
-
-def _joined(settings: Settings) -> bool:
-    """Whether this node has made its first entry in the shared log: its own log is closed for good then."""
-    path = folder(settings.home) / DATABASE
-    if not path.exists() or not (ledger_home(settings) / SOLO_DATABASE).exists():
-        return False
-    with suppress(LedgerError), closing(BlockStore(path, readonly=True)) as store:
-        return store.size() > 0 or store.waiting() > 0
-    return False
-
-
-def refuse_reopening(settings: Settings) -> None:
-    """Raise ConfigError when the node's own log is to go on although it was closed by joining a consortium."""
-    if settings.ledger.engine == "solo" and _joined(settings):
-        raise ConfigError(
-            "ledger.engine is solo, but this node's own log was closed when it joined a consortium; "
-            'set it to "cometbft"'
-        )
 
 
 def _identity(settings: Settings, keystore: Keystore, genesis: Genesis, store: BlockStore) -> _Identity:
