@@ -12,7 +12,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -182,6 +182,12 @@ class PackStore:
         with self._state:
             recent = self._recent.get(cid)
         return recent if recent is not None else self._locate(cid)
+
+    def release(self, cids: Iterable[bytes]) -> None:
+        """Forget where blocks lie that this process put: the index has forgotten them. Their bytes stay."""
+        with self._state:
+            for cid in cids:
+                self._recent.pop(cid, None)
 
     def require_room(self, size: int) -> None:
         """Make sure, as far as can be told, that so many bytes can be put. Raises StorageFull, StorageFault."""

@@ -30,6 +30,8 @@ GRANT, EMERGENCY = "grant", "emergency"
 class GivenState(StrEnum):
     """How far a study given to a member is."""
 
+    WAITING = "waiting"
+    """Its entry is not final yet: nothing is served, nothing delivered."""
     GRANTED = "granted"
     DELIVERED = "delivered"
     REVOKING = "revoking"
@@ -80,7 +82,7 @@ class Given(NamedTuple):
     @property
     def live(self) -> bool:
         """Whether the member may have the study, until `expires`."""
-        return self.state in (GivenState.GRANTED, GivenState.DELIVERED)
+        return self.state in (GivenState.WAITING, GivenState.GRANTED, GivenState.DELIVERED)
 
 
 class Received(NamedTuple):
@@ -126,7 +128,9 @@ class _Rows(NamedTuple):
     every: str
     of_study: str
     due: str
+    lapsed: str
     change: Callable[[Sequence[str]], str]
+    note: Callable[[Sequence[str]], str]
 
 
 def _rows(table: Table) -> _Rows:
@@ -136,13 +140,18 @@ def _rows(table: Table) -> _Rows:
     def change(names: Sequence[str]) -> str:
         return sql(update(table).where(c.grant == bindparam("of_grant"), c.state == bindparam("of_state")), names)
 
+    def note(names: Sequence[str]) -> str:
+        return sql(update(table).where(c.grant == bindparam("of_grant")), names)
+
     return _Rows(
         sql(insert(table).prefix_with("OR IGNORE")),
         sql(base.where(c.grant == bindparam("of_grant"))),
         sql(base.order_by(c.at.desc(), c.grant)),
         sql(base.where(c.study == bindparam("of_study")).order_by(c.at, c.grant)),
         sql(base.where(c.state == bindparam("of_state"), c.again <= bindparam("now")).order_by(c.again, c.at)),
+        sql(base.where(c.expires <= bindparam("now"), c.ended.is_(None)).order_by(c.expires)),
         change,
+        note,
     )
 
 
@@ -153,6 +162,17 @@ _LIVE_GIVEN: Final = sql(
         s.share_out.c.study == bindparam("of_study"),
         s.share_out.c.node == bindparam("to"),
         s.share_out.c.state.in_([bindparam("granted"), bindparam("delivered")]),
+    )
+    .order_by(s.share_out.c.at)
+)
+_OUTDATED: Final = sql(
+    select(s.share_out)
+    .select_from(s.share_out.join(s.tree, s.tree.c.tag == s.share_out.c.tag))
+    .where(
+        s.share_out.c.state == bindparam("of_state"),
+        s.share_out.c.again <= bindparam("now"),
+        s.tree.c.root.is_not(None),
+        s.tree.c.root != s.share_out.c.root,
     )
     .order_by(s.share_out.c.at)
 )
@@ -204,9 +224,26 @@ class Shares:
         """The grants to this node in a state that may be tried now."""
         return [Received(*row) for row in self._database.rows(_RECEIVED.due, {"of_state": state.value, "now": now})]
 
+    def lapsed_given(self, now: int) -> list[Given]:
+        """The grants to members whose time is over and that were not ended."""
+        return [Given(*row) for row in self._database.rows(_GIVEN.lapsed, {"now": now})]
+
+    def lapsed_received(self, now: int) -> list[Received]:
+        """The grants to this node likewise."""
+        return [Received(*row) for row in self._database.rows(_RECEIVED.lapsed, {"now": now})]
+
+    def outdated(self, now: int) -> list[Given]:
+        """What was delivered of studies that have grown since, and may be tried now."""
+        values = {"of_state": GivenState.DELIVERED.value, "now": now}
+        return [Given(*row) for row in self._database.rows(_OUTDATED, values)]
+
     def change_given(self, before: Given, **values: object) -> bool:
         """Change a row that is still in the state of `before`; False when it is not."""
         return self._change(_GIVEN, before.grant, before.state, values)
+
+    def note(self, grant: bytes, **values: object) -> bool:
+        """Write down what was learned of a grant to a member, whatever its state; False when it is not known."""
+        return self._change(_GIVEN, grant, None, values)
 
     def change_received(self, before: Received, **values: object) -> bool:
         """Change a row that is still in the state of `before`; False when it is not."""
@@ -241,13 +278,15 @@ class Shares:
 
         return bool(self._submit(work).result())
 
-    def _change(self, rows: _Rows, grant: bytes, state: str, values: dict[str, object]) -> bool:
+    def _change(self, rows: _Rows, grant: bytes, state: str | None, values: dict[str, object]) -> bool:
         return bool(self._submit(lambda transaction: _changed(transaction, rows, grant, state, values)).result())
 
 
-def _changed(transaction: Transaction, rows: _Rows, grant: bytes, state: str, values: dict[str, object]) -> bool:
-    named = {**values, "of_grant": grant, "of_state": state}
-    return bool(transaction.cursor.execute(rows.change(sorted(values)), named).rowcount == 1)
+def _changed(transaction: Transaction, rows: _Rows, grant: bytes, state: str | None, values: dict[str, object]) -> bool:
+    named = {**values, "of_grant": grant}
+    if state is None:
+        return bool(transaction.cursor.execute(rows.note(sorted(values)), named).rowcount == 1)
+    return bool(transaction.cursor.execute(rows.change(sorted(values)), {**named, "of_state": state}).rowcount == 1)
 
 
 def _assign(transaction: Transaction, given: Given) -> None:

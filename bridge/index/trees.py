@@ -50,6 +50,13 @@ _MANIFEST: Final = sql(select(_t.id, _t.origin, _t.root, _t.covered).where(_t.ta
 _PAGES: Final = sql(
     select(s.study_page.c.cid).where(s.study_page.c.tree == bindparam("row")).order_by(s.study_page.c.position)
 )
+_GENERATIONS: Final = sql(
+    select(_i.generation)
+    .distinct()
+    .select_from(s.instance.join(s.tree, _t.id == _i.tree))
+    .where(_t.tag == bindparam("of_tag"))
+    .order_by(_i.generation)
+)
 _LINKS: Final = sql(select(_i.link).where(_i.tree == bindparam("row")).order_by(_i.id))
 _tree = select(_t.id, s.study.c.uid, _t.origin, _t.tag, _t.root, _t.covered).select_from(
     s.tree.outerjoin(s.study, s.study.c.id == _t.study)
@@ -150,6 +157,10 @@ class Trees:
         _, origin, root, covered = found[0]
         instances = tuple(link for (link,) in links)
         return StudyTree(tag, root, tuple(page for (page,) in pages), covered, instances, origin is None)
+
+    def generations(self, tag: bytes) -> list[int]:
+        """The generations of keys that the instances of a study tag's tree are sealed under, ascending."""
+        return [generation for (generation,) in self._database.rows(_GENERATIONS, {"of_tag": tag})]
 
     def of_study(self, study: str) -> list[Tree]:
         """The trees of a study, this node's own first; [] when it is not held."""
