@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import click
 
-from bridge import config, control
+from bridge import control
 from bridge.config import Settings
 from bridge.consortium_demo_homes import Hospital, Kind, hospitals, prepare
 from bridge.errors import CairnError
@@ -57,15 +57,8 @@ def demo(folder: Path, members: int, base_port: int, kind: Kind, environment: Ma
     a program that is not there.
     """
     plan = hospitals(folder.absolute(), members, base_port)
-    prepare(plan, kind, environment)
-    running = [_Running(one, config.load(None, *_layers(one, environment))[0]) for one in plan]
-    return _Demo(running, say).run()
-
-
-def _layers(hospital: Hospital, environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The environment of a hospital, and what it cannot change: its home and its ports."""
-    own = {name: value for name, value in environment.items() if name not in config.ENVIRONMENT_ONLY}
-    return own | {"CAIRN_HOME": str(hospital.home)}, hospital.fixed()
+    prepare(plan, kind, environment, time.time_ns() // 1000)
+    return _Demo([_Running(one, one.settings(environment)) for one in plan], say).run()
 
 
 class _Demo:

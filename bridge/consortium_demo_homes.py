@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from bridge.config import OWN_FILE
+from bridge import config
+from bridge.config import OWN_FILE, Settings
+from bridge.consortium import GENESIS, folder, read_genesis
+from bridge.consortium_setup import found, join, make_card, place_of
+from bridge.crypto.keystore import open_keystore
 from bridge.errors import ConfigError
+from ledger.genesis import Card, Genesis
 
 Kind = Literal["embedded", "kubo"]
 """The content engine of every hospital."""
+CONSORTIUM: Final = "demo"
 MOST_MEMBERS: Final = 30
 HUNDRED: Final = 100
 LAST_PORT: Final = 65_535
@@ -43,6 +49,11 @@ class Hospital:
         """Where everything that it prints goes."""
         return self.home.with_name(f"{self.name}.log")
 
+    @property
+    def url(self) -> str:
+        """Where other members reach it."""
+        return f"https://127.0.0.1:{self.ports.members}"
+
     def fixed(self) -> dict[str, str]:
         """The settings that nothing else may change, by dotted name: where it listens."""
         return {
@@ -52,7 +63,15 @@ class Hospital:
             "web.port": str(self.ports.web),
             "members.host": "127.0.0.1",
             "members.port": str(self.ports.members),
+            "ledger.cometbft.rpc": f"http://127.0.0.1:{self.ports.rpc}",
+            "ledger.cometbft.p2p_host": "127.0.0.1",
+            "ledger.cometbft.p2p_port": str(self.ports.p2p),
         }
+
+    def settings(self, environment: Mapping[str, str]) -> Settings:
+        """Its settings: of its own file and the environment, its home and ports whatever the environment says."""
+        own = {name: value for name, value in environment.items() if name not in config.ENVIRONMENT_ONLY}
+        return config.load(None, own | {"CAIRN_HOME": str(self.home)}, self.fixed())[0]
 
 
 def hospitals(folder: Path, members: int, base_port: int) -> Sequence[Hospital]:
@@ -76,13 +95,44 @@ def _ports(base: int) -> Ports:
     )
 
 
-def prepare(plan: Sequence[Hospital], kind: Kind, environment: Mapping[str, str]) -> None:
-    """Make the homes that are not there yet. Raises ConfigError for a program that is not there."""
+def prepare(plan: Sequence[Hospital], kind: Kind, environment: Mapping[str, str], now_us: int) -> None:
+    """Make the homes that are not there yet, all of one consortium, begun now (microseconds since the epoch).
+
+    Killed at any point, it is done with the same outcome the next time. Raises ConfigError for a program that is not
+    there, and for a folder that holds a demonstration of other members or ports.
+    """
+    genesis = _genesis(plan)
     for hospital in plan:
         hospital.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = hospital.home / OWN_FILE
         if not own.exists():
             own.write_text(_settings(hospital, kind, environment), "utf-8")
+    if genesis is None:
+        cards = [_card(hospital, hospital.settings(environment)) for hospital in plan]
+        genesis = found(CONSORTIUM, now_us, cards)
+    for hospital in plan:
+        join(hospital.settings(environment), genesis)
+
+
+def _genesis(plan: Sequence[Hospital]) -> Genesis | None:
+    """The genesis that the homes have; None of new ones. Raises ConfigError when it is not of this plan."""
+    made = [hospital.home for hospital in plan if (folder(hospital.home) / GENESIS).exists()]
+    if not made:
+        return None
+    genesis = read_genesis(made[0])
+    was = {card.name: card.url for card in genesis.cards}
+    wanted = {hospital.name: hospital.url for hospital in plan}
+    if was != wanted:
+        raise ConfigError(
+            f"{made[0].parent} holds a demonstration of {len(was)} members with the ports of "
+            f"{', '.join(was.values())}; give the same --members and --base-port, or another --home"
+        )
+    return genesis
+
+
+def _card(hospital: Hospital, settings: Settings) -> Card:
+    keystore = open_keystore(settings.home, settings.keys.passphrase_file)
+    return make_card(settings, keystore, place_of(settings, hospital.name))
 
 
 def _settings(hospital: Hospital, kind: Kind, environment: Mapping[str, str]) -> str:
@@ -99,6 +149,10 @@ def _settings(hospital: Hospital, kind: Kind, environment: Mapping[str, str]) ->
         f"port = {ports.members}",
         "[content]",
         f'engine = "{kind}"',
+        "[ledger.cometbft]",
+        f'binary = "{program("ledger.cometbft.binary", "cometbft", environment)}"',
+        f'rpc = "http://127.0.0.1:{ports.rpc}"',
+        f"p2p_port = {ports.p2p}",
     ]
     if kind == "kubo":
         lines += [

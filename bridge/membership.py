@@ -10,9 +10,10 @@ from typing import Final
 from bridge.consortium import DATABASE, SharedConsortium, folder
 from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.consortium_overview import overview
-from bridge.errors import NotFound, RequestError, StorageFault
+from bridge.errors import StorageFault
 from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState, Shares
 from bridge.model import Actor
+from bridge.services.govern import Governance
 from bridge.services.statement import Statements
 from ledger.block_store import BlockStore
 from ledger.errors import LedgerError
@@ -36,7 +37,7 @@ class Membership:
     def __init__(self, home: Path, consortium: SharedConsortium, statements: Statements, shares: Shares) -> None:
         self._database = folder(home) / DATABASE
         self._consortium = consortium
-        self._statements = statements
+        self._governance = Governance(consortium, statements)
         self._shares = shares
 
     def overview(self) -> ConsortiumOverview:
@@ -50,12 +51,7 @@ class Membership:
 
     def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
         """Vote on a proposal, durably on its way when it returns. Raises NotFound, RequestError."""
-        found = next((row for row in self._consortium.proposals() if row.id == proposal), None)
-        if found is None:
-            raise NotFound("there is no such proposal")
-        if found.outcome is not None:
-            raise RequestError("it is decided already")
-        self._statements.make("gov.vote", actor, {"y": yes}, [proposal])
+        self._governance.vote(actor, proposal, yes)
 
     def shares(self, study: str | None = None) -> Sequence[Share]:
         """What was given and received, newest first; of one study when it is named."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.consortium_model import Emergency
-from dicomweb.console import page, words
+from dicomweb.console import words
 from dicomweb.console.html import Html, link, path, tag
 
 
@@ -14,7 +14,8 @@ def banner(found: Sequence[Emergency], now_us: int) -> Html | None:
     shown = [one for one in found if one.ends_us > now_us or not one.reviewed]
     if not shown:
         return None
-    return page.note(tag("b", "Emergency access. "), tag("ul", [_line(one, now_us) for one in shown]), kind="bad")
+    lines = tag("ul", [_line(one, now_us) for one in shown], class_="stacked")
+    return tag("div", tag("p", tag("b", "Emergency access")), lines, class_="note bad", role="status")
 
 
 def _line(one: Emergency, now_us: int) -> Html:
