@@ -43,6 +43,9 @@ class Cosignatures(Protocol):
     def newest(self, least: int) -> int | None:
         """The largest size, of at least `least`, whose checkpoint has all the cosignatures it needs; None for none."""
 
+    def policy(self, log_key: str) -> str:
+        """The trust policy (C2SP tlog-policy) of the log with this vkey."""
+
 
 def _nowhere(leaf: bytes) -> tuple[Sequence[int], int]:
     return (), -1
@@ -99,10 +102,17 @@ class LedgerFiles:
         note = self.signed()
         return None if note is None else self._cosigned(note)
 
-    def signed(self) -> str | None:
-        """The newest checkpoint with the log's own signature alone; None without an entry. Raises StorageFault."""
+    def signed(self, size: int | None = None) -> str | None:
+        """A checkpoint as this node signed it, the newest unless a size is given; None when there is none.
+
+        Raises StorageFault.
+        """
         with self._reading() as store:
-            return store.checkpoint() if store is not None and store.size() else None
+            return store.checkpoint(size) if store is not None and store.size() else None
+
+    def policy(self) -> str:
+        """What trusting the log asks for (C2SP tlog-policy). Raises StorageFault."""
+        return f"log {self._key}\nquorum none\n" if self._cosignatures is None else self._cosignatures.policy(self._key)
 
     def file(self, path: str) -> bytes:
         """A tile or entry bundle by its path below the log's prefix ("tile/0/000.p/5"). Raises NotFound, StorageFault.
@@ -168,7 +178,7 @@ class LedgerFiles:
         place = self._place(store, leaf)
         if place is None:
             raise NotFound("no entry and no record has this id")
-        stored = store.find(root=place.records_root) if place.records_root is not None else None
+        stored = self._over(store, place.records_root) if place.records_root is not None else None
         if stored is None:
             raise NotFound("the record waits for its entry; ask again in a while")
         opened = self._open_record(place.study, place.record)
@@ -270,7 +280,14 @@ class LedgerFiles:
         try:
             return self._idle.pop()
         except IndexError:
-            return LedgerStore(self._database, readonly=True)
+            return self._opened()
+
+    def _opened(self) -> LedgerStore:
+        return LedgerStore(self._database, readonly=True)
+
+    def _over(self, store: LedgerStore, root: bytes) -> StoredEntry | None:
+        """This node's entry over a batch's records."""
+        return store.find(root=root)
 
 
 def _row(inner: int) -> int:

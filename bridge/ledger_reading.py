@@ -35,6 +35,11 @@ def shared_ledger_home(settings: Settings) -> Path:
     return settings.home / "consortium" / "ledger"
 
 
+def current_database(settings: Settings) -> Path:
+    """The database of the log that this node's entries go to: the shared one in a consortium, else its own."""
+    return (ledger_home(settings) if settings.ledger.engine == "solo" else shared_ledger_home(settings)) / DATABASE
+
+
 def index_path(settings: Settings) -> Path:
     """The index's database file."""
     return settings.home / "index.db"
@@ -85,7 +90,7 @@ def record_source(settings: Settings, keys: Keyring, keystore: Keystore) -> SqlR
 
 def ledger_is_empty(settings: Settings) -> bool:
     """Whether the ledger has no entry; one that cannot be read has some. To be asked while nothing writes it."""
-    path = ledger_home(settings) / DATABASE
+    path = current_database(settings)
     if not path.exists():
         return True
     try:

@@ -146,6 +146,12 @@ class LedgerLog(Protocol):
     def checkpoint(self) -> str | None:
         """The newest signed checkpoint (C2SP tlog-checkpoint); None while there is no entry."""
 
+    def signed(self, size: int | None = None) -> str | None:
+        """A checkpoint as this node signed it, the newest unless a size is given; None when there is none."""
+
+    def policy(self) -> str:
+        """What trusting the log asks for: whose keys sign it, whose cosignatures it needs (C2SP tlog-policy)."""
+
     def file(self, path: str) -> bytes:
         """A tile or entry bundle by its C2SP tlog-tiles path below the log's prefix. Raises NotFound."""
 

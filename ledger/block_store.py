@@ -224,6 +224,24 @@ class BlockStore(LedgerStore):
             found = self._one("SELECT idx FROM entries WHERE node = ? AND seq = ?", node, sequence)
             return self.entry(found[0]) if found else None
 
+    def entry_over(self, root: bytes, node: bytes) -> StoredEntry | None:
+        """A node's entry over a records root; None when it is not in the log."""
+        sql = f"{SEGMENTS} SELECT idx FROM segment CROSS JOIN entries ON {SEGMENT} = number AND root = ? AND node = ?"
+        with self.mutex:
+            found = self._one(sql, root, node)
+            return self.entry(found[0]) if found else None
+
+    def cosigned_sizes(self, least: int) -> Iterator[tuple[int, frozenset[str]]]:
+        """The sizes, from the largest down to `least`, whose checkpoints others cosigned, and who did, by name."""
+        below = 1 << 62
+        while True:
+            with self.mutex:
+                found = self._one("SELECT max(size) FROM cosignature WHERE size < ? AND size >= ?", below, least)
+            if found is None or found[0] is None:
+                return
+            below = int(found[0])
+            yield below, frozenset(self.cosignatures(below))
+
     def own_sealed(self, roots: Sequence[bytes], node: bytes) -> set[bytes]:
         """Those of the records roots that this node has an entry over, in the log or waiting; at most thousands."""
         marks = ", ".join("?" * len(roots))

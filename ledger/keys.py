@@ -14,6 +14,7 @@ from ledger.errors import SignatureInvalid
 PublicKey: TypeAlias = Ed25519PublicKey | bytes
 
 SIGNATURE_SIZE = 64  # bytes
+KID_SIZE = 8  # bytes
 
 
 class Signer(Protocol):
@@ -60,4 +61,4 @@ def node_id(first_public_key: PublicKey) -> bytes:
 
 def key_id(key: PublicKey) -> bytes:
     """The `kid` of COSE headers: the first 8 bytes of SHA-256 of the public key."""
-    return hashlib.sha256(raw(key)).digest()[:8]
+    return hashlib.sha256(raw(key)).digest()[:KID_SIZE]

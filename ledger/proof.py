@@ -103,7 +103,7 @@ def verify(text: str, origin: str, public_key: keys.PublicKey) -> Proved:
 
 
 def verify_under(text: str, policy: Policy) -> Proved:
-    """What a proof shows under a policy. A solo log signs its entries with the same key as its checkpoints.
+    """What a proof shows under a policy. Entries are signed with keys of the log: a solo log has but one.
 
     1. the checkpoint is signed by a log of the policy     2. and cosigned by a quorum of its witnesses
     3. the envelope's leaf is in its tree at the index     4. the envelope is strict and signed
@@ -114,7 +114,14 @@ def verify_under(text: str, policy: Policy) -> Proved:
     """
     parts = parse(text)
     accepted = policy.accept(parts.note)  # (1), (2)
-    return verify_parts(parts, accepted, accepted.log.key)
+    return verify_parts(parts, accepted, _signer(parts.envelope, accepted, policy))
+
+
+def _signer(envelope: bytes, accepted: Accepted, policy: Policy) -> bytes:
+    """The key that an envelope names: in a shared log any of its members' keys may have signed the checkpoint."""
+    named = {keys.key_id(log.key): log.key for log in policy.logs if log.name == accepted.log.name}
+    with _step("entry"):
+        return named.get(entry.unwrap(envelope)[0][-keys.KID_SIZE :], accepted.log.key)
 
 
 def parse(text: str) -> Parts:

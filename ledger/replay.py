@@ -6,17 +6,17 @@ thirds of the members decided in the log itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from ledger import block, checkpoint, entry, keys, state
+from ledger import block, entry, keys, state
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Entry
 from ledger.errors import CodecError, LedgerError
 from ledger.genesis import Genesis
 from ledger.members import Chain, Evidence, Member
-from ledger.policy import Policy
+from ledger.shared_policy import log_policy
 from ledger.state import Grant, Opened, OpenedEntry, Refused, State
 
 UNKNOWN: Final = "it is of a node that was no member then"
@@ -128,7 +128,7 @@ class Replay:
 
     def head(self, note: str) -> Checkpoint:
         """The tree head of a checkpoint that a member signed, this one when it is its own copy. Raises LedgerError."""
-        return policy_of(self.state, self._origin, self._trust.own).accept(note).head
+        return log_policy(self.state, self._origin, self._trust.own).accept(note).head
 
     def _key(self, envelope: bytes, member: Member) -> tuple[bytes | None, str]:
         """The member's key that verifies an envelope; else what does not hold."""
@@ -160,9 +160,3 @@ class Replay:
                 lie = self._evidence[count]
                 after = state.note_evidence(after, lie.kind, lie.address, lie.height, lie.time_us)
         return False
-
-
-def policy_of(at: State, origin: str, own: bytes | None = None) -> Policy:
-    """Which checkpoints of a shared log are its own by signature alone: of one member's keys, or of any member's."""
-    members: Sequence[Member] = [at.members[own]] if own is not None and own in at.members else [*at.members.values()]
-    return Policy(tuple(checkpoint.Verifier(origin, row.key) for member in members for row in member.keys))

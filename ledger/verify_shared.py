@@ -19,7 +19,8 @@ from ledger.checkpoint import Checkpoint
 from ledger.entry import Entry
 from ledger.finding import Finding
 from ledger.members import State
-from ledger.replay import BlockRow, Replay, SharedTrust, policy_of
+from ledger.replay import BlockRow, Replay, SharedTrust
+from ledger.shared_policy import log_policy
 from ledger.verify import LogCheck, LogReport, Visitor, read_head
 
 
@@ -61,7 +62,7 @@ class SharedLogCheck(LogCheck):
         """The tree head of a stored checkpoint, signed and of this log; None when it is not."""
         origin, own = self._shared.genesis.origin, self._shared.own
         at = self.replay.state if self._known is None else self._known
-        found, head = read_head(note, size, lambda signed: policy_of(at, origin, own).accept(signed).head)
+        found, head = read_head(note, size, lambda signed: log_policy(at, origin, own).accept(signed).head)
         self.report.findings += found
         return head
 

@@ -37,6 +37,12 @@ class MemoryLog:
     def checkpoint(self) -> str | None:
         return checkpoint.make(ORIGIN, len(self.leaves), merkle.root(self.leaves), SIGNER) if self.envelopes else None
 
+    def signed(self, size: int | None = None) -> str | None:
+        return self.checkpoint() if size in (None, len(self.envelopes)) else None
+
+    def policy(self) -> str:
+        return f"log {self.key()}\nquorum none\n"
+
     def file(self, path: str) -> bytes:
         tile = tiles.parse_path(path)
         level = max(tile.level, 0) if tile else 0

@@ -1,0 +1,157 @@
+"""The log of a node in a consortium: the shared one, and behind it the one that the node kept before it joined."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge.errors import NotFound, StorageFault
+from bridge.ledger_log import LedgerFiles
+from bridge.ports import Consortium
+from ledger.block_store import BlockStore
+from ledger.errors import LedgerError
+from ledger.shared_policy import policy_text
+from ledger.store import LedgerStore, StoredEntry
+
+
+class MemberCosignatures:
+    """`bridge.ledger_log.Cosignatures` of the shared log: the members', as the ledger's process has exchanged them.
+
+    Thread-safe; opens the log's database at its first use. Each method raises StorageFault.
+    """
+
+    def __init__(self, database: Path, origin: str, consortium: Consortium) -> None:
+        self._path, self._origin, self._consortium = database, origin, consortium
+        self._lock = threading.Lock()
+        self._store: BlockStore | None = None
+
+    def lines(self, size: int) -> Sequence[str]:
+        """The other members' cosignature lines of the checkpoint of that size; this node's own is in it."""
+        own = self._consortium.own()
+        held = self._held(size)
+        return [line for name, line in held.items() if own is None or name != own.name]
+
+    def newest(self, least: int) -> int | None:
+        """The largest size, of at least `least`, whose checkpoint more than two thirds of the members cosigned."""
+        own, state = self._consortium.own(), self._consortium.state()
+        others = {member.name for member in state.active if own is None or member.node != own.node}
+        needed = state.quorum - (own is not None and own.active)
+        with self._lock:
+            try:
+                store = self._opened()
+                if store is None:
+                    return None
+                if not needed:  # this node's own is enough
+                    size = store.size()
+                    return size if size >= least else None
+                sizes = store.cosigned_sizes(least)
+                return next((size for size, names in sizes if len(names & others) >= needed), None)
+            except (LedgerError, OSError) as error:
+                raise self._failed(error) from error
+
+    def policy(self, log_key: str) -> str:
+        """The trust policy of the log: its members' keys, and how many must have cosigned."""
+        return policy_text(self._consortium.state(), self._origin)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+            self._store = None
+
+    def _held(self, size: int) -> dict[str, str]:
+        with self._lock:
+            try:
+                store = self._opened()
+                return {} if store is None else store.cosignatures(size)
+            except (LedgerError, OSError) as error:
+                raise self._failed(error) from error
+
+    def _opened(self) -> BlockStore | None:
+        if self._store is None and self._path.exists():
+            self._store = BlockStore(self._path, readonly=True)
+        return self._store
+
+    def _failed(self, error: Exception) -> StorageFault:
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+        return StorageFault(f"the shared log cannot be read ({type(error).__name__})")
+
+
+class SharedFiles(LedgerFiles):
+    """`LedgerFiles` over the shared log. `node` is the id of this node, whose records are proved."""
+
+    node: bytes = b""
+
+    def _opened(self) -> LedgerStore:
+        return BlockStore(self._database, readonly=True)
+
+    def _over(self, store: LedgerStore, root: bytes) -> StoredEntry | None:
+        # A root is chosen by whoever signs it: another member may have an entry over the same one.
+        assert isinstance(store, BlockStore)
+        return store.entry_over(root, self.node)
+
+
+class ConsortiumLog:
+    """`bridge.ports.LedgerLog`: the shared log; entries and records of the node's former log are proved from that.
+
+    Parameters
+    ----------
+    shared, former
+        The two logs.
+    cosignatures
+        Of the shared one; closed with it.
+    """
+
+    def __init__(self, shared: SharedFiles, former: LedgerFiles, cosignatures: MemberCosignatures) -> None:
+        self._shared, self._former, self._cosignatures = shared, former, cosignatures
+
+    def key(self) -> str:
+        """This node's verifier key in the shared log; a proof under the key alone holds for its own entries."""
+        return self._shared.key()
+
+    def policy(self) -> str:
+        """What trusting the shared log asks for (C2SP tlog-policy)."""
+        return self._shared.policy()
+
+    def checkpoint(self) -> str | None:
+        """The newest checkpoint of the shared log with the cosignatures that there are of it yet."""
+        return self._shared.checkpoint()
+
+    def signed(self, size: int | None = None) -> str | None:
+        """A checkpoint of the shared log as this node signed and cosigned it."""
+        return self._shared.signed(size)
+
+    def file(self, path: str) -> bytes:
+        """A tile or entry bundle of the shared log. Raises NotFound."""
+        return self._shared.file(path)
+
+    def envelope(self, id: bytes) -> bytes:
+        """The signed envelope of an entry of either log. Raises NotFound."""
+        try:
+            return self._shared.envelope(id)
+        except NotFound:
+            return self._former.envelope(id)
+
+    def prove(self, id: bytes) -> str:
+        """The proof of an entry or record of either log, under that log's checkpoint. Raises NotFound."""
+        try:
+            return self._shared.prove(id)
+        except NotFound as waits:
+            try:
+                return self._former.prove(id)
+            except NotFound:
+                raise waits from None
+
+    def consistency(self, first: int, second: int) -> Sequence[bytes]:
+        """The consistency proof between two sizes of the shared log. Raises NotFound beyond it."""
+        return self._shared.consistency(first, second)
+
+    def close(self) -> None:
+        """Close both."""
+        self._shared.close()
+        self._former.close()
+        self._cosignatures.close()
