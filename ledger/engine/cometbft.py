@@ -94,7 +94,7 @@ class CometEngine:
         step: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._store, self._member, self._broadcast, self._former = store, member, broadcast, former
-        self._resend_s, self._step = resend_s, step
+        self._resend_s, self._step, self._closed_at = resend_s, step, closed.cursor
         self._published = Publication(store, TileFiles(home))
         self._ended, self._changed = False, threading.Condition()
         self._turns = 0  # how often something was appended or committed
@@ -121,6 +121,8 @@ class CometEngine:
             waiting = self._store.last_waiting()
             last = (waiting.sequence, waiting.envelope) if waiting else self._store.tip_of(self._member.node)
             cursor = self._store.state().cursor
+        if not cursor.epoch:  # what waited was superseded: all batches since the node joined are looked at again
+            cursor = self._closed_at
         sequence, previous = (last[0] + 1, entry.envelope_hash(last[1])) if last else (0, entry.GENESIS)
         return Position(self._member.ledger, self._member.node, sequence, previous, cursor)
 
