@@ -62,11 +62,12 @@ class Replicating:
 
     def note(self, member: Member, answered: bool, accepts: bool, now: int) -> None:
         """A member was asked: whether it answered, and whether it keeps blocks for others."""
-        before = self.index.replicas_out.peers().get(member.node, PeerRow(member.node))
+        known = self.index.replicas_out.peers().get(member.node)
+        before = known or PeerRow(member.node)
         silent = None if answered else before.silent or now
         lost = is_lost(Peer(member.node, member.active, silent=silent), now, self._lost_us)
         after = before._replace(silent=silent, lost=lost, accepts=accepts if answered else before.accepts)
-        if after != before:
+        if after != known:
             self.index.replicas_out.note_peers([after])
 
     def refused(self, node: bytes, refused: Iterable[tuple[bytes, str]], now: int) -> None:

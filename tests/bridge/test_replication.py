@@ -1,0 +1,251 @@
+"""Replication among members: who is asked, what the ledger says, what becomes of it when members go and come."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bridge.config import Replication as Policy
+from bridge.content.car_transfer import export_car
+from bridge.errors import ContentMissing
+from bridge.model import Tree
+from bridge.replicating import commitment
+from bridge.replication import Replication
+from tests.bridge.consortium_in_memory import Consortium, Hospital
+from tests.bridge.services.conftest import SENDER, instance, part10
+
+STUDY = "1.2.826.0.1.3680043.8.498.79"
+ONE, NONE = Policy(copies=1), Policy()
+
+
+class Running:
+    """A consortium and the replication of each of its hospitals."""
+
+    def __init__(self, folder: Path, policies: Sequence[Policy]) -> None:
+        self.consortium = Consortium(folder, policies)
+        self.clock = self.consortium.clock
+        self.steps = {name: Replication(one.node, self.clock) for name, one in self.hospitals.items()}
+
+    @property
+    def hospitals(self) -> dict[str, Hospital]:
+        return self.consortium.hospitals
+
+    def settle(self, rounds: int = 12) -> None:
+        """Steps of all that are up, a few seconds apart, each followed by consensus."""
+        for _ in range(rounds):
+            for name, replication in self.steps.items():
+                if not self.hospitals[name].down:
+                    replication.step()
+            self.consortium.seal()
+            self.clock.pass_by(6)
+
+    def store(self, name: str, numbers: range, study: str = STUDY) -> Tree:
+        node = self.hospitals[name].node
+        with node.store.reception(SENDER) as reception:
+            for number in numbers:
+                incoming = reception.begin()
+                made = instance(study=study, series=f"{study}.1", sop=f"{study}.1.{number}", fill=number)
+                incoming.write(part10(made))
+                incoming.commit()
+        (tree,) = node.index.trees.of_study(study)
+        return tree
+
+    def holders(self, tag: bytes) -> list[str]:
+        """Who holds the newest root of h0's study whole, pinned, and has signed for it."""
+        rows = self.hospitals["h0"].node.index.replicas_out.held(tag)
+        tree = self.hospitals["h0"].node.index.trees.by_tag(tag)
+        assert tree is not None and tree.root is not None
+        found = []
+        for row in rows:
+            node = self.hospitals[row.member].node
+            whole = node.index.pins.of(tree.root) is not None and car(node, tree.root) == car(
+                self.hospitals["h0"].node, tree.root
+            )
+            assert whole == (row.kept == tree.root)
+            found += [row.member] if whole else []
+        return sorted(found)
+
+
+def car(node, root):  # type: ignore[no-untyped-def]
+    return b"".join(export_car(node.content, root))
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    made: list[Running] = []
+
+    def run(*policies: Policy) -> Running:
+        made.append(Running(tmp_path, policies))
+        return made[-1]
+
+    yield run
+    for one in made:
+        one.consortium.close()
+
+
+def test_as_many_members_as_are_wanted_keep_a_study_and_sign_for_it(running: Callable[..., Running]) -> None:
+    four = running(Policy(copies=2), NONE, NONE, NONE)
+    tree = four.store("h0", range(3))
+    four.settle()
+    holders = four.holders(tree.tag)
+    assert len(holders) == 2
+    assigned, receipts = (four.consortium.of_type(kind) for kind in ("replica.assign", "replica.receipt"))
+    assert len(assigned) == len(receipts) == 2
+    rows = four.hospitals["h0"].node.index.replicas_out.held(tree.tag)
+    for row in rows:
+        (receipt,) = [one for one in receipts if one.entry.refs == (row.entry,)]
+        assert receipt.entry.node == row.node
+        assert receipt.entry.terms["c"] == commitment(row.salt, row.root)
+    for name in holders:
+        index = four.hospitals[name].node.index
+        held = index.trees.by_tag(tree.tag)
+        assert held is not None and held.study is None
+        assert index.counts()["instances"] == 0
+        with pytest.raises(ContentMissing):
+            four.hospitals[name].node.keys.open(tree.tag, 0)
+    before = len(four.consortium.entries)
+    four.settle(3)
+    assert [one.entry.type for one in four.consortium.entries[before:] if one.entry.type.startswith("replica")] == []
+
+
+def test_the_ledger_names_no_root_and_no_study(running: Callable[..., Running]) -> None:
+    two = running(ONE, NONE)
+    tree = two.store("h0", range(2))
+    two.settle()
+    assert tree.root is not None
+    for one in two.consortium.entries:
+        assert tree.root not in one.envelope and STUDY.encode() not in one.envelope
+
+
+def test_copies_follow_a_study_that_grows(running: Callable[..., Running]) -> None:
+    two = running(ONE, NONE)
+    two.store("h0", range(2))
+    two.settle()
+    tree = two.store("h0", range(2, 5))
+    assert two.holders(tree.tag) == []
+    two.settle()
+    assert two.holders(tree.tag) == ["h1"]
+    assert len(two.consortium.of_type("replica.assign")) == 1
+    assert len(two.consortium.of_type("replica.receipt")) == 2
+
+
+def test_another_member_takes_the_place_of_one_that_is_lost(running: Callable[..., Running]) -> None:
+    three = running(ONE, NONE, NONE)
+    tree = three.store("h0", range(2))
+    three.settle()
+    (lost,) = three.holders(tree.tag)
+    (other,) = {"h1", "h2"} - {lost}
+    three.hospitals[lost].down = True
+    three.settle()
+    assert len(three.hospitals["h0"].node.index.replicas_out.held(tree.tag)) == 1  # not lost yet
+    three.clock.pass_by(24 * 3600)
+    three.settle()
+    assert [row.member for row in three.hospitals["h0"].node.index.replicas_out.held(tree.tag)] == [other]
+    assert three.holders(tree.tag) == [other]
+    assert len(three.consortium.of_type("replica.release")) == 1
+    three.hospitals[lost].down = False
+    three.settle()
+    node = three.hospitals[lost].node
+    assert node.index.trees.by_tag(tree.tag) is None and node.index.replicas_in.all() == []
+
+
+def test_one_that_comes_back_before_it_counts_as_lost_keeps_what_it_has(running: Callable[..., Running]) -> None:
+    three = running(ONE, NONE, NONE)
+    tree = three.store("h0", range(2))
+    three.settle()
+    (holder,) = three.holders(tree.tag)
+    three.hospitals[holder].down = True
+    three.settle()
+    three.clock.pass_by(20 * 3600)
+    three.hospitals[holder].down = False
+    three.settle()
+    assert three.holders(tree.tag) == [holder]
+    assert len(three.consortium.of_type("replica.assign")) == 1
+
+
+def test_another_member_takes_the_place_of_one_that_is_retired(running: Callable[..., Running]) -> None:
+    three = running(ONE, NONE, NONE)
+    tree = three.store("h0", range(2))
+    three.settle()
+    (gone,) = three.holders(tree.tag)
+    three.consortium.retire(gone)
+    three.clock.pass_by(3601)
+    three.settle()
+    (row,) = three.hospitals["h0"].node.index.replicas_out.held(tree.tag)
+    assert row.member != gone and three.holders(tree.tag) == [row.member]
+
+
+def test_a_member_that_keeps_nothing_for_others_is_not_asked(running: Callable[..., Running]) -> None:
+    three = running(Policy(copies=2), Policy(accept="off"), NONE)
+    tree = three.store("h0", range(2))
+    three.settle()
+    assert three.holders(tree.tag) == ["h2"]
+    assert len(three.consortium.of_type("replica.assign")) == 1
+
+
+def test_one_without_room_says_so_and_another_is_asked(
+    running: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bridge.errors import StorageFull
+
+    def full(octets: int) -> None:
+        raise StorageFull("the disk is full")
+
+    three = running(ONE, NONE, NONE)
+    for name in ("h1", "h2"):
+        monkeypatch.setattr(three.steps[name]._in.holder.content, "sync", lambda: full(0))
+    tree = three.store("h0", range(2))
+    three.settle()
+    rows = three.hospitals["h0"].node.index.replicas_out.held(tree.tag)
+    assert {row.member for row in rows} == {"h1", "h2"} and all(row.refused for row in rows)
+    assert {row.why for row in rows} == {"the disk is full"}
+    monkeypatch.undo()
+    three.clock.pass_by(3600)
+    three.settle()
+    assert len(three.holders(tree.tag)) == 1
+
+
+def test_blocks_that_the_origin_lost_come_back_from_who_keeps_them(running: Callable[..., Running]) -> None:
+    two = running(ONE, NONE)
+    tree = two.store("h0", range(3))
+    two.settle()
+    assert tree.root is not None
+    node, listener = two.hospitals["h0"].node, two.hospitals["h0"].node.gateways.of(two.hospitals["h1"].member.node)
+    whole = car(node, tree.root)
+    shutil.rmtree(node.settings.home / "packs")
+    listened = b"".join(export_car(type("Elsewhere", (), {"get": staticmethod(listener)})(), tree.root))
+    assert listened == whole
+
+
+def test_an_assignment_that_the_ledger_does_not_have_is_not_kept(running: Callable[..., Running]) -> None:
+    two = running(ONE, NONE)
+    two.store("h0", range(2))
+    two.settle()
+    (row,) = two.hospitals["h1"].node.index.replicas_in.all()
+    forged = two.hospitals["h1"].node.index.replicas_in
+    other = next(one for one in two.consortium.entries if one.entry.type == "replica.receipt")
+    from bridge.index.replicas_kept import Wanted
+
+    forged.ask(row.node, "h0", [Wanted(bytes(16), other.id, bytes(16), row.root, 1)], two.clock())
+    forged.ask(row.node, "h0", [Wanted(b"\1" * 16, b"\1" * 32, bytes(16), row.root, 1)], two.clock())
+    two.settle(2)
+    found = {one.tag: one for one in forged.all()}
+    assert found[bytes(16)].refused and found[bytes(16)].kept is None
+    assert found[b"\1" * 16].kept is None and not found[b"\1" * 16].refused
+
+
+def test_with_no_copies_wanted_any_more_all_are_released(running: Callable[..., Running]) -> None:
+    two = running(ONE, NONE)
+    tree = two.store("h0", range(2))
+    two.settle()
+    assert two.holders(tree.tag) == ["h1"]
+    two.steps["h0"]._out.settings = NONE
+    two.settle()
+    assert two.hospitals["h0"].node.index.replicas_out.all() == []
+    index = two.hospitals["h1"].node.index
+    assert index.trees.by_tag(tree.tag) is None and index.pins.all() == []
+    with pytest.raises(ContentMissing):
+        two.hospitals["h1"].node.gateways.of(two.hospitals["h0"].member.node)(tree.root)
