@@ -177,6 +177,9 @@ class Sharing:
         "on", "whether members get a study of this node by breaking the glass; recorded, alerted, to be reviewed"
     )
     emergency_hours: int = setting(4, "hours that such an access lasts")
+    incoming_bytes: int = setting(
+        64 << 30, "most that CAIRN_HOME/incoming holds of studies that are being fetched from members, in bytes"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +464,7 @@ _LEAST = (
     ("replication.copies", 0),
     ("replication.lost_hours", 1),
     ("sharing.emergency_hours", 1),
+    ("sharing.incoming_bytes", 1 << 20),
     ("web.query_limit", 1),
 )
 

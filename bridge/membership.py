@@ -10,10 +10,12 @@ from typing import Final
 from bridge.consortium import DATABASE, SharedConsortium, folder
 from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.consortium_overview import overview
-from bridge.errors import StorageFault
+from bridge.errors import NotFound, RequestError, StorageFault
 from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState, Shares
 from bridge.model import Actor
+from bridge.services import share
 from bridge.services.govern import Governance
+from bridge.services.share import Sharing
 from bridge.services.statement import Statements
 from ledger.block_store import BlockStore
 from ledger.errors import LedgerError
@@ -32,13 +34,23 @@ class Membership:
         Writes what this node states.
     shares
         What was given to members and received from them.
+    sharing
+        What gives and ends shares; None where the node has no certificate to show to members.
     """
 
-    def __init__(self, home: Path, consortium: SharedConsortium, statements: Statements, shares: Shares) -> None:
+    def __init__(
+        self,
+        home: Path,
+        consortium: SharedConsortium,
+        statements: Statements,
+        shares: Shares,
+        sharing: Sharing | None = None,
+    ) -> None:
         self._database = folder(home) / DATABASE
         self._consortium = consortium
         self._governance = Governance(consortium, statements)
         self._shares = shares
+        self._sharing = sharing
 
     def overview(self) -> ConsortiumOverview:
         """How the consortium stands, as this node sees it now. Raises StorageFault."""
@@ -52,6 +64,23 @@ class Membership:
     def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
         """Vote on a proposal, durably on its way when it returns. Raises NotFound, RequestError."""
         self._governance.vote(actor, proposal, yes)
+
+    def grant(self, actor: Actor, study: str, member: str, purpose: str, expires: str | None) -> str:
+        """As `services.share.grant`; the grant's id in hexadecimal digits."""
+        return share.grant(self._own_sharing(), actor, study, member, purpose, expires).hex()
+
+    def revoke(self, actor: Actor, grant: str) -> None:
+        """As `services.share.revoke`. Raises NotFound for what is no grant's id, too."""
+        try:
+            entry = bytes.fromhex(grant)
+        except ValueError:
+            raise NotFound("this is not the id of a grant") from None
+        share.revoke(self._own_sharing(), actor, entry)
+
+    def _own_sharing(self) -> Sharing:
+        if self._sharing is None:
+            raise RequestError("this node has no certificate to show to the other members")
+        return self._sharing
 
     def shares(self, study: str | None = None) -> Sequence[Share]:
         """What was given and received, newest first; of one study when it is named."""

@@ -20,10 +20,10 @@ from bridge.access.sessions import Sessions
 from bridge.access.tokens import Tokens
 from bridge.alerts import Alerts
 from bridge.allocator import keep_freed_memory
-from bridge.audit.following import Followed
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.consortium import own_consortium
+from bridge.consortium_log import followed, hospitals, misconduct, open_log, own_node
 from bridge.content import recovery
 from bridge.content.engine import each_of, open_content
 from bridge.content.packs import PackStore
@@ -36,8 +36,7 @@ from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
 from bridge.index.replica_places import ReplicaPlaces
-from bridge.ledger_log import LedgerFiles
-from bridge.ledger_reading import ledger_home, opener, origin_of, public_key
+from bridge.ledger_reading import ledger_home, opener
 from bridge.member_sources import MemberGateways, member_sources
 from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
@@ -48,10 +47,12 @@ from bridge.services.access import Access
 from bridge.services.close_batch import Batches
 from bridge.services.gateway import Gateway
 from bridge.services.provenance import Provenance
+from bridge.services.receive_share import accept
 from bridge.services.retrieve import Retrieve
 from bridge.services.statement import Statements
 from bridge.services.store import Store
 from bridge.services.study_content import study_content
+from bridge.sharing import sharing_of
 from bridge.witnesses import own_witnessing
 from ledger.alerts import Alert, Misconduct
 from ledger.engine.solo import DATABASE
@@ -128,6 +129,7 @@ class Node:
         self.tokens = Tokens(self.index)
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
+        self.sharing = sharing_of(self)
         self.membership = self._membership()
         self.closed = False
         self._stopped = threading.Event()
@@ -139,13 +141,16 @@ class Node:
         spool = (settings.audit.spool or home / "audit-spool") if settings.audit.repository_host else None
         self.overview = Overview(home, ledger_home(settings), self.index, settings.content, spool)
         open_record = opener(self.keys, self.keystore)
-        ledger, source = ledger_home(settings), AuditSource(self.index.database)
-        self.audit = LedgerTrail(home / "audit.db", [Followed(ledger / DATABASE)], source, self.keys, open_record)
-        leaves, origin = RecordLeaves(self.index.database), origin_of(settings, self.keystore)
-        key, cosigned = public_key(self.keystore), self.witnessing
-        self.log = LedgerFiles(ledger, origin, key, leaves, open_record, self.audit.places, cosigned)
+        source, shared = AuditSource(self.index.database), self.consortium
+        logs, named = followed(settings), hospitals(shared)
+        self.audit = LedgerTrail(home / "audit.db", logs, source, self.keys, open_record, named)
+        leaves = RecordLeaves(self.index.database)
+        self.log = open_log(settings, self.keystore, shared, leaves, open_record, self.audit, self.witnessing)
+        own = None if shared is None else own_node(shared, self.keystore).id
         self.watch = Alerts(
-            self.audit, self.access, self.index.database, open_record, settings.alerts, proved=self._misconduct
+            *(self.audit, self.access, self.index.database, open_record, settings.alerts),
+            own=own,
+            proved=self._misconduct,
         )
 
     def _gateways(self) -> MemberGateways | None:
@@ -162,7 +167,7 @@ class Node:
     def _membership(self) -> Membership | None:
         if self.consortium is None:
             return None
-        return Membership(self.settings.home, self.consortium, self.statements, self.index.shares)
+        return Membership(self.settings.home, self.consortium, self.statements, self.index.shares, self.sharing)
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""
@@ -178,6 +183,25 @@ class Node:
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""
         return study_content(self.index, self.content.get, self.settings.content.engine, study, most)
+
+    def accept_share(self, actor: Actor, data: bytes) -> str:
+        """As `services.receive_share.accept`. Raises NotFound when the node is in no consortium."""
+        if self.sharing is None:
+            raise NotFound("this node is in no consortium")
+        return accept(self.sharing, self.access, actor, data)
+
+    def consensus(self, method: str, parameters: Mapping[str, str]) -> object:
+        """What this node's CometBFT says to a member's light client. Raises NotFound, EngineFault."""
+        if self.consortium is None:
+            raise NotFound("this node is in no consortium")
+        from bridge.consensus.rpc import Rpc
+        from bridge.consensus.rpc_proxy import answer
+
+        rpc = Rpc(self.settings.ledger.cometbft.rpc)
+        try:
+            return answer(rpc, method, parameters)
+        finally:
+            rpc.close()
 
     def replicas_wanted(self, member: str, after: int) -> Mapping[str, object]:
         """What a member is to keep of this node's studies, and what is refused of its. Raises NotFound to no member."""
@@ -210,8 +234,9 @@ class Node:
             self.batches.close_all()
 
     def _misconduct(self) -> Iterable[Misconduct]:
-        """What was proved against the logs of others, or this one."""
-        return self.witnessing.misconduct() if self.witnessing is not None else ()
+        """What was proved against the logs of others, or this one, and against members of the consortium."""
+        of_logs = self.witnessing.misconduct() if self.witnessing is not None else ()
+        return [*of_logs, *(misconduct(self.consortium) if self.consortium is not None else ())]
 
     def _durable(self) -> None:
         """(5) of the way in, called by the index's committer before each group's COMMIT (6)."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bridge.members_listener import MembersListener
 
 log = logging.getLogger(__name__)
-WEB, LEDGER, CONTENT = "web-0", "ledger-0", "content-0"
+WEB, LEDGER, CONTENT, MEMBERS = "web-0", "ledger-0", "content-0", "members-0"
 MOST_DOORS = 4
 WEB_APP = "dicomweb.app:create_app"
 DICOM_DOOR = "bridge.dimse.acceptor"
@@ -58,12 +58,14 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         http = listen(settings.web.host, settings.web.port, "HTTP")
         members = _members_door(settings)
         doors = [f"dimse-{number}" for number in range(settings.dimse.processes or min(processors(), MOST_DOORS))]
-        board = StatusBoard((*doors, WEB, LEDGER), spared=(CONTENT,))
+        meets = settings.ledger.engine != "solo" and members is not None
+        board = StatusBoard((*doors, WEB, LEDGER), spared=(CONTENT, *((MEMBERS,) if meets else ())))
         children = [
             *(Child(door, partial(_dimse, settings, keystore, dicom, board, door, doors)) for door in doors),
             Child(WEB, partial(_web, settings, keystore, http, members, board, board.names, keys_are_new)),
             Child(LEDGER, partial(_ledger, settings, keystore, board)),
             Child(CONTENT, partial(_content, settings, keystore, board)),
+            *([Child(MEMBERS, partial(_members, settings, keystore, board))] if meets else []),
         ]
         # Imported before the fork, so that the doors share its pages. Where pydicom finds numpy, that would start
         # threads, which a fork must not meet.
@@ -279,6 +281,13 @@ def _content(settings: Settings, keystore: Keystore, board: StatusBoard) -> None
     from bridge.content_process import run
 
     run(settings, keystore, CONTENT, ended, lambda: board.beat(CONTENT, True))
+
+
+def _members(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:
+    ended = _until_terminated()
+    from bridge.members_process import run
+
+    run(settings, keystore, MEMBERS, ended, lambda: board.beat(MEMBERS, True))
 
 
 def _announce(settings: Settings, keystore: Keystore, *, first: bool, sample: bool, say: Say) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ from bridge.content import cid as cids
 from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
 from bridge.errors import CarInvalid, ConfigError, KeyFileInvalid, RequestError
-from bridge.index.rows import rebuilt
 from bridge.ledger_reading import origin_of, public_key
-from bridge.model import OPERATOR, Adopted, AdoptedTree, BlockPosition
+from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services import import_study
 from bridge.services.export_study import Sender, export_study
-from bridge.services.import_study import Imported, Recorded
-from bridge.services.received_study import ReceivedInstance
+from bridge.services.import_study import Imported
+from bridge.sharing import importer_of
 from bridge.witnesses import cosigner
 from ledger import checkpoint
 from ledger.errors import CodecError
@@ -69,28 +67,7 @@ def export(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 def import_(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """Take in a study from a CAR, with its key when a key file is given; a refusal is recorded. Errors as
     `import_study`."""
-
-    def take(
-        tree: AdoptedTree,
-        instances: Sequence[ReceivedInstance],
-        blocks: Sequence[BlockPosition],
-        recorded: Recorded,
-    ) -> Future[Adopted]:
-        rows = [rebuilt(each.metadata, each.block, each.link, each.attributes, each.placed) for each in instances]
-        return node.index.adopt(tree, rows, blocks, recorded)
-
-    recipient = import_study.Recipient(
-        keystore=node.keystore,
-        content=node.content,
-        keys=node.keys,
-        batches=node.batches,
-        provenance=node.store.provenance,
-        take=take,
-        tree=node.index.trees.by_tag,
-        position=node.packs.position,
-        index_blocks=node.index.add_blocks,
-        require_room=node.packs.require_room,
-    )
+    recipient = importer_of(node)
     try:
         sender = checkpoint.parse_vkey(arguments["from"]).key if arguments.get("from") else None
     except CodecError as error:

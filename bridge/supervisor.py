@@ -107,7 +107,7 @@ class Supervisor:
 
     def _drain(self) -> int:
         """End the doors together, then what they read from, then the ledger, so that it seals what was closed last."""
-        last = {"content": 1, "ledger": 2}
+        last = {"members": 1, "content": 1, "ledger": 2}
         order = {child.name: last.get(child.name.partition("-")[0], 0) for child in self._children}
         clean = True
         for place in sorted(set(order.values())):

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from bridge.errors import Unauthenticated
 from bridge.model import Action, Actor, ActorKind
-from dicomweb import gateway, problems, replicas, witness
+from dicomweb import consensus, cosignature, gateway, problems, replicas, shares, witness
 from dicomweb.app import Endpoint
 from dicomweb.exchange import Door, Exchange, headers_of
 from dicomweb.node import Node
@@ -40,14 +40,16 @@ def create_app(node: Node) -> Starlette:
     """The application that serves `node` to members."""
     door = MembersDoor(node)
     routes = [
-        Route(gateway.ROOT + resource.path, Endpoint(door, gateway.ROOT + resource.path, resource.methods))
-        for resource in gateway.RESOURCES
+        Route(root + resource.path, Endpoint(door, root + resource.path, resource.methods))
+        for root, resources in ((gateway.ROOT, gateway.RESOURCES), (cosignature.ROOT, cosignature.RESOURCES), (consensus.ROOT, consensus.RESOURCES))
+        for resource in resources
     ]
     routes += [
         Route(replicas.ROOT + resource.path, Endpoint(door, replicas.ROOT + resource.path, resource.methods))
         for resource in replicas.RESOURCES
     ]
     routes.append(Route(witness.PATH, witness.AddCheckpoint(door)))
+    routes.append(Route(shares.PATH, shares.TakeShare(door)))
     app = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _fault})
     app.router.redirect_slashes = False
     return app

@@ -292,6 +292,15 @@ class Node(Protocol):
     def membership(self) -> Membership | None:
         """The node's part in a consortium; None when it is in none."""
 
+    def accept_share(self, actor: Actor, data: bytes) -> str:
+        """Take the package of a grant that a member brings; the state that the grant is in.
+
+        Raises NotFound without a consortium, Forbidden for what does not hold, Busy while the grant is not final here.
+        """
+
+    def consensus(self, method: str, parameters: Mapping[str, str]) -> object:
+        """What this node's CometBFT says to a member's light client. Raises NotFound, EngineFault."""
+
     def replicas_wanted(self, member: str, after: int) -> Mapping[str, object]:
         """What a member is to keep of this node's studies, and what is refused of its. Raises NotFound to no member."""
 

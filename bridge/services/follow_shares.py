@@ -51,7 +51,7 @@ class Terms(NamedTuple):
 
 
 def expected(entry: FinalEntry, giver: Member, tag: bytes) -> Received:
-    """The row of a share with this node, as its entry says it. Raises ValueError for an entry that no share rests on."""
+    """The row of a share with this node, as its entry says it. Raises ValueError when no share rests on that."""
     terms = terms_of(entry)
     if terms is None:
         raise ValueError("no share rests on this entry")
