@@ -169,11 +169,14 @@ class GatewayClient:
     def post(self, path: str, body: bytes, kind: str) -> tuple[int, str, bytes]:
         """Status, media type and body of what the member answers to a POST, whatever they are.
 
-        Raises EngineFault when it does not answer, RequestError when it answers more than 4 MiB.
+        It is asked also when it did not answer a moment ago: whoever asks makes pauses of its own. Raises EngineFault
+        when it does not answer, RequestError when it answers more than 4 MiB.
         """
         data = bytearray()
         more = {"content-type": kind}
-        with self._asked(path, method="POST", accept="*/*", content=body, more=more, at_hand=False) as answer:
+        with self._asked(
+            path, method="POST", accept="*/*", content=body, more=more, at_hand=False, resting=False
+        ) as answer:
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > MOST_TOLD:
@@ -197,20 +200,24 @@ class GatewayClient:
         content: bytes | None = None,
         more: Mapping[str, str] | None = None,
         at_hand: bool = True,
+        resting: bool = True,
     ) -> Iterator[httpx.Response]:
         import httpx
 
-        if self._clock() < self._rests_until:
+        rests = self._clock() < self._rests_until
+        if rests and resting:
             raise EngineFault(f"member {self.name} did not answer a moment ago")
         headers = {"accept": accept, "accept-encoding": "identity", "cairn-purpose": _PURPOSE, **(more or {})}
         if at_hand:
             headers["cache-control"] = "only-if-cached"
         try:
             with self._opened().stream(method, self._url + path, headers=headers, content=content) as answer:
+                self._rests_until = 0.0
                 yield answer
         except httpx.HTTPError as error:
             self._rests_until = self._clock() + _RESTS_S
-            log.warning("a member does not answer", extra={"peer": self.name})
+            if not rests:
+                log.warning("a member does not answer", extra={"peer": self.name})
             raise EngineFault(f"member {self.name} does not answer: {type(error).__name__}") from error
 
     def _opened(self) -> httpx.Client:

@@ -32,7 +32,7 @@ PATH: Final = "/witness/add-checkpoint"
 OK, SILENT, REFUSED, CONTRADICTED = "ok", "silent", "refused", "contradicted"
 FRESH_US: Final = 3600 * 1_000_000
 """After so long a witness is asked again for the same checkpoint, so that its cosignature is not stale."""
-PAUSES_US: Final = {REFUSED: 30 * 1_000_000, CONTRADICTED: 600 * 1_000_000}
+PAUSES_US: Final = {SILENT: 5 * 1_000_000, REFUSED: 30 * 1_000_000, CONTRADICTED: 10 * 1_000_000}
 _ODD: Final = "it answered what no witness answers"
 
 
