@@ -15,6 +15,7 @@ from bridge.ledger_reading import public_key
 from bridge.model import FinalEntry
 from ledger import genesis as ledger_genesis
 from ledger import keys, members
+from ledger.block_store import Proved
 from ledger.errors import LedgerError
 from ledger.genesis import Genesis
 from ledger.members import Member, Proposal, State
@@ -111,6 +112,11 @@ class SharedConsortium:
         """CometBFT's height of the last block that left something; 0 before the first."""
         self.state()
         return self._height
+
+    def evidence(self) -> Sequence[Proved]:
+        """All that was proved against members, in order."""
+        with self._reading() as log:
+            return () if log is None else log.evidence()
 
     def made(self, root: bytes, final: bool) -> bytes | None:
         """As the port."""

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal, NamedTuple
 
+from bridge.audit.following import Followed
+from bridge.audit.resolving import HospitalOf
+from bridge.audit.trail import LedgerTrail
+from bridge.config import Settings
+from bridge.consensus.cosigning import EQUIVOCATION
+from bridge.consortium import SharedConsortium
+from bridge.crypto.keystore import Keystore
 from bridge.errors import NotFound, StorageFault
-from bridge.ledger_log import LedgerFiles
+from bridge.index.record_leaves import RecordLeaves
+from bridge.ledger_log import Cosignatures, LedgerFiles, Opener
+from bridge.ledger_reading import ledger_home, origin_of, public_key, shared_ledger_home
 from bridge.ports import Consortium
+from ledger import keys
+from ledger.alerts import Misconduct
 from ledger.block_store import BlockStore
+from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError
 from ledger.shared_policy import policy_text
 from ledger.store import LedgerStore, StoredEntry
@@ -155,3 +169,71 @@ class ConsortiumLog:
         self._shared.close()
         self._former.close()
         self._cosignatures.close()
+
+
+def followed(settings: Settings) -> list[Followed]:
+    """The databases of a node's logs, in order: its own, and in a consortium the shared one behind it."""
+    own = Followed(ledger_home(settings) / DATABASE)
+    return [own] if settings.ledger.engine == "solo" else [own, Followed(shared_ledger_home(settings) / DATABASE, True)]
+
+
+def open_log(
+    settings: Settings,
+    keystore: Keystore,
+    consortium: SharedConsortium | None,
+    leaves: RecordLeaves,
+    open_record: Opener,
+    trail: LedgerTrail,
+    witnessed: Cosignatures | None,
+) -> LedgerFiles | ConsortiumLog:
+    """The log that a node serves and proves from. `witnessed` is what others cosigned of a log of its own."""
+    home, origin, key = ledger_home(settings), origin_of(settings, keystore), public_key(keystore)
+    if consortium is None:
+        return LedgerFiles(home, origin, key, leaves, open_record, trail.places, witnessed)
+    first = own_node(consortium, keystore).first
+    former = LedgerFiles(home, origin, keys.verifier(first), leaves, open_record, trail.places)
+    place, shared_origin = shared_ledger_home(settings), consortium.genesis.origin
+    cosigned = MemberCosignatures(place / DATABASE, shared_origin, consortium)
+    places = partial(trail.places, log=1)
+    shared = SharedFiles(place, shared_origin, key, leaves, open_record, places, cosigned)
+    shared.node = own_node(consortium, keystore).id
+    return ConsortiumLog(shared, former, cosigned)
+
+
+class OwnNode(NamedTuple):
+    """This node in the ledger: its id, and the first of its ledger keys, with which it kept a log of its own."""
+
+    id: bytes
+    first: bytes
+
+
+def own_node(consortium: Consortium, keystore: Keystore) -> OwnNode:
+    """By its ledger key; as it will be when it is not taken in yet."""
+    member = consortium.own()
+    key = keys.raw(public_key(keystore)) if member is None else member.keys[0].key
+    return OwnNode(keys.node_id(key), key)
+
+
+def hospitals(consortium: Consortium | None) -> HospitalOf:
+    """The names of members by the ids of their nodes; "" for all without a consortium."""
+
+    def name(node: bytes) -> str:
+        if consortium is None:
+            return ""
+        try:
+            member = consortium.state().members.get(node)
+        except StorageFault:
+            member = None
+        return node.hex() if member is None else member.name
+
+    return name
+
+
+def misconduct(consortium: SharedConsortium) -> list[Misconduct]:
+    """What was proved against members, by blocks and by what they cosigned. Raises StorageFault."""
+    found, name = [], hospitals(consortium)
+    for row in consortium.evidence():
+        rule: Literal["double-sign", "equivocation"] = "equivocation" if row.kind == EQUIVOCATION else "double-sign"
+        place = f"{row.height:,} entries" if rule == EQUIVOCATION else f"height {row.height:,} ({row.kind})"
+        found.append(Misconduct(rule, row.node, name(row.node), row.time_ns // 1000, row.height, place))
+    return found

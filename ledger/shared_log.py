@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ledger import entry, members
 from ledger.block import FinalEntry
-from ledger.block_store import BlockStore
+from ledger.block_store import BlockStore, Proved
 from ledger.members import State
 from ledger.store import SEGMENT, SEGMENTS
 
@@ -60,6 +60,10 @@ class SharedLog:
         with self._store.mutex:
             found = self._store.of_leaf(id)
         return None if found is None else _final(*found)
+
+    def evidence(self) -> list[Proved]:
+        """All that was proved against members, in order."""
+        return self._store.evidence()
 
     def made(self, node: bytes, root: bytes, final: bool) -> bytes | None:
         """The id of a node's own entry over this records root; one that waits for its block only when not `final`."""

@@ -19,7 +19,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
-from bridge.errors import CairnError
+from bridge.config import Settings
+from bridge.consortium import own_consortium, read_genesis
+from bridge.crypto.keystore import Keystore
+from bridge.errors import CairnError, EngineFault
+from bridge.member_sources import MemberGateways
 from ledger import checkpoint
 from ledger.block_store import BlockStore, Proved
 from ledger.errors import LedgerError
@@ -33,6 +37,16 @@ PATIENCE_S: Final = 5.0
 """How long a checkpoint without a quorum is asked for while newer ones come."""
 AT_ONCE: Final = 8
 EQUIVOCATION: Final = "equivocation"
+
+
+class Clients(Protocol):
+    """Active members' listeners."""
+
+    def __call__(self, node: bytes) -> Client:
+        """The one of a member. Raises EngineFault."""
+
+    def close(self) -> None:
+        """Close what is open."""
 
 
 class Client(Protocol):
@@ -55,8 +69,8 @@ class Cosigning:
         This node's id.
     state
         The members now.
-    client
-        An active member's listener by its node id; raises EngineFault.
+    clients
+        Other members' listeners; closed with this.
     """
 
     def __init__(
@@ -65,12 +79,12 @@ class Cosigning:
         origin: str,
         own: bytes,
         state: Callable[[], State],
-        client: Callable[[bytes], Client],
+        clients: Clients,
         clock: Callable[[], float] = time.monotonic,
         time_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._store, self._origin, self._own, self._state = store, origin, own, state
-        self._client, self._clock, self._time_ns = client, clock, time_ns
+        self._clients, self._clock, self._time_ns = clients, clock, time_ns
         self._asked: set[bytes] = set()
         self._lock = threading.Lock()
         self._wanted = 0  # the size of the checkpoint that is asked for
@@ -94,7 +108,8 @@ class Cosigning:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._clients.close()  # which ends requests under way
+        self._pool.shutdown(cancel_futures=True)
 
     def step(self) -> bool:
         """(1) and (2), once: ask those whose lines are missing; whether any is. (3) and (4) follow when they answer."""
@@ -105,6 +120,7 @@ class Cosigning:
         missing = self._missing(self._wanted) if self._wanted else []
         if newest > self._wanted and (not missing or self._is_settled(missing)):
             self._wanted, self._since = newest, self._clock()
+            self._keep_own(newest, note)
             missing = self._missing(newest)
         for member in missing:
             with self._lock:
@@ -123,6 +139,12 @@ class Cosigning:
         held = self._store.cosignatures(size)
         return [member for member in self._state().active if member.node != self._own and member.name not in held]
 
+    def _keep_own(self, size: int, note: str) -> None:
+        """This node's own line beside those of the others."""
+        own = self._state().members.get(self._own)
+        if own is not None and own.active and own.name not in self._store.cosignatures(size):
+            self._store.add_cosignature(size, own.name, cosignature_of(note, own, self._origin)[1])
+
     def _is_settled(self, missing: Iterable[Member]) -> bool:
         """Whether it need not be asked for any more: a quorum is held, or it was asked for long enough."""
         state = self._state()
@@ -131,7 +153,7 @@ class Cosigning:
 
     def _ask(self, member: Member, size: int) -> None:
         try:
-            answer = self._client(member.node).ask("GET", f"{PATH}{size}")
+            answer = self._clients(member.node).ask("GET", f"{PATH}{size}")
             note = answer.get("checkpoint") if isinstance(answer, dict) else None
             if isinstance(note, str) and not self._ended.is_set():
                 self._take(member, size, note)
@@ -168,3 +190,32 @@ class Cosigning:
                 self._wake.wait()
             self._wake.clear()
             self._ended.wait(PAUSE_S)
+
+
+class MemberClients:
+    """The listeners of the consortium's other members, for the ledger's process."""
+
+    def __init__(self, settings: Settings, keystore: Keystore) -> None:
+        self._consortium = own_consortium(settings, keystore)
+        members = settings.members
+        known = self._consortium is not None and members.certificate is not None
+        self._gateways = MemberGateways(self._consortium, members) if known and self._consortium is not None else None
+
+    def __call__(self, node: bytes) -> Client:
+        """A member's listener. Raises EngineFault, also where this node has no certificate to show."""
+        if self._gateways is None:
+            raise EngineFault("this node has no certificate to ask other members with")
+        return self._gateways.of(node)
+
+    def close(self) -> None:
+        """Close connections and database."""
+        for one in (self._gateways, self._consortium):
+            if one is not None:
+                one.close()
+
+
+def open_cosigning(
+    settings: Settings, keystore: Keystore, store: BlockStore, own: bytes, state: Callable[[], State]
+) -> Cosigning:
+    """The exchange of this node over the members' listeners; not started yet."""
+    return Cosigning(store, read_genesis(settings.home).origin, own, state, MemberClients(settings, keystore))

@@ -5,6 +5,7 @@
 3. what CometBFT drives, at its socket                                                        ConsortiumApplication
 4. what the sealer appends to; its outbox goes to CometBFT's mempool                          CometEngine
 5. CometBFT, when it is managed: started, asked, started again                                Watch, a step at a time
+6. members' cosignatures of each other's checkpoints                                          Cosigning, in a thread
 
 What fails in 3 ends the process (`broken`): both are started afresh, and CometBFT has the application execute what it
 had not committed.
@@ -25,6 +26,7 @@ from bridge.child_watch import Watch
 from bridge.config import Settings
 from bridge.consensus import home
 from bridge.consensus.closing import closed_log
+from bridge.consensus.cosigning import open_cosigning
 from bridge.consensus.daemon import MANNER, ManagedCometBFT, Plan
 from bridge.consensus.rpc import Rpc
 from bridge.consortium import CARD, DATABASE, folder, read_genesis
@@ -88,13 +90,16 @@ class Participant:
             self.engine = CometEngine(  # (4)
                 store, path.parent, member, self._submit, closed, former, step=crash.step
             )
+            self._cosigning = open_cosigning(settings, keystore, store, who.node, lambda: self.application.state)  # (6)
             opened.pop_all()
         self._server = AbciServer(home.abci_of(settings), self.application, self._fault)
         try:
             self._server.start()
         except (OSError, ValueError) as error:
+            self._cosigning.close()
             self.engine.close()
             raise ConfigError(f"ledger.cometbft.abci: {error}") from error
+        self._cosigning.start()
         self._name = who.name
         self._watch = Watch(ManagedCometBFT(settings, self._plan), MANNER) if settings.ledger.cometbft.managed else None
 
@@ -113,6 +118,7 @@ class Participant:
         if self._watch is not None:
             self._watch.end(DRAIN_S)
         self._server.close()
+        self._cosigning.close()
         if self.engine is not None:
             self.engine.close()
         self._rpc.close()
@@ -124,6 +130,7 @@ class Participant:
     def _committed(self) -> None:
         if self.engine is not None:
             self.engine.committed()
+            self._cosigning.committed()
 
     def _fault(self, error: Exception) -> None:
         log.error("the ABCI application failed: %s", type(error).__name__)
