@@ -119,7 +119,7 @@ def _members(stands: ConsortiumOverview) -> Html:
 
 
 def _member(member: MemberOverview, size: int) -> Html:
-    here = tag("small", "this node") if member.own else None
+    here = tag("small", "(this node) ") if member.own else None
     state = "active" if member.active else "retired"
     signed = "–"
     if member.cosigned is not None:
