@@ -41,7 +41,11 @@ def create_app(node: Node) -> Starlette:
     door = MembersDoor(node)
     routes = [
         Route(root + resource.path, Endpoint(door, root + resource.path, resource.methods))
-        for root, resources in ((gateway.ROOT, gateway.RESOURCES), (cosignature.ROOT, cosignature.RESOURCES), (consensus.ROOT, consensus.RESOURCES))
+        for root, resources in (
+            (gateway.ROOT, gateway.RESOURCES),
+            (cosignature.ROOT, cosignature.RESOURCES),
+            (consensus.ROOT, consensus.RESOURCES),
+        )
         for resource in resources
     ]
     routes += [

@@ -189,6 +189,11 @@ class BlockStore(LedgerStore):
                 execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)", values)
             execute("UPDATE state SET epoch = ?, batch = ?", (*cursor,))
 
+    def supersede(self) -> None:
+        """Empty the outbox; all batches are to be sealed again. Under `writing`."""
+        with self._transaction() as execute:
+            _supersede(execute)
+
     def outbox(self, limit: int = -1) -> list[Waiting]:
         """This node's entries that wait, in order; at most `limit`."""
         with self.mutex:

@@ -26,13 +26,16 @@ from bridge.child_watch import Watch
 from bridge.config import Settings
 from bridge.consensus import home
 from bridge.consensus.closing import closed_log
+from bridge.consensus.configuration import StateSync
 from bridge.consensus.cosigning import open_cosigning
 from bridge.consensus.daemon import MANNER, ManagedCometBFT, Plan
 from bridge.consensus.rpc import Rpc
-from bridge.consortium import CARD, DATABASE, folder, read_genesis
+from bridge.consensus.rpc_proxy import StateSyncSource, where_to_start
+from bridge.consortium import CARD, DATABASE, folder, own_consortium, read_genesis
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, EngineFault
 from bridge.ledger_reading import actor_tags
+from bridge.member_sources import MemberGateways
 from ledger import genesis as ledger_genesis
 from ledger import keys, members
 from ledger.abci.application import ConsortiumApplication, Signers
@@ -100,7 +103,11 @@ class Participant:
             self.engine.close()
             raise ConfigError(f"ledger.cometbft.abci: {error}") from error
         self._cosigning.start()
-        self._name = who.name
+        self._who = who
+        others = own_consortium(settings, keystore)
+        assert others is not None
+        self._others = MemberGateways(others, settings.members)
+        self._source = StateSyncSource()
         self._watch = Watch(ManagedCometBFT(settings, self._plan), MANNER) if settings.ledger.cometbft.managed else None
 
     @property
@@ -110,15 +117,20 @@ class Participant:
 
     def step(self) -> None:
         """(5) Look after CometBFT once."""
-        if self._watch is not None:
-            self._watch.step()
+        if self._watch is None:
+            return
+        self._watch.step()
+        if self._watch.reason is None and self.application.info().height:
+            self._source.close()
 
     def close(self) -> None:
         """End CometBFT first, so that it never waits for an answer; then the rest."""
         if self._watch is not None:
             self._watch.end(DRAIN_S)
+        self._source.close()
         self._server.close()
         self._cosigning.close()
+        self._others.close()
         if self.engine is not None:
             self.engine.close()
         self._rpc.close()
@@ -131,13 +143,32 @@ class Participant:
         if self.engine is not None:
             self.engine.committed()
             self._cosigning.committed()
+        known = self.application.state.of_key(keys.raw(self._who.signer.public_key()))
+        if known is not None and known.node != self._who.node:
+            log.warning("this node's id was that of an earlier key: it begins again")
+            self.broken.set()
 
     def _fault(self, error: Exception) -> None:
         log.error("the ABCI application failed: %s", type(error).__name__)
         self.broken.set()
 
     def _plan(self) -> Plan:
-        return Plan(self._genesis, self._name, [member.card.address for member in self.application.state.active])
+        peers = [member.card.address for member in self.application.state.active]
+        return Plan(self._genesis, self._who.name, peers, self._state_sync())
+
+    def _state_sync(self) -> StateSync | None:
+        """From where to take over a state; None when there is one, or every block is to be executed.
+
+        Raises EngineFault while this node waits to be taken in by the members.
+        """
+        blocks = home.home_of(self._settings) / "data" / "blockstore.db"
+        if self.application.info().height and blocks.exists():
+            return None
+        start = where_to_start([self._others.of(member.node) for member in self._others.others() if member.active])
+        first = keys.raw(self._who.signer.public_key()) in {card.key for card in self._genesis.cards}
+        if not start.answered and not first:
+            raise EngineFault("no member answers this node yet: it takes part when they have voted it in")
+        return self._source.from_(start) if start.height else None
 
 
 def _identity(settings: Settings, keystore: Keystore, genesis: Genesis, store: BlockStore) -> _Identity:

@@ -200,6 +200,9 @@ class CometEngine:
 
     def _join(self, closed: Closed) -> None:
         """The node's first entry, unless it is made: the log that it kept alone is closed with this root."""
+        waiting = self._store.outbox(1)
+        if waiting and entry.read(waiting[0].envelope).node != self._member.node:
+            self._store.supersede()  # made before it was known which node this is
         if self.position().sequence:
             return
         said = Entry(
