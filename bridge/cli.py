@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from bridge import config, consortium_cli, content_cli, study_cli
+from bridge import config, consortium_cli, content_cli, share_cli, study_cli
 from bridge.control import Failed, exit_code
 from bridge.errors import CairnError, ConfigError
 from bridge.invocation import as_json, perform, say, settings_of
@@ -387,7 +387,7 @@ def review(ctx: click.Context, entry: str, note: str, as_json: bool) -> None:
     show_result(result, as_json, lambda r: f"reviewed: {r['what']}")
 
 
-for group in (study_cli.key, study_cli.study, content_cli.content, consortium_cli.consortium):
+for group in (study_cli.key, study_cli.study, content_cli.content, consortium_cli.consortium, share_cli.share):
     main.add_command(group)
 
 if __name__ == "__main__":

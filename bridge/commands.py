@@ -12,6 +12,7 @@ from bridge import (
     consortium_commands,
     content_commands,
     ledger_commands,
+    share_commands,
     study_commands,
     study_show,
 )
@@ -170,6 +171,9 @@ COMMANDS: dict[str, Command] = {
     "content-unassign": assignment_commands.unassign,
     "content-assignments": assignment_commands.every,
     "key-show": study_commands.key_show,
+    "share-grant": share_commands.grant,
+    "share-list": share_commands.every,
+    "share-revoke": share_commands.revoke,
     "study-export": study_commands.export,
     "study-show": study_show.show,
     "study-import": study_commands.import_,

@@ -1,0 +1,73 @@
+"""`cairn share`: studies given to other hospitals of the consortium, and what they gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from bridge.invocation import as_json, perform, settings_of
+from bridge.invocation import show as show_result
+
+
+@click.group()
+def share() -> None:
+    """Studies shared with other hospitals of the consortium."""
+
+
+@share.command()
+@click.argument("study", metavar="STUDY")
+@click.option("--to", metavar="MEMBER", required=True, help="The hospital: `cairn consortium members` names them.")
+@click.option("--purpose", metavar="CODE", default="TREAT", show_default=True, help="HL7 purpose of use.")
+@click.option("--expires", metavar="T", help="When it ends by itself: 12h, 30d, 2027-01-31 or a full time.")
+@as_json
+@click.pass_context
+def grant(ctx: click.Context, study: str, to: str, purpose: str, expires: str | None, as_json: bool) -> None:
+    """Give the study STUDY to another hospital, which then finds it in its own searches.
+
+    It holds from when the ledger has it, which consensus decides within a moment; images that come later follow.
+    """
+    arguments = {"study": study, "to": to, "purpose": purpose, "expires": expires}
+    result = perform(settings_of(ctx), "share-grant", arguments)
+    show_result(result, as_json, lambda r: f"granted to {r['to']}\ngrant {r['grant']}")
+
+
+@share.command()
+@click.argument("grant", metavar="GRANT")
+@as_json
+@click.pass_context
+def revoke(ctx: click.Context, grant: str, as_json: bool) -> None:
+    """End a GRANT: nothing more is served, and the other hospital deletes its keys when it hears of it.
+
+    What was seen or copied there cannot be called back: see docs/sharing.md.
+    """
+    result = perform(settings_of(ctx), "share-revoke", {"grant": grant})
+    show_result(
+        result,
+        as_json,
+        lambda r: (
+            f"ended for {r['to']}: it is given nothing more, and deletes the keys when it hears of it"
+            "\nwhat was seen or copied there cannot be called back"
+        ),
+    )
+
+
+@share.command("list")
+@as_json
+@click.pass_context
+def every(ctx: click.Context, as_json: bool) -> None:
+    """What this hospital gave to others and what they gave it, with what became of each."""
+    show_result(perform(settings_of(ctx), "share-list", {}), as_json, _listed)
+
+
+def _listed(result: Mapping[str, Any]) -> str:
+    lines = [_line(row, "to", row["to"]) for row in result["given"]]
+    lines += [_line(row, "from", row["from"]) for row in result["received"]]
+    return "\n".join(lines) or "nothing is shared"
+
+
+def _line(row: Mapping[str, Any], way: str, member: str) -> str:
+    ends = f", until {row['expires']}" if row["expires"] else ""
+    fault = f" ({row['fault']})" if row["fault"] else ""
+    return f"{row['grant']}  {way} {member}: {row['study'] or 'a study'}, {row['state']}{ends}{fault}"

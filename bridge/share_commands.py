@@ -1,0 +1,94 @@
+"""What the commands of `bridge.share_cli` do, at a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bridge.errors import ConfigError, RequestError
+from bridge.index.shares import Given, Received
+from bridge.model import OPERATOR
+from bridge.node import Node
+from bridge.services import share
+from bridge.services.provenance import iso
+from bridge.services.share import Sharing
+
+__all__ = ["every", "grant", "revoke"]
+
+Report = Callable[[str], None]
+
+
+def grant(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    """Give a study to a member. Errors as `services.share.grant`."""
+    study, to, purpose = str(arguments["study"]), str(arguments["to"]), str(arguments["purpose"])
+    entry = share.grant(_sharing(node), OPERATOR, study, to, purpose, arguments.get("expires"))
+    return {"grant": entry.hex(), "study": study, "to": to}
+
+
+def revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    """End a grant of this node. Errors as `services.share.revoke`; RequestError for what is no grant's id."""
+    try:
+        entry = bytes.fromhex(str(arguments["grant"]))
+    except ValueError:
+        raise RequestError("a grant is named by the id that cairn share grant and cairn share list tell") from None
+    given = share.revoke(_sharing(node), OPERATOR, entry)
+    return {"grant": entry.hex(), "study": given.study, "to": given.member, "state": given.state}
+
+
+def every(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    """What this node granted and what members granted it, the newest first."""
+    _sharing(node)
+    shares = node.index.shares
+    return {
+        "given": [_given(row) for row in shares.all_given()],
+        "received": [_received(row) for row in shares.all_received()],
+    }
+
+
+def _sharing(node: Node) -> Sharing:
+    if node.sharing is None:
+        raise ConfigError("this node is in no consortium: see cairn consortium init and join")
+    return node.sharing
+
+
+def _given(row: Given) -> dict[str, object]:
+    return {
+        **_common(row),
+        "to": row.member,
+        "delivered": _time(row.delivered),
+        "receipt": _hex(row.receipt),
+        "revocation": _hex(row.revocation),
+        "keys_gone": _hex(row.gone),
+    }
+
+
+def _received(row: Received) -> dict[str, object]:
+    return {
+        **_common(row),
+        "from": row.member,
+        "received": _time(row.received),
+        "instances": row.instances,
+        "why": row.why,
+    }
+
+
+def _common(row: Given | Received) -> dict[str, object]:
+    return {
+        "grant": row.grant.hex(),
+        "kind": row.kind,
+        "study": row.study,
+        "purpose": row.purpose,
+        "state": str(row.state),
+        "granted": _time(row.at),
+        "expires": _time(row.expires),
+        "ended": _time(row.ended),
+        "fault": row.fault,
+    }
+
+
+def _time(time_us: int | None) -> str | None:
+    return None if time_us is None else iso(time_us)
+
+
+def _hex(entry: bytes | None) -> str | None:
+    return None if entry is None else entry.hex()
