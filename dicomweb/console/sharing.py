@@ -23,6 +23,7 @@ EXPIRIES: Final = (("1d", "1 day"), ("7d", "7 days"), ("30d", "30 days"), ("365d
 DEFAULT_EXPIRY: Final = "30d"
 _EMERGENCY: Final = frozenset({"ETREAT", "BTG"})
 _STATES: Final[Mapping[str, tuple[str, str]]] = {
+    "waiting": ("waiting for consensus", "query"),
     "granted": ("granted, not yet delivered", "query"),
     "delivered": ("delivered", "store"),
     "received": ("received there", "check"),
