@@ -243,13 +243,17 @@ def ledger() -> None:
 @as_json
 @click.pass_context
 def entries(ctx: click.Context, after: int, limit: int, as_json: bool) -> None:
-    """Entries in order: id, type, time, study (resolved here), records, finality."""
+    """Entries in order: id, type, time, study (resolved here), records, finality, and in a consortium the hospital.
+
+    Finality: signed (by this node alone), witnessed (by others too), pending (until consensus has taken it), final.
+    """
     result = perform(settings_of(ctx), "ledger-entries", {"after": after, "limit": limit})
     show_result(
         result,
         as_json,
         lambda r: "\n".join(
-            f"{e['time']}  {e['type']:14}  {len(e['records'])} records  {e['study'] or '-'}  {e['id']}"
+            f"{e['time']}  {e['type']:14}  {e['finality']:9}  {(e['hospital'] or ''):12}"
+            f"  {len(e['records'])} records  {e['study'] or '-'}  {e['id']}"
             for e in r["entries"]
         ),
     )
@@ -330,7 +334,7 @@ def verify(
             raise click.UsageError("--key, --policy and --consistency are for a FILE; a node has its own key and log")
         arguments = {"since": since.read_text("utf-8", "replace") if since else None, "hashes": hashes}
         result = perform(settings_of(ctx), "ledger-verify", arguments)
-        show_result(result, as_json, lambda r: _findings(r) or f"verified: {r['entries']} entries")
+        show_result(result, as_json, _verified)
     elif hashes:
         raise click.UsageError("--hashes is for this node's ledger")
     else:
@@ -347,6 +351,11 @@ def verify(
 
 def _findings(result: Mapping[str, Any]) -> str:
     return "\n".join(f"{f['place']}: {f['what']}" for f in result["findings"])
+
+
+def _verified(result: Mapping[str, Any]) -> str:
+    waiting = f", and {result['waiting']} that wait for consensus" if result["waiting"] else ""
+    return _findings(result) or f"verified: {result['entries']} entries{waiting}"
 
 
 @ledger.command()

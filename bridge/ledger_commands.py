@@ -8,18 +8,21 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from bridge.errors import LedgerInvalid, NotFound
-from bridge.index.record_leaves import RecordLeaves
-from bridge.ledger_reading import ledger_home, origin_of, public_key, record_source
+from bridge.consortium import SharedConsortium
+from bridge.consortium_log import own_node
+from bridge.errors import NotFound
+from bridge.ledger_entries import listed
+from bridge.ledger_reading import current_database, ledger_home, origin_of, public_key, record_source
+from bridge.ledger_reading import shared_ledger_home as shared_home
 from bridge.node import COMMAND, Node
-from bridge.services.provenance import iso
 from ledger import audit as ledger_audit
-from ledger import checkpoint, kept, merkle, policy, proof
-from ledger.engine.solo import DATABASE
+from ledger import audit_shared, checkpoint, kept, merkle, policy, proof
 from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.policy import Policy
-from ledger.store import LedgerStore, StoredEntry
+from ledger.shared_policy import log_policy
+from ledger.store import LedgerStore
+from ledger.verify import Trust
 
 Report = Callable[[str], None]
 MOST_ENTRIES = 10_000
@@ -29,32 +32,12 @@ POLL_S = 0.1
 
 def key(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """The log's verifier key (C2SP signed-note), and the policy that says whose cosignatures it needs."""
-    return {"key": _vkey(node), "policy": _policy(node)}
-
-
-def _vkey(node: Node) -> str:
-    return checkpoint.vkey(origin_of(node.settings, node.keystore), public_key(node.keystore))
-
-
-def _policy(node: Node) -> str:
-    """What trusting the log asks for (C2SP tlog-policy)."""
-    vkey = _vkey(node)
-    return f"log {vkey}\nquorum none\n" if node.witnessing is None else node.witnessing.policy(vkey)
+    return {"key": node.log.key(), "policy": node.log.policy()}
 
 
 def entries(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """Entries in order, studies resolved here. Raises LedgerInvalid when the database cannot be read."""
-    path = ledger_home(node.settings) / DATABASE
-    if not path.exists():
-        return {"entries": []}
-    try:
-        with closing(LedgerStore(path, readonly=True)) as store:
-            found = store.entries(int(arguments["after"]) - 1, min(int(arguments["limit"]), MOST_ENTRIES))
-        leaves = RecordLeaves(node.index.database)
-        witnessed = node.witnessing.newest() or 0 if node.witnessing is not None else 0
-        return {"entries": [_described(node, leaves, stored, witnessed) for stored in found]}
-    except LedgerError as error:
-        raise LedgerInvalid(str(error)) from error
+    """Entries in order, studies resolved here. Raises LedgerInvalid when a database cannot be read, StorageFault."""
+    return {"entries": listed(node, max(0, int(arguments["after"])), min(int(arguments["limit"]), MOST_ENTRIES))}
 
 
 def prove(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -77,11 +60,14 @@ def prove(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 
 def _is_enough(node: Node, text: str) -> bool:
-    """Whether a proof has the cosignatures that this log's policy asks for."""
-    if node.witnessing is None or not node.witnessing.witnesses:
-        return True
+    """Whether a proof has the cosignatures that its log's policy asks for; a log that was closed asks for none."""
     try:
-        proof.verify_under(text, policy.parse(_policy(node).encode()))
+        trust = policy.parse(node.log.policy().encode())
+        if checkpoint.parse(checkpoint.split_note(proof.parse(text).note)[0]).origin not in {
+            log.name for log in trust.logs
+        }:
+            return True
+        proof.verify_under(text, trust)
     except LedgerError:
         return False
     return True
@@ -90,63 +76,87 @@ def _is_enough(node: Node, text: str) -> bool:
 def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """Every finding about this node's ledger and the records behind it, also against an older checkpoint (`since`).
 
-    With `hashes`, of the tree and files alone.
+    In a consortium: about its own log, the shared one, the outbox, and the records behind all of them. With `hashes`,
+    of the tree and files alone.
     """
 
     def progress(what: str, done: int, of: int) -> None:
         if done % TOLD_EVERY == 0 and done:
             report(f"{done:,} of {of:,} {what} verified")
 
-    home = ledger_home(node.settings)
-    origin = origin_of(node.settings, node.keystore)
+    told = {
+        "progress": partial(progress, "entries"),
+        "progress_of_records": partial(progress, "entries' records"),
+        "signatures": not arguments.get("hashes"),
+    }
+    home, waiting = ledger_home(node.settings), 0
     with closing(record_source(node.settings, node.keys, node.keystore)) as source:
-        findings = ledger_audit.audit(
-            home,
-            public_key(node.keystore),
-            origin,
-            source,
-            partial(progress, "entries"),
-            progress_of_records=partial(progress, "entries' records"),
-            signatures=not arguments.get("hashes"),
-        )
+        if node.consortium is None:
+            origin = origin_of(node.settings, node.keystore)
+            findings = ledger_audit.audit(home, public_key(node.keystore), origin, source, **told)  # type: ignore[arg-type]
+            held = _size(node)
+        else:
+            own = own_node(node.consortium, node.keystore)
+            found = audit_shared.audit_shared(
+                shared_home(node.settings),
+                node.consortium.genesis,
+                own.id,
+                (home, _own_trust(node, own.first)),
+                source,
+                **told,  # type: ignore[arg-type]
+            )
+            findings, held, waiting = found.findings, found.entries, found.waiting
     if arguments.get("since") is not None:
         findings += _since(node, arguments["since"])
     return {
         "findings": [{"place": finding.place, "what": finding.what} for finding in findings],
-        "entries": _size(node),
+        "entries": held,
+        "waiting": waiting,
     }
+
+
+def _own_trust(node: Node, key: bytes) -> Trust:
+    """What is known of the log that this node keeps, or kept, alone."""
+    return Trust.solo(key, origin_of(node.settings, node.keystore))
 
 
 def _since(node: Node, text: str) -> list[Finding]:
     """What of this node's ledger contradicts an older checkpoint, or the checkpoint of an older proof."""
-    trust = Policy.of_log(origin_of(node.settings, node.keystore), public_key(node.keystore))
+    own = Policy.of_log(origin_of(node.settings, node.keystore), public_key(node.keystore))
+    asked, database = own, current_database(node.settings)
+    if node.consortium is not None:
+        asked = _shared_trust(node.consortium)
+        if _origin(text) == own.logs[0].name:  # of the log that was closed
+            first = own_node(node.consortium, node.keystore).first
+            asked, database = Policy.of_log(own.logs[0].name, first), ledger_home(node.settings) / database.name
     try:
-        older = kept.read(text, trust).head
+        older = kept.read(text, asked).head
     except LedgerError as error:
         return [kept.unreadable(error)]
     try:
-        with closing(LedgerStore(ledger_home(node.settings) / DATABASE, readonly=True)) as store:
+        with closing(LedgerStore(database, readonly=True)) as store:
             return kept.contradictions(older, store.size(), lambda size: merkle.root(store.leaves(0, size)))
     except (LedgerError, OSError) as error:
-        return [Finding(DATABASE, f"it cannot be read: {error}")]
+        return [Finding(database.name, f"it cannot be read: {error}")]
+
+
+def _shared_trust(consortium: SharedConsortium) -> Policy:
+    return log_policy(consortium.state(), consortium.genesis.origin)
+
+
+def _origin(text: str) -> str | None:
+    """Of which log a checkpoint, or a proof, is; None when it is neither."""
+    try:
+        note = proof.parse(text).note if text.startswith(proof.FIRST_LINE) else text
+        return checkpoint.parse(checkpoint.split_note(note)[0]).origin
+    except LedgerError:
+        return None
 
 
 def _size(node: Node) -> int | None:
     """How many entries the ledger holds; None when it cannot be read, which a finding has said."""
     try:
-        with closing(LedgerStore(ledger_home(node.settings) / DATABASE, readonly=True)) as store:
+        with closing(LedgerStore(current_database(node.settings), readonly=True)) as store:
             return store.size()
     except (LedgerError, OSError):
         return None
-
-
-def _described(node: Node, leaves: RecordLeaves, stored: StoredEntry, witnessed: int) -> dict[str, object]:
-    return {
-        "id": stored.leaf.hex(),
-        "index": stored.idx,
-        "type": stored.type,
-        "time": iso(stored.time_us),
-        "study": node.keys.study_of(stored.study) if stored.study else None,
-        "records": [leaf.hex() for leaf in leaves.of_entry(stored.batch, stored.root)],
-        "finality": "witnessed" if stored.idx < witnessed else "signed",
-    }
