@@ -80,10 +80,10 @@ class ConsortiumOverview:
 class Share:
     """A study given to a member or received from one, under one grant (its entry's id).
 
-    `state` of what was given: "waiting" (for consensus), "granted" (not delivered yet), "delivered" (the other has the key), "received" (it has
-    stated so on the ledger), "revoking" (nothing is served, the ledger does not say so yet), "revoked", "expired",
-    "ended" (the receiver attested that its keys are gone). Of what is received: "announced" (granted, its key is not
-    here yet), "fetching", "held", "ending", "ended", "refused".
+    `state` of what was given: "waiting" (for consensus), "granted" (not delivered yet), "delivered" (the other has the
+    key), "received" (it has stated so on the ledger), "revoking" (nothing is served, the ledger does not say so yet),
+    "revoked", "expired", "ended" (the receiver attested that its keys are gone). Of what is received: "announced"
+    (granted, its key is not here yet), "fetching", "held", "ending", "ended", "refused".
     """
 
     grant: bytes
