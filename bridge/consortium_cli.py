@@ -155,7 +155,8 @@ def _members(told: Mapping[str, Any]) -> str:
         lines.append(f"{member['name']:<16} {state:<8} {counts}  {member['url']}{rotating}")
     for row in told["proposals"]:
         about = f"{row['do']} {row['member']}" + (f" {row['power']}" if row["power"] is not None else "")
-        votes = f"yes {', '.join(row['yes']) or '-'}; no {', '.join(row['no']) or '-'}; {row['needed']} needed"
+        votes = f"yes {', '.join(row['yes']) or '-'}; no {', '.join(row['no']) or '-'}"
+        votes += f"; {row['needed']} needed" if row["needed"] is not None else ""
         lines.append(f"{row['id'][:16]}  {row['state']:<10} {about}  by {row['by']}: {votes}")
         if row["fingerprint"]:
             lines.append(f"                  fingerprint {row['fingerprint']}")

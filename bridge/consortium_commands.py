@@ -132,7 +132,7 @@ def _proposal(state: State, proposal: Proposal) -> Mapping[str, object]:
         "by": _name(state, proposal.node),
         "yes": names(True),
         "no": names(False),
-        "needed": state.quorum,
+        "needed": state.quorum if proposal.outcome is None else None,
         "state": _outcome(proposal),
         "fingerprint": None if proposal.card is None else ledger_genesis.fingerprint(proposal.card.signed),
         "height": proposal.made,
