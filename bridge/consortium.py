@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from bridge.model import FinalEntry
 from ledger import genesis as ledger_genesis
 from ledger import keys, members
 from ledger.block_store import Proved
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, NotMadeYet
 from ledger.genesis import Genesis
 from ledger.members import Member, Proposal, State
 from ledger.shared_log import SharedLog
@@ -130,7 +130,8 @@ class SharedConsortium:
         with self._lock:
             try:
                 if self._log is None and self._path.exists():
-                    self._log = SharedLog(self._path)
+                    with suppress(NotMadeYet):
+                        self._log = SharedLog(self._path)
                     self._looked.clear()
                 yield self._log
             except (LedgerError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,7 +25,7 @@ from ledger import keys
 from ledger.alerts import Misconduct
 from ledger.block_store import BlockStore
 from ledger.engine.solo import DATABASE
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, NotMadeYet
 from ledger.shared_policy import policy_text
 from ledger.store import LedgerStore, StoredEntry
 
@@ -85,7 +86,8 @@ class MemberCosignatures:
 
     def _opened(self) -> BlockStore | None:
         if self._store is None and self._path.exists():
-            self._store = BlockStore(self._path, readonly=True)
+            with suppress(NotMadeYet):
+                self._store = BlockStore(self._path, readonly=True)
         return self._store
 
     def _failed(self, error: Exception) -> StorageFault:

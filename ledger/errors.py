@@ -48,5 +48,9 @@ class RecordUnreadable(LedgerError):
     """A record's stored bytes are damaged."""
 
 
+class NotMadeYet(LedgerError):
+    """The ledger's database is being made: its file is there, and nothing is in it yet."""
+
+
 class StoreFault(LedgerError):
     """The ledger's database failed, or is damaged."""

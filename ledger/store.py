@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ledger import wal
 from ledger.entry import Entry, leaf_hash
-from ledger.errors import LedgerError, StoreFault, TreeMismatch
+from ledger.errors import LedgerError, NotMadeYet, StoreFault, TreeMismatch
 from ledger.merkle import HASH_SIZE, Frontier
 from ledger.page_digests import PAGE_SIZE, PageDigests
 from ledger.source import Cursor
@@ -386,6 +386,8 @@ class LedgerStore:
 
     def _check_identity(self) -> None:
         if self._one("PRAGMA application_id")[0] != APPLICATION_ID:
+            if not self._one("SELECT count(*) FROM sqlite_schema")[0]:
+                raise NotMadeYet("nothing is in it yet", self._path.name)
             raise LedgerError("not a ledger database", self._path.name)
         if self._one("PRAGMA user_version")[0] != SCHEMA_VERSION:
             raise LedgerError("a ledger database of another version", self._path.name)

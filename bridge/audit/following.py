@@ -23,7 +23,7 @@ from bridge.errors import StorageFault
 from bridge.index.audit_source import AuditSource
 from ledger import entry as ledger_entry
 from ledger.block_store import BlockStore
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, NotMadeYet
 from ledger.event import ActorKind, Participant
 from ledger.store import LedgerStore, StoredEntry
 
@@ -139,6 +139,8 @@ class _Reading:
                 kind = BlockStore if self._log.shared else LedgerStore
                 self._ledger = kind(self._log.database, readonly=True)
             return what(self._ledger)
+        except NotMadeYet:
+            return None
         except (LedgerError, OSError) as error:
             self.close()
             raise StorageFault("the ledger's database cannot be read") from error
