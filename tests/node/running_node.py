@@ -37,6 +37,8 @@ class RunningNode:
         self.log = home.with_name(home.name + ".log")
         self.dimse_port, self.web_port = free_ports(2)
         self.settings = settings
+        self.inside: Sequence[str] = ()
+        """What comes before each command of it: a network namespace that it lives in."""
         self._process: subprocess.Popen[bytes] | None = None
         self._tokens: dict[str, str] = {}
         self._printed_before = 0
@@ -68,7 +70,7 @@ class RunningNode:
         self._printed_before = len(self.printed())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [CAIRN, "serve", *flags],
+                [*self.inside, CAIRN, "serve", *flags],
                 env=self.environment(**more),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -135,7 +137,12 @@ class RunningNode:
     def cairn(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command on this home; its exit code must be `code` unless that is None."""
         done = subprocess.run(
-            [CAIRN, *arguments], env=self.environment(), capture_output=True, text=True, check=False, timeout=120
+            [*self.inside, CAIRN, *arguments],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
