@@ -25,9 +25,8 @@ from bridge.content.pins import Pin
 from bridge.errors import CairnError, ContentCorrupt, ContentMissing
 from bridge.index.shares import Received, ReceivedState
 from bridge.model import Tree
-from bridge.services.access import SYSTEM
 from bridge.services.deliver_share import again
-from bridge.services.receive_share import Receiver, own_key
+from bridge.services.receive_share import Receiver, state
 
 __all__ = ["Ending", "end_shares"]
 
@@ -92,9 +91,7 @@ def _give_up(ending: Ending, received: Received) -> None:
     elif received.root is not None and not ending.kept_for_others(received.tag):
         sharing.content.unpin(received.root)  # interrupted before
     if received.study is not None and received.received is not None:
-        key = own_key(sharing, received.study, received.tag)
-        detail = {"member": received.member, "why": received.why}
-        sharing.statements.make("share.end", SYSTEM, None, [received.grant], key, received.purpose, detail)  # (5)
+        state(sharing, "share.end", received, {"why": received.why})  # (5)
 
 
 def _forget(ending: Ending, tree: Tree) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ from bridge.crypto import study_key_file
 from bridge.crypto.study_key_file import Envelope
 from bridge.errors import Busy, CairnError, CarInvalid, Forbidden, IntegrityError, KeyFileInvalid
 from bridge.index.shares import EMERGENCY, Received, ReceivedState
-from bridge.model import Actor, ActorKind, FinalEntry, StudyKey
+from bridge.model import Actor, ActorKind, FinalEntry
 from bridge.services.access import SYSTEM, Access
 from bridge.services.deliver_share import again, recipient_of
 from bridge.services.follow_shares import EXPIRED, end, expected, terms_of
@@ -38,7 +39,7 @@ from bridge.services.import_study import Delivery, Recipient, import_study
 from bridge.services.share import Sharing
 from ledger.members import Member
 
-__all__ = ["Receiver", "accept", "member_actor", "own_key", "refusal", "take_in"]
+__all__ = ["Receiver", "accept", "member_actor", "refusal", "state", "take_in"]
 
 log = logging.getLogger(__name__)
 MOST_WRONG: Final = 3
@@ -111,12 +112,15 @@ def refusal(
     return None
 
 
-def own_key(sharing: Sharing, study: str, tag: bytes) -> StudyKey:
-    """This node's own key of a study under the tag of a received tree: for entries that its giver can tell apart.
+def state(sharing: Sharing, kind: str, received: Received, detail: Mapping[str, object] | None = None) -> None:
+    """State something of a received study: under the giver's tag of it, the record sealed under this node's own key.
 
-    Records are sealed under it, so that they can be read when the grant has ended.
+    So the giver knows of which study it is, and the record can be read when the grant has ended.
     """
-    return sharing.keys.study_key(study)._replace(tag=tag)
+    assert received.study is not None
+    told = {"member": received.member, **(detail or {})}
+    key, purpose = sharing.keys.study_key(received.study), received.purpose
+    sharing.statements.make(kind, SYSTEM, None, [received.grant], key, purpose, told, tag=received.tag)
 
 
 def member_actor(name: str) -> Actor:
@@ -229,9 +233,7 @@ class _Pull:
             )  # (6)
         if imported.study is None or self._envelope.sender_key not in giver.usable():
             raise KeyFileInvalid("the package's key is not the member's any more")
-        key = own_key(sharing, imported.study, received.tag)
-        detail = {"member": received.member}
-        sharing.statements.make("share.receipt", SYSTEM, None, [received.grant], key, received.purpose, detail)  # (7)
+        state(sharing, "share.receipt", received._replace(study=imported.study))  # (7)
         size, now = self._incoming.size, sharing.clock()
         held = sharing.shares.change_received(
             received, state=ReceivedState.HELD.value, received=now, instances=imported.instances, octets=size

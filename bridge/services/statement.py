@@ -54,6 +54,8 @@ class Statements:
         study: StudyKey | None = None,
         purpose: str = "HOPERAT",
         detail: Mapping[str, object] | None = None,
+        *,
+        tag: bytes | None = None,
     ) -> bytes:
         """State something; durable when it returns. The records root, by which `entry_id` finds the entry.
 
@@ -67,6 +69,8 @@ class Statements:
             What it is about: the entry bears the study's tag, and the record is gone with the study's key.
         detail
             What the record holds besides, sealed on this node; not named as the record's own fields are.
+        tag
+            The study's tag at another member, to be borne in the place of that of `study`: of a study received from it.
 
         Raises RequestError for a body or references that the type does not have, and as `Index.append`.
         """
@@ -84,7 +88,8 @@ class Statements:
             told["body"] = {name: value for name, value in body.items() if value is not None}
         if refs:
             told["refs"] = list(refs)
-        batch = self._batches.open(kind, actor, study, purpose, body=encoded, refs=tuple(refs))
+        named = study if study is None or tag is None else study._replace(tag=tag)
+        batch = self._batches.open(kind, actor, named, purpose, body=encoded, refs=tuple(refs))
         record = self._provenance.seal(kind, told, self._node_key if study is None else derive.record_key(study))  # (2)
         if not self._batches.append(batch, [record]):
             raise Busy("the statement's batch was closed before it was made")

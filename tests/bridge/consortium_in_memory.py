@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.config import Content, Replication, Settings
 from bridge.content import cid as cids
+from bridge.crypto.hpke import Recipient
 from bridge.crypto.keystore import open_keystore
-from bridge.errors import CarInvalid, ContentMissing, EngineFault, NotFound
+from bridge.errors import CapacityError, CarInvalid, ContentMissing, EngineFault, Forbidden, NotFound
 from bridge.index.record_source import SqlRecordSource
 from bridge.ledger_reading import index_path
 from bridge.model import Actor, ActorKind
 from bridge.node import Node
+from bridge.sharing import sharing_of
 from ledger import entry, keys
 from ledger.block import FinalEntry
 from ledger.engine import Position
@@ -58,13 +60,17 @@ class Hospital:
         self.node = Node(whole, keystore, "command")
         self.signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
         public = keys.raw(self.signer.public_key())
-        card = Card(name, public, public, bytes(48), b"certificate", f"https://{name}", public, 1, "address")
+        to = Recipient.of(keystore.node_id, keystore.agreement_seed)
+        card = Card(name, public, public, to.node + to.key, b"certificate", f"https://{name}", public, 1, "address")
         self.member = Member(card.node, card, (MemberKey(public, 0),), 1)
         self.sequence, self.previous, self.cursor = 0, entry.GENESIS, 0
         self.source = SqlRecordSource(index_path(whole), lambda what, text: bytes(16))
         self.node.consortium = self  # type: ignore[assignment]
         self.node.gateways = Gateways(self)  # type: ignore[assignment]
         self.node.statements._made = self.made
+        sharing = sharing_of(self.node)
+        assert sharing is not None
+        self.node.sharing = replace(sharing, clock=consortium.clock)
 
     def own(self) -> Member | None:
         return self.consortium.members[self.name]
@@ -166,6 +172,9 @@ class Listener:
         parts = urlsplit(path)
         if (method, parts.path) == ("GET", "/consortium/replicas"):
             told = node.replicas_wanted(self.asking.name, int(parse_qs(parts.query)["after"][0]))
+        elif (method, parts.path) == ("POST", "/consortium/shares"):
+            assert isinstance(body, bytes)
+            return {"state": self._accepted(node, body)}
         else:
             raise ContentMissing(f"{method} {path}")
         return json.loads(json.dumps(told))
@@ -190,6 +199,14 @@ class Listener:
             return size
         except NotFound as error:
             raise ContentMissing(error.detail) from None
+
+    def _accepted(self, node: Node, body: bytes) -> str:
+        try:
+            return node.accept_share(self.actor, body)
+        except Forbidden as error:
+            raise ContentMissing(f"403: {error.detail}") from None
+        except CapacityError as error:
+            raise EngineFault(f"503: {error.detail}") from None
 
     def _node(self) -> Node:
         if self.asked.down or self.asking.down:

@@ -1,0 +1,646 @@
+"""A study from grant to receipt and to its end, among hospitals in one process; what is forged or stale is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bridge.config import Replication
+from bridge.content.car_transfer import export_car
+from bridge.crypto import study_key_file
+from bridge.crypto.hpke import Recipient
+from bridge.dicom.attributes import Level
+from bridge.dicom.matching import Query
+from bridge.errors import (
+    Busy,
+    CarInvalid,
+    ConfigError,
+    ContentMissing,
+    EngineFault,
+    Forbidden,
+    NotFound,
+    RequestError,
+    StorageFull,
+)
+from bridge.index.assignments import Assignment
+from bridge.index.shares import Given, Received
+from bridge.model import OPERATOR, Actor, ActorKind
+from bridge.node import Node
+from bridge.services import share
+from bridge.services.deliver_share import deliver, package
+from bridge.services.end_share import end_shares
+from bridge.services.follow_shares import follow
+from bridge.services.receive_share import Receiver, take_in
+from bridge.sharing import ending_of, receiver_of
+from tests.bridge.consortium_in_memory import Consortium, Hospital
+from tests.bridge.services.conftest import SENDER, VIEWER, instance, part10, recorded
+
+STUDY = "1.2.826.0.1.3680043.8.498.91"
+TABLES = ("patient", "study", "series", "instance", "instance_data", "tree", "study_page", "block", "pin")
+
+
+class Desk:
+    """The members' process of one hospital, stepped by the test."""
+
+    def __init__(self, hospital: Hospital) -> None:
+        self.node = hospital.node
+        assert self.node.sharing is not None
+        self.sharing = self.node.sharing
+        self.receiver: Receiver = receiver_of(self.node, self.sharing)
+        self.ending = ending_of(self.node, self.receiver)
+
+    def step(self) -> None:
+        follow(self.sharing, self.node.index.followed)
+        end_shares(self.ending)
+        deliver(self.sharing)
+        take_in(self.receiver)
+
+
+class Members:
+    """Three hospitals: h0 gives, h1 receives, h2 is another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.consortium = Consortium(folder, [Replication()] * 3)
+        self.desks = {name: Desk(one) for name, one in self.consortium.hospitals.items()}
+        self.giver, self.receiver, self.other = (self.desks[name].node for name in ("h0", "h1", "h2"))
+
+    def settle(self, rounds: int = 4) -> None:
+        for _ in range(rounds):
+            self.consortium.seal()
+            for name, desk in self.desks.items():
+                if not self.consortium.hospitals[name].down:
+                    desk.step()
+            self.consortium.clock.pass_by(0.2)
+        self.consortium.seal()
+
+    def store(self, numbers: range, node: Node | None = None, **given: Any) -> None:
+        with (node or self.giver).store.reception(SENDER) as reception:
+            for number in numbers:
+                incoming = reception.begin()
+                made = instance(study=STUDY, series=f"{STUDY}.1", sop=f"{STUDY}.1.{number}", fill=number, **given)
+                incoming.write(part10(made))
+                incoming.commit()
+
+    def grant(self, to: str = "h1", expires: str | None = None, *, settle: bool = True) -> bytes:
+        sharing = self.desks["h0"].sharing
+        root = None
+
+        def sealed(root_: bytes, final: bool) -> bytes | None:
+            nonlocal root
+            root = root_
+            self.consortium.seal()
+            return self.consortium.hospitals["h0"].made(root_, final)
+
+        self.giver.statements._made = sealed
+        grant = share.grant(sharing, OPERATOR, STUDY, to, "TREAT", expires)
+        if settle:
+            self.settle()
+        return grant
+
+    def revoke(self, grant: bytes) -> None:
+        share.revoke(self.desks["h0"].sharing, OPERATOR, grant)
+
+    def given(self, grant: bytes) -> Given:
+        found = self.giver.index.shares.given(grant)
+        assert found is not None
+        return found
+
+    def received(self, grant: bytes, name: str = "h1") -> Received:
+        found = self.desks[name].node.index.shares.received(grant)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Iterator[Members]:
+    found = Members(tmp_path)
+    yield found
+    found.consortium.close()
+
+
+def studies(node: Node) -> list[str]:
+    return [match["0020000D"]["Value"][0] for match in node.search(Query(Level.STUDY)).matches]  # type: ignore[index]
+
+
+def content(node: Node) -> dict[str, list[Any]]:
+    """What a node has of studies, and the keys of others."""
+    found = {}
+    for name, database in [(table, "index.db") for table in TABLES] + [("study_key", "keys/keys.db")]:
+        with closing(sqlite3.connect(node.settings.home / database)) as connection:
+            found[name] = connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+    own = node.keystore.node_id
+    found["study_key"] = [row for row in found["study_key"] if row[1] != own]
+    return found
+
+
+def part10_of(node: Node, number: int) -> bytes:
+    (stored,) = node.retrieve.locate(STUDY, f"{STUDY}.1", f"{STUDY}.1.{number}")
+    viewing = node.access.view(VIEWER, STUDY, "TREAT")
+    return b"".join(node.retrieve.part10(viewing, stored))
+
+
+def types(members: Members, ref: bytes) -> list[str]:
+    return [final.entry.type for final in members.consortium.entries if ref in final.entry.refs]
+
+
+def test_a_granted_study_is_the_receivers_own_to_find_and_open_and_the_receipt_is_on_the_ledger(
+    members: Members,
+) -> None:
+    members.store(range(3))
+    grant = members.grant()
+    assert studies(members.receiver) == [STUDY]
+    assert studies(members.other) == []
+    for number in range(3):
+        assert part10_of(members.receiver, number) == part10_of(members.giver, number)
+    given, received = members.given(grant), members.received(grant)
+    assert (given.state, received.state, received.instances) == ("delivered", "held", 3)
+    assert given.receipt is not None and members.consortium.hospitals["h0"].entry(given.receipt) is not None
+    assert types(members, grant)[:2] == ["study.import", "share.receipt"]
+    (own,), (theirs,) = members.giver.index.trees.of_study(STUDY), members.receiver.index.trees.of_study(STUDY)
+    assert (theirs.root, theirs.tag, theirs.origin) == (own.root, own.tag, members.giver.keystore.node_id)
+    assert list((members.receiver.settings.home / "incoming").iterdir()) == []
+    (entry,) = members.consortium.of_type("consent.grant")
+    assert entry.entry.terms["to"] == members.consortium.members["h1"].node and entry.entry.study == own.tag
+
+
+def test_nothing_is_given_before_the_grant_is_final(members: Members) -> None:
+    members.store(range(1))
+    sharing = members.desks["h0"].sharing
+    entry = bytes(32)
+    hospital = members.consortium.hospitals["h0"]
+    hospital.node.statements._made = lambda root, final: None if final else entry  # sealed, and consensus is away
+    grant = share.grant(sharing, OPERATOR, STUDY, "h1", "TREAT", None)
+    members.desks["h0"].step()
+    members.desks["h1"].step()
+    assert members.given(grant).state == "waiting"
+    assert members.giver.index.assignments.all() == []
+    assert members.receiver.index.shares.all_received() == []
+
+
+def test_a_revoked_study_is_gone_at_the_receiver_with_its_keys_and_what_it_added_stays(members: Members) -> None:
+    empty = content(members.receiver)
+    members.store(range(3))
+    grant = members.grant()
+    report = instance(study=STUDY, series=f"{STUDY}.9", sop=f"{STUDY}.9.1", name="Roe^Jane")
+    with members.receiver.store.reception(SENDER) as reception:
+        incoming = reception.begin()
+        incoming.write(part10(report))
+        incoming.commit()
+    members.revoke(grant)
+    assert members.giver.index.assignments.all() == []  # at once
+    members.settle()
+    assert [stored.key.sop for stored in members.receiver.retrieve.locate(STUDY)] == [f"{STUDY}.9.1"]
+    with pytest.raises(NotFound):
+        members.receiver.retrieve.locate(STUDY, f"{STUDY}.1", f"{STUDY}.1.0")
+    after = content(members.receiver)
+    assert after["study_key"] == empty["study_key"] == []
+    assert len(after["tree"]) == 1 and after["pin"] == []
+    given, received = members.given(grant), members.received(grant)
+    assert (given.state, received.state, received.why) == ("revoked", "ended", "revoked")
+    assert received.package is None and given.gone is not None
+    assert types(members, grant)[-2:] == ["consent.revoke", "share.end"]
+    with pytest.raises(RequestError):
+        members.revoke(grant)
+
+
+def test_of_a_study_that_was_only_received_nothing_is_left(members: Members) -> None:
+    empty = content(members.receiver)
+    members.store(range(2))
+    members.revoke(members.grant())
+    members.settle()
+    assert content(members.receiver) == empty
+    assert studies(members.receiver) == []
+    # and the receiver's own records of what happened can still be read
+    assert [body.get("study") for body in recorded(members.receiver, "study.import")] == [STUDY] * 3
+    assert recorded(members.receiver, "share.end")[0]["study"] == STUDY
+
+
+def test_what_comes_after_a_revocation_is_sealed_under_another_generation_of_the_key(members: Members) -> None:
+    members.store(range(1))
+    former = members.giver.keys.study_key(STUDY)
+    grant = members.grant()
+    members.revoke(grant)
+    members.settle()
+    members.store(range(1, 2))
+    assert members.giver.keys.study_key(STUDY).generation == former.generation + 1
+    assert members.giver.index.trees.generations(former.tag) == [0, 1]
+    again = members.grant()
+    assert studies(members.receiver) == [STUDY]
+    assert part10_of(members.receiver, 1) == part10_of(members.giver, 1)
+    assert members.received(again).instances == 2
+
+
+def test_images_that_come_later_follow_under_a_live_grant_and_only_they_are_fetched(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members.store(range(3))
+    grant = members.grant()
+    first = members.received(grant).octets
+    members.store(range(3, 4))
+    members.settle()
+    assert len(members.receiver.retrieve.locate(STUDY)) == 4
+    assert part10_of(members.receiver, 3) == part10_of(members.giver, 3)
+    received = members.received(grant)
+    assert received.state == "held" and first is not None and received.octets is not None
+    assert received.octets < first
+    assert types(members, grant).count("share.receipt") == 2
+
+
+def test_a_grant_ends_by_itself_when_its_time_is_over(members: Members) -> None:
+    members.store(range(1))
+    generation = members.giver.keys.study_key(STUDY).generation
+    grant = members.grant(expires="2h")
+    assert studies(members.receiver) == [STUDY]
+    members.consortium.clock.pass_by(7201)
+    members.settle()
+    assert studies(members.receiver) == []
+    assert (members.given(grant).state, members.received(grant).why) == ("expired", "expired")
+    assert members.giver.index.assignments.all() == []
+    assert members.giver.keys.study_key(STUDY).generation == generation + 1
+    assert types(members, grant)[-1] == "share.end"
+
+
+def test_a_study_that_both_hold_stays_each_ones_own(members: Members) -> None:
+    members.store(range(2))
+    members.store(range(1), members.receiver)
+    grant = members.grant()
+    own, theirs = members.receiver.index.trees.of_study(STUDY)
+    assert own.origin is None and theirs.origin == members.giver.keystore.node_id
+    members.revoke(grant)
+    members.settle()
+    assert [stored.key.sop for stored in members.receiver.retrieve.locate(STUDY)] == [f"{STUDY}.1.0"]
+    (left,) = members.receiver.index.trees.of_study(STUDY)
+    assert left.tag == own.tag
+
+
+def test_what_this_hospitals_own_modality_sends_again_stays_after_the_revocation(members: Members) -> None:
+    members.store(range(2))
+    grant = members.grant()
+    members.store(range(1), members.receiver)
+    members.revoke(grant)
+    members.settle()
+    assert [stored.key.sop for stored in members.receiver.retrieve.locate(STUDY)] == [f"{STUDY}.1.0"]
+    assert part10_of(members.receiver, 0) == part10_of(members.giver, 0)
+
+
+def test_of_two_grants_of_a_study_the_one_that_lives_keeps_it(members: Members) -> None:
+    members.store(range(1))
+    first, second = members.grant(expires="1h"), members.grant(expires="2h")
+    (assignment,) = members.giver.index.assignments.all()
+    assert assignment.expires == members.given(second).expires
+    members.revoke(first)
+    members.settle()
+    assert members.received(first).state == "ended"
+    assert studies(members.receiver) == [STUDY] and part10_of(members.receiver, 0)
+    assert len(members.giver.index.assignments.all()) == 1
+    members.revoke(second)
+    members.settle()
+    assert studies(members.receiver) == [] and members.giver.index.assignments.all() == []
+
+
+def test_a_member_that_is_away_gets_it_when_it_is_back(members: Members) -> None:
+    members.store(range(1))
+    members.consortium.hospitals["h1"].down = True
+    grant = members.grant()
+    given = members.given(grant)
+    assert given.state == "granted" and given.tries > 1 and given.fault is not None
+    members.consortium.hospitals["h1"].down = False
+    members.consortium.clock.pass_by(300)
+    members.settle()
+    assert studies(members.receiver) == [STUDY]
+    assert members.given(grant).fault is None
+
+
+def test_a_receiver_without_room_says_so_and_goes_on_when_there_is(members: Members) -> None:
+    members.store(range(2))
+    desk = members.desks["h1"]
+    whole = desk.receiver
+    desk.receiver = replace(whole, most=2_000)
+    grant = members.grant()
+    received = members.received(grant)
+    assert received.state == "offered" and "room" in (received.fault or "")
+    assert studies(members.receiver) == []
+    desk.receiver = whole
+    members.consortium.clock.pass_by(300)
+    members.settle()
+    assert studies(members.receiver) == [STUDY]
+
+
+@pytest.mark.parametrize("study", ["unknown", "theirs"])
+def test_only_what_is_this_nodes_own_is_given(members: Members, study: str) -> None:
+    members.store(range(1))
+    members.grant()
+    sharing = members.desks["h1"].sharing
+    named, error = (STUDY, RequestError) if study == "theirs" else ("1.2.3", NotFound)
+    with pytest.raises(error):
+        share.grant(sharing, OPERATOR, named, "h2", "TREAT", None)
+
+
+@pytest.mark.parametrize(
+    ("to", "purpose", "expires", "error"),
+    [
+        ("h9", "TREAT", None, RequestError),
+        ("h0", "TREAT", None, RequestError),
+        ("h1", "treat", None, RequestError),
+        ("h1", "ETREAT", None, RequestError),
+        ("h1", "TREAT", "2001-01-01", ConfigError),
+    ],
+)
+def test_a_grant_that_cannot_be_is_refused_and_not_on_the_ledger(
+    members: Members, to: str, purpose: str, expires: str | None, error: type[Exception]
+) -> None:
+    members.store(range(1))
+    with pytest.raises(error):
+        share.grant(members.desks["h0"].sharing, OPERATOR, STUDY, to, purpose, expires)
+    members.consortium.seal()
+    assert members.consortium.of_type("consent.grant") == []
+
+
+def test_a_retired_member_is_given_nothing(members: Members) -> None:
+    members.store(range(1))
+    members.consortium.retire("h1")
+    with pytest.raises(RequestError):
+        members.grant()
+
+
+def test_a_grant_whose_row_was_lost_is_found_again_on_the_ledger(members: Members) -> None:
+    members.store(range(1))
+    members.consortium.hospitals["h1"].down = True
+    grant = members.grant()
+    with closing(sqlite3.connect(members.giver.settings.home / "index.db")) as db:
+        db.execute("DELETE FROM share_out")
+        db.execute("DELETE FROM follow")
+        db.commit()
+    members.consortium.hospitals["h1"].down = False
+    members.settle()
+    assert members.given(grant).state == "delivered"
+    assert studies(members.receiver) == [STUDY]
+
+
+def test_an_interrupted_revocation_is_completed(members: Members) -> None:
+    members.store(range(1))
+    grant = members.grant()
+    shares = members.giver.index.shares
+    assert shares.let(members.given(grant), state="revoking", ended=members.consortium.clock())
+    members.consortium.clock.pass_by(60)
+    members.settle()
+    assert members.given(grant).state == "revoked" and members.given(grant).gone is not None
+    assert studies(members.receiver) == []
+
+
+class Forgery:
+    """What a hostile member can send: packages made by its own hand, correctly sealed and signed by whom it likes."""
+
+    def __init__(self, members: Members) -> None:
+        self.members = members
+        members.store(range(2))
+        members.consortium.hospitals["h1"].down = True  # the genuine package does not arrive
+        self.grant = members.grant()
+        members.consortium.hospitals["h1"].down = False
+        self.given = members.given(self.grant)
+        assert self.given.state == "granted"
+        sharing = members.desks["h0"].sharing
+        root = members.giver.index.trees.of_study(STUDY)[0].root
+        assert root is not None
+        self.genuine = package(sharing, self.given, root, members.consortium.members["h1"])
+        self.envelope = study_key_file.read(self.genuine)
+        self.keys = [members.giver.keys.study_key(STUDY)]
+
+    def made(self, by: str = "h0", to: str = "h1", **changes: Any) -> bytes:
+        hospital = self.members.consortium.hospitals[by]
+        keystore = hospital.node.keystore
+        values: dict[str, Any] = {
+            "sender": keystore.node_id,
+            "sender_key": hospital.member.card.key,
+            "origin": keystore.node_id,
+            "log": f"cairn/{keystore.node_id.hex()}",
+            **changes,
+        }
+        recipient = self.members.consortium.members[to].card.recipient
+        signer: Ed25519PrivateKey = hospital.signer
+        envelope = replace(self.envelope, sealed=b"", **values)
+        keys = [key._replace(tag=envelope.tag) for key in self.keys]
+        return study_key_file.write(envelope, keys, Recipient(recipient[:16], recipient[16:]), signer)
+
+    def brought(self, data: bytes, by: str = "h0") -> str:
+        actor = Actor(ActorKind.PEER, by, None, "192.0.2.7", "members")
+        return self.members.receiver.accept_share(actor, data)
+
+
+@pytest.fixture
+def forgery(members: Members) -> Forgery:
+    return Forgery(members)
+
+
+FORGED: dict[str, tuple[Callable[[Forgery], bytes], str]] = {
+    "it is no package": (lambda f: b"not a package", "h0"),
+    "a flipped bit": (lambda f: f.genuine[:-1] + bytes([f.genuine[-1] ^ 1]), "h0"),
+    "another member brings the genuine one": (lambda f: f.genuine, "h2"),
+    "another member's own package under this grant": (lambda f: f.made("h2"), "h2"),
+    "signed by another than the sender it names": (
+        lambda f: f.made("h2", sender=f.envelope.sender, origin=f.envelope.origin),
+        "h0",
+    ),
+    "keys of another origin": (lambda f: f.made(origin=b"another node 16b"), "h0"),
+    "sealed to another member": (lambda f: f.made(to="h2"), "h0"),
+    "without a grant": (lambda f: f.made(grant=None), "h0"),
+    "of another study tag": (lambda f: f.made(tag=b"another tag 16 b"), "h0"),
+    "of somebody who is no member": (lambda f: f.genuine, "h9"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_or_mismatched_package_is_refused_and_leaves_nothing_but_a_record(forgery: Forgery, name: str) -> None:
+    members = forgery.members
+    make, by = FORGED[name]
+    data, before = make(forgery), content(members.receiver)
+    rows = members.receiver.index.shares.all_received()
+    with pytest.raises(Forbidden):
+        forgery.brought(data, by)
+    assert content(members.receiver) == before
+    assert members.receiver.index.shares.all_received() == rows
+    members.receiver.access.flush()
+    told = [str(item) for body in recorded(members.receiver, "access.refused") for item in body["items"]]
+    assert any("a share:" in item for item in told)
+    assert forgery.brought(forgery.genuine) == "offered"  # and does not stand in the way of the genuine one
+
+
+@pytest.mark.parametrize("kind", ["to another", "of another", "no grant"])
+def test_a_package_under_an_entry_that_is_no_grant_to_this_node_is_refused(forgery: Forgery, kind: str) -> None:
+    members = forgery.members
+    if kind == "to another":
+        entry = members.grant("h2", settle=False)
+    elif kind == "of another":
+        statements, sharing = members.other.statements, members.desks["h2"].sharing
+        key = sharing.keys.study_key(STUDY)._replace(tag=forgery.given.tag)
+        to = members.consortium.members["h1"].node
+        root = statements.make("consent.grant", OPERATOR, {"to": to}, study=key, purpose="TREAT")
+        members.consortium.seal()
+        found = members.consortium.hospitals["h2"].made(root, True)
+        assert found is not None
+        entry = found
+    else:
+        entry = next(final.id for final in members.consortium.entries if final.entry.type != "consent.grant")
+    with pytest.raises(Forbidden):
+        forgery.brought(forgery.made(grant=entry))
+    assert studies(members.receiver) == []
+
+
+def test_a_package_under_an_entry_that_is_not_final_here_comes_too_early(forgery: Forgery) -> None:
+    with pytest.raises(Busy):
+        forgery.brought(forgery.made(grant=bytes(32)))
+
+
+def test_a_package_replayed_after_the_revocation_is_refused(forgery: Forgery) -> None:
+    members = forgery.members
+    members.consortium.clock.pass_by(300)
+    members.settle()
+    assert studies(members.receiver) == [STUDY]
+    assert forgery.brought(forgery.genuine) == "held"  # an earlier one: nothing changes
+    members.revoke(forgery.grant)
+    members.settle()
+    before = content(members.receiver)
+    with pytest.raises(Forbidden, match="ended"):
+        forgery.brought(forgery.genuine)
+    members.settle()
+    assert content(members.receiver) == before and studies(members.receiver) == []
+
+
+def test_a_package_that_comes_after_the_revocation_of_a_grant_never_delivered_is_refused(forgery: Forgery) -> None:
+    members = forgery.members
+    members.revoke(forgery.grant)
+    members.settle()
+    assert members.received(forgery.grant).state == "ended"
+    with pytest.raises(Forbidden, match="ended"):
+        forgery.brought(forgery.genuine)
+    assert "share.end" not in types(members, forgery.grant)  # there was nothing to give up
+
+
+def test_a_grant_whose_time_is_over_brings_nothing(members: Members) -> None:
+    members.store(range(1))
+    members.consortium.hospitals["h1"].down = True
+    grant = members.grant(expires="1h")
+    sharing = members.desks["h0"].sharing
+    root = members.giver.index.trees.of_study(STUDY)[0].root
+    assert root is not None
+    data = package(sharing, members.given(grant), root, members.consortium.members["h1"])
+    members.consortium.clock.pass_by(3601)
+    with pytest.raises(Forbidden, match="over"):
+        members.receiver.accept_share(Actor(ActorKind.PEER, "h0", None, "", "members"), data)
+
+
+class Wrong:
+    """The giver's gateway with other blocks than its manifest names, or none."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, cid: bytes) -> bytes:
+        raise self.error
+
+    def tree(self, root: bytes, file: Any, most: int) -> int:
+        raise self.error
+
+
+def test_blocks_that_are_not_what_they_must_be_are_refused_in_the_end_and_nothing_is_left(members: Members) -> None:
+    empty = content(members.receiver)
+    members.store(range(1))
+    desk = members.desks["h1"]
+    wrong = Wrong(CarInvalid("member h0: section at byte 60 is not the block"))
+    desk.receiver = replace(desk.receiver, sharing=replace(desk.sharing, listener=lambda node: wrong))
+    grant = members.grant()
+    for _ in range(4):
+        members.consortium.clock.pass_by(10)
+        members.settle()
+    received = members.received(grant)
+    assert received.state == "refused" and "is not the block" in (received.why or "")
+    assert content(members.receiver) == empty
+    assert list((members.receiver.settings.home / "incoming").iterdir()) == []
+    members.receiver.access.flush()
+    assert recorded(members.receiver, "access.refused")
+
+
+@pytest.mark.parametrize("error", [EngineFault("it stopped"), ContentMissing("404"), StorageFull("full")])
+def test_what_cannot_be_fetched_now_is_tried_again(members: Members, error: Exception) -> None:
+    members.store(range(1))
+    desk = members.desks["h1"]
+    whole = desk.receiver
+    desk.receiver = replace(whole, sharing=replace(desk.sharing, listener=lambda node: Wrong(error)))
+    grant = members.grant()
+    received = members.received(grant)
+    assert (received.state, received.fault) == ("offered", str(error)) and received.tries >= 1
+    desk.receiver = whole
+    members.consortium.clock.pass_by(300)
+    members.settle()
+    assert members.received(grant).state == "held"
+
+
+def test_a_manifest_of_another_study_than_the_keys_is_refused(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A giver whose package names a root of another study of its own: the tags do not agree."""
+    other = f"{STUDY}.7"
+    with members.giver.store.reception(SENDER) as reception:
+        incoming = reception.begin()
+        incoming.write(part10(instance(study=other)))
+        incoming.commit()
+    members.store(range(1))
+    wrong = members.giver.index.trees.of_study(other)[0].root
+    assert wrong is not None
+    members.consortium.hospitals["h1"].down = True
+    grant = members.grant()
+    members.consortium.hospitals["h1"].down = False
+    data = package(members.desks["h0"].sharing, members.given(grant), wrong, members.consortium.members["h1"])
+    members.giver.index.shares.let(members.given(grant), state="delivered", root=wrong)
+    members.giver.index.assignments.assign(Assignment("h1", other, None))
+    assert members.receiver.accept_share(Actor(ActorKind.PEER, "h0", None, "", "members"), data) == "offered"
+    take_in(members.desks["h1"].receiver)
+    assert members.received(grant).state == "refused"
+    assert studies(members.receiver) == []
+
+
+def test_ending_and_taking_in_do_not_overtake_each_other(members: Members) -> None:
+    """A revocation that is followed while the blocks come ends it before anything is visible."""
+    members.store(range(1))
+    desk = members.desks["h1"]
+    plain = desk.sharing.listener
+
+    class Slow:
+        def __init__(self, node: bytes) -> None:
+            self.asked = plain(node)
+
+        def __call__(self, cid: bytes) -> bytes:
+            return self.asked(cid)
+
+        def tree(self, root: bytes, file: Any, most: int) -> int:
+            size = self.asked.tree(root, file, most)
+            grant = members.giver.index.shares.all_given()[0].grant
+            members.revoke(grant)
+            members.consortium.seal()
+            follow(desk.sharing, members.receiver.index.followed)
+            end_shares(desk.ending)
+            return size
+
+    desk.receiver = replace(desk.receiver, sharing=replace(desk.sharing, listener=Slow))
+    empty = content(members.receiver)
+    grant = members.grant()
+    members.settle()
+    assert members.received(grant).state == "ended"
+    assert content(members.receiver) == empty
+    assert list((members.receiver.settings.home / "incoming").iterdir()) == []
+
+
+def test_the_tree_is_the_same_at_both_byte_for_byte(members: Members) -> None:
+    members.store(range(2))
+    members.grant()
+    root = members.giver.index.trees.of_study(STUDY)[0].root
+    assert root is not None
+    theirs = b"".join(export_car(members.receiver.content, root))
+    assert theirs == b"".join(export_car(members.giver.content, root))
