@@ -71,7 +71,14 @@ def _head(event: Event, note: words.StudyNote | None, node: Node) -> Html:
         "div",
         tag("nav", tag("p", link("/console/", "Timeline"), " / ", f"Entry {event.index:,}"), turns, aria_label="Chain"),
         tag("h1", f"Entry {event.index:,}"),
-        tag("p", words.badge(event.type), words.stamp(event.time_us), class_="meta"),
+        tag(
+            "p",
+            words.badge(event.type),
+            words.finality(event),
+            tag("span", f"at {event.hospital}", class_="site") if event.hospital else None,
+            words.stamp(event.time_us),
+            class_="meta",
+        ),
         tag("p", words.told(event, note), class_="sentence"),
         class_="entry-head",
     )
@@ -97,6 +104,8 @@ def _decoded(event: Event, envelope: bytes, details: Sequence[Detail]) -> Html:
         "Type": (event.type, tag("small", row.meaning)),
         "Action": f"{said.action} · {EVENT_NAMES.get(row.event, 'DICOM event')} ({row.event})",
         "Entry made": words.stamp(event.time_us),
+        "Block": _block(event),
+        "Hospital": event.hospital or None,
         "Records made": _span(details),
         "Outcome": f"{event.outcome}, {words.outcome(event.outcome)}",
         "Purpose": words.purpose(event.purpose),
@@ -118,6 +127,13 @@ def _decoded(event: Event, envelope: bytes, details: Sequence[Detail]) -> Html:
         "Entry id": _code(event.id),
     }
     return page.panel("Fields", page.facts({name: value for name, value in rows.items() if value}), id_="fields")
+
+
+def _block(event: Event) -> Content:
+    """When the members agreed on it."""
+    if event.block_time_us is None:
+        return None
+    return (words.stamp(event.block_time_us), tag("small", "the members' own time, of all their clocks"))
 
 
 def _span(details: Sequence[Detail]) -> Content:

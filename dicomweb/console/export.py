@@ -39,7 +39,7 @@ def csv_address(selection: Selection) -> str:
 
 def fhir_address(selection: Selection) -> str | None:
     """The search of AuditEvents for the selection; None when FHIR has no parameter that says the same."""
-    if selection.of("type") or selection.of("purpose") or selection.of("node") or "" in selection.of("role"):
+    if any(map(selection.of, ("type", "hospital", "purpose", "node"))) or "" in selection.of("role"):
         return None
     repeated = (("agent", selection.of("actor")), ("agent-role", selection.of("role")))
     single = (("patient", selection.patient), ("entity", selection.study))

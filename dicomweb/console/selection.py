@@ -19,13 +19,14 @@ from ledger.event import EventQuery
 
 CHOICES: Final[tuple[tuple[str, str], ...]] = (
     ("type", "Event"),
+    ("hospital", "Hospital"),
     ("actor", "Actor"),
     ("role", "Role"),
     ("purpose", "Purpose"),
     ("outcome", "Outcome"),
 )
 """Facets with counts: the parameter's name, which is the facet's, and what people call it."""
-_REPEATED: Final = ("type", "actor", "role", "purpose", "outcome", "node")
+_REPEATED: Final = ("type", "hospital", "actor", "role", "purpose", "outcome", "node")
 _SINGLE: Final = ("study", "patient", "since", "until", "before")
 _MOST_VALUES: Final = 50
 _LONGEST: Final = 200
@@ -61,6 +62,7 @@ class Selection:
             patient=self.patient,
             purposes=self.of("purpose"),
             outcomes=tuple(int(value) for value in self.of("outcome")),
+            hospitals=self.of("hospital"),
             nodes=tuple(bytes.fromhex(value) for value in self.of("node")),
             since_us=self.since,
             until_us=self.until,

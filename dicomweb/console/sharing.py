@@ -80,7 +80,9 @@ def panel(exchange: Exchange, study: str, held: bool) -> Html | None:
     if given:
         said += [_table(given, {}, admin, "Given", of_study=True), tag("p", CAN, " ", CANNOT, class_="remark")]
     others = [member.name for member in membership.overview().members if member.active and not member.own]
-    if admin and held and others:
+    if any(not one.given and one.live for one in shares):
+        said.append(tag("p", "It came from another hospital, which alone may share it further.", class_="remark"))
+    elif admin and held and others:
         said.append(_form(study, others))
     elif not said:
         said.append(tag("p", "It is shared with nobody."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +17,18 @@ from ledger.sentence import sentence
 from ledger.types import ENTRY_TYPES, PURPOSES
 
 _STUDY: Final = "\x00study\x00"  # stands for the study in a sentence until its markup is put there
+_TAG: Final = re.compile("[0-9a-f]{32}")
 _GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset({"study.store", "study.import"}),
     "view": frozenset({"study.access"}),
     "query": frozenset({"study.query"}),
     "export": frozenset({"study.export", "archive.export"}),
     "end": frozenset({"study.delete", "study.erase"}),
-    "share": frozenset({"consent.grant", "consent.revoke"}),
+    "share": frozenset(
+        {"consent.grant", "consent.revoke", "share.receipt", "share.end", "emergency.start", "emergency.end"}
+    ),
+    "keep": frozenset({"replica.assign", "replica.receipt", "replica.release"}),
+    "govern": frozenset({"ledger.join", "gov.propose", "gov.vote"}),
     "refuse": frozenset({"auth.fail", "access.refused"}),
     "alert": frozenset({"security.alert"}),
     "admin": frozenset({"admin.token", "admin.key", "config.change"}),
@@ -36,6 +42,8 @@ GROUPS: Final[Mapping[str, str]] = {
     "export": "Exported",
     "end": "Deleted",
     "share": "Shared",
+    "keep": "Replicated",
+    "govern": "Consortium",
     "refuse": "Refused",
     "alert": "Alert",
     "admin": "Administered",
@@ -170,7 +178,12 @@ def told(event: Event, note: StudyNote | None = None) -> Html:
     who = actor_words(event.actor)
     before, found, after = words.removeprefix(who).partition(_STUDY)
     name, bracket, rest = who.partition(" (")
-    acted: Content = (tag("b", name), tag("span", bracket, rest, class_="muted"))
+    if _TAG.fullmatch(name):  # of another hospital, which alone knows whose tag it is
+        acted: Content = (tag("b", "Somebody", title=f"tag {name}"), tag("span", bracket, rest, class_="muted"))
+    else:
+        acted = (tag("b", name), tag("span", bracket, rest, class_="muted"))
+    if event.hospital:
+        acted = (acted, tag("span", f" at {event.hospital}", class_="site"))
     said = text((acted if words.startswith(who) else None, before if words.startswith(who) else words))
     return text((said, study(event, note) if found else None, after))
 
@@ -184,6 +197,14 @@ def meaning(type_: str) -> str:
     """What an entry type states."""
     row = ENTRY_TYPES.get(type_)
     return f"{type_}: {row.meaning}" if row else type_
+
+
+def finality(event: Event) -> Html:
+    """Whose word an entry is so far: that of all members, or of this node alone."""
+    if event.shared:
+        said = "the members agreed on it: nobody can take it back, and every one of them holds it"
+        return tag("span", "final", class_="badge check", title=said)
+    return tag("span", "signed", class_="badge node", title="signed by this node, in a log of its own")
 
 
 def outcome(value: int) -> str:

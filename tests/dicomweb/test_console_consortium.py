@@ -174,14 +174,36 @@ def test_what_is_over_cannot_be_revoked(admin: Client, members: Membership) -> N
 
 
 def test_a_study_is_given_on_its_own_page(admin: Client, members: Membership) -> None:
+    members.shared = (GIVEN,)
     page = shown(admin, f"/console/studies/{STUDY}")
-    assert "Received from h2 for treatment (TREAT)" in page
     assert '<option value="h1" selected>' in page
     assert '<option value="h0"' not in page
     form = {"study": STUDY, "to": "h3", "purpose": "TREAT", "expires": "7d"}
     answer = admin.post("/console/sharing/grants", data=form)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/console/studies/{STUDY}#sharing")
     assert members.asked == [("grant", "admin", STUDY, "h3", "TREAT", "7d")]
+
+
+def test_a_received_study_tells_where_it_came_from_and_is_not_given_further(admin: Client, members: Membership) -> None:
+    page = shown(admin, f"/console/studies/{STUDY}")
+    assert "Received from h2 for treatment (TREAT)" in page
+    assert "which alone may share it further" in page
+    assert "<select" not in page
+
+
+def test_an_entry_tells_its_hospital_and_whether_it_is_final(
+    admin: Client, members: Membership, ledger: Ledger
+) -> None:
+    event = ledger.trail.event(ledger.log.leaves[1])
+    page = shown(admin, f"/console/entries/{event.id.hex()}")
+    assert ">signed</span>" in page
+    assert "at h2" not in page
+    agreed = replace(event, hospital="h2", block_time_us=MADE_US, actor=replace(event.actor, name="0" * 32))
+    ledger.trail._events = [agreed if one.id == event.id else one for one in ledger.trail._events]
+    page = shown(admin, f"/console/entries/{event.id.hex()}")
+    assert ">final</span>" in page
+    assert ">Somebody</b>" in page
+    assert "at h2</span>" in page
 
 
 def test_what_cannot_be_shared_is_a_page_that_says_why(admin: Client, members: Membership) -> None:
