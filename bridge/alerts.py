@@ -35,6 +35,7 @@ MOST_ALERTS: Final = 1000
 AT_ONCE: Final = 50
 """Alerts recorded in one step: each is a commit of its own."""
 LONGEST_NOTE: Final = 2000
+BROKEN: Final = ("study.access", "emergency.start", "consent.grant")
 _REMEMBERED: Final = ("admin.token", "audit.review", "consent.grant", "consent.revoke")
 Open = Callable[[str | None, SealedRecord], bytes | None]
 
@@ -94,7 +95,7 @@ class Alerts:
         self._watch: Watch | None = None
         self._index = -1
         self._known: set[bytes] = set()
-        self._wrong: set[bytes] = set()
+        self._told: set[bytes] = set()
         self._waiting: dict[bytes, Alert] = {}
 
     def step(self) -> int:
@@ -117,12 +118,15 @@ class Alerts:
     def wrong_block(self, member: str, cid: str) -> None:
         """Record that a member offered another block than was asked for, once an hour of each; such a block is refused.
 
-        Raises StorageFull, StorageFault, Busy.
+        Errors as `tell`.
         """
-        alert = offered_wrong(member, cid, self._clock())
-        if alert.id not in self._wrong and alert.id not in {held.id for held in self.recorded()}:
+        self.tell(offered_wrong(member, cid, self._clock()))
+
+    def tell(self, alert: Alert) -> None:
+        """Record an alert that no rule over events finds, at once and once. Raises StorageFull, StorageFault, Busy."""
+        if alert.id not in self._told and alert.id not in {held.id for held in self.recorded()}:
             self._access.administered("security.alert", SYSTEM, body(alert), outcome=alert.severity)
-        self._wrong.add(alert.id)
+        self._told.add(alert.id)
 
     def recorded(self) -> Sequence[Alert]:
         """The newest alerts that were recorded, at most 1,000, newest first. Raises StorageFault."""
@@ -187,7 +191,7 @@ class Alerts:
     def _before(self, until_us: int) -> Sequence[Event]:
         """What still matters of what is older, in the order of the log."""
         kinds = EventQuery(types=_REMEMBERED, until_us=until_us, limit=PAGE)
-        broken = EventQuery(types=("study.access",), purposes=(EMERGENCY,), until_us=until_us, limit=PAGE)
+        broken = EventQuery(types=BROKEN, purposes=(EMERGENCY,), until_us=until_us, limit=PAGE)
         return sorted([*self._pages(kinds), *self._pages(broken)], key=lambda event: event.index)
 
     def _since(self, index: int) -> Sequence[Event]:

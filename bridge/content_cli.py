@@ -59,6 +59,33 @@ def _until(expires: str | None) -> str:
 
 
 @content.command()
+@click.argument("study", metavar="[STUDY]", required=False)
+@as_json
+@click.pass_context
+def replicas(ctx: click.Context, study: str | None, as_json: bool) -> None:
+    """Copies of sealed studies at other members, and theirs kept here; of one STUDY when it is named.
+
+    A copy is "kept" when its holder's receipt for the newest state of the study stands on the ledger.
+    """
+    show_result(perform(settings_of(ctx), "content-replicas", {"study": study}), as_json, _replicas)
+
+
+def _replicas(r: dict[str, Any]) -> str:
+    lines = [f"wanted      {r['copies']} copies of each study at other members; accepts others': {r['accept']}"]
+    lines += [
+        f"{one['state']:<10}  {one['study'] or one['tag']} {'for' if one['kept_here'] else 'at'} {one['member']} "
+        f"since {one['since']}{': ' + one['trouble'] if one['trouble'] else ''}"
+        for one in r["replicas"]
+    ]
+    lines += [
+        f"{'LOST' if one['lost'] else 'silent'}        {one['member']} has not answered since {one['silent']}"
+        for one in r["members"]
+        if one["silent"]
+    ]
+    return "\n".join(lines)
+
+
+@content.command()
 @as_json
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:

@@ -5,6 +5,7 @@
     deliver      brings what this node granted to the members
     take-in      pulls and takes in what they granted
     replication  keeps sealed copies for members, and has them keep this node's      bridge.replication
+    emergencies  tells and answers who broke the glass, and ends what is over         bridge.emergencies
 
 Ingest and viewing never wait for it, and a work that waits for a member that does not answer keeps no other waiting.
 Everything that it does is written in the index before and after: killed at any step, it goes on from there.
@@ -49,17 +50,19 @@ def run(settings: Settings, keystore: Keystore, name: str, ended: threading.Even
 
 class _Process:
     def __init__(self, node: Node) -> None:
-        if node.sharing is None:
+        if node.sharing is None or node.glass is None:
             raise ConfigError("this node is in no consortium, or has no certificate to show to its members")
         sharing, followed = node.sharing, node.index.followed
         receiver = receiver_of(node, sharing)
         ending, replication = ending_of(node, receiver), Replication(node)
+        glass = node.glass
         self._stopped, self._broken = threading.Event(), threading.Event()
         self._works: list[tuple[str, float, Work]] = [
             ("follow", IDLE_S, lambda: follow(sharing, followed) + end_shares(ending)),
             ("deliver", IDLE_S, lambda: deliver(sharing)),
             ("take-in", IDLE_S, lambda: take_in(receiver)),
             ("replication", REPLICATION_S, replication.step),
+            ("emergencies", IDLE_S, glass.step),
         ]
 
     def run(self, ended: threading.Event) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bridge import replica_overview
 from bridge.consortium import DATABASE, SharedConsortium, folder
 from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.consortium_overview import overview
 from bridge.errors import NotFound, RequestError, StorageFault
-from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState, Shares
+from bridge.index.index import SqlIndex
+from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState
 from bridge.model import Actor
 from bridge.services import share
 from bridge.services.govern import Governance
+from bridge.services.provenance import now_us
 from bridge.services.share import Sharing
 from bridge.services.statement import Statements
 from ledger.block_store import BlockStore
@@ -32,8 +35,8 @@ class Membership:
         Members and proposals.
     statements
         Writes what this node states.
-    shares
-        What was given to members and received from them.
+    index
+        What was given to members and received from them, what they keep and what is kept for them, emergencies.
     sharing
         What gives and ends shares; None where the node has no certificate to show to members.
     """
@@ -43,13 +46,14 @@ class Membership:
         home: Path,
         consortium: SharedConsortium,
         statements: Statements,
-        shares: Shares,
+        index: SqlIndex,
         sharing: Sharing | None = None,
     ) -> None:
         self._database = folder(home) / DATABASE
         self._consortium = consortium
         self._governance = Governance(consortium, statements)
-        self._shares = shares
+        self._index = index
+        self._shares = index.shares
         self._sharing = sharing
 
     def overview(self) -> ConsortiumOverview:
@@ -90,11 +94,13 @@ class Membership:
 
     def replicas(self) -> Sequence[Replica]:
         """Sealed blocks kept at other members, and kept here for them."""
-        return ()
+        return replica_overview.replicas(self._index)
 
     def emergencies(self) -> Sequence[Emergency]:
         """Break-glass accesses across hospitals that last or are not reviewed, newest first."""
-        return ()
+        own = self._consortium.own()
+        found = self._index.emergencies.open(now_us())
+        return replica_overview.emergencies(found, own.name if own is not None else "this hospital")
 
 
 _RECEIVED: Final = {

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
+from typing import cast
 
 from bridge import crash
 from bridge.access.sessions import Sessions
@@ -30,6 +31,7 @@ from bridge.content.packs import PackStore
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.dicom.matching import Query
+from bridge.emergencies import glass_of
 from bridge.errors import CairnError, NotFound, StorageFault
 from bridge.index.audit_source import AuditSource
 from bridge.index.grants import Grants
@@ -46,7 +48,7 @@ from bridge.sealed_entries import SealedEntries
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
 from bridge.services.gateway import Gateway
-from bridge.services.provenance import Provenance
+from bridge.services.provenance import Provenance, now_us
 from bridge.services.receive_share import accept
 from bridge.services.retrieve import Retrieve
 from bridge.services.statement import Statements
@@ -130,6 +132,7 @@ class Node:
         self.sessions = Sessions(self.index)
         self.authoriser = self.tokens
         self.sharing = sharing_of(self)
+        self.glass = glass_of(self)
         self.membership = self._membership()
         self.closed = False
         self._stopped = threading.Event()
@@ -167,7 +170,7 @@ class Node:
     def _membership(self) -> Membership | None:
         if self.consortium is None:
             return None
-        return Membership(self.settings.home, self.consortium, self.statements, self.index.shares, self.sharing)
+        return Membership(self.settings.home, self.consortium, self.statements, self.index, self.sharing)
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches. Raises QueryInvalid."""
@@ -189,6 +192,18 @@ class Node:
         if self.sharing is None:
             raise NotFound("this node is in no consortium")
         return accept(self.sharing, self.access, actor, data)
+
+    def accept_emergency(self, actor: Actor, asked: object) -> None:
+        """A member broke the glass and says for which study. Errors as `bridge.emergencies.Glass.accept`."""
+        if self.glass is None:
+            raise NotFound("this node is in no consortium")
+        self.glass.accept(actor, asked)
+
+    def break_glass(self, actor: Actor, member: str, study: str, reason: str) -> str:
+        """Take a member's study in an emergency; the entry's id. Errors as `bridge.emergencies.Glass.start`."""
+        if self.glass is None:
+            raise NotFound("this node is in no consortium")
+        return self.glass.start(actor, member, study, reason).entry.hex()
 
     def consensus(self, method: str, parameters: Mapping[str, str]) -> object:
         """What this node's CometBFT says to a member's light client. Raises NotFound, EngineFault."""
@@ -215,7 +230,13 @@ class Node:
 
     def review(self, actor: Actor, entry: bytes, note: str) -> Event:
         """Record that an entry was reviewed; its event. Raises NotFound, RequestError, and as a store does."""
-        return self.watch.review(actor, entry, note)
+        event = self.watch.review(actor, entry, note)
+        bodies = [detail.body for detail in self.audit.details(event.id) if detail.body is not None]
+        about = [ref for body in bodies for ref in cast(Sequence[bytes], body.get("refs", ()))]
+        for broken in (event.id, *about):  # of an emergency either side's entry is reviewed, or what it gave for it
+            if self.index.emergencies.of(broken) is not None:
+                self.index.emergencies.change(broken, reviewed=now_us())
+        return event
 
     def close(self) -> None:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""

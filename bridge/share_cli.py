@@ -53,6 +53,49 @@ def revoke(ctx: click.Context, grant: str, as_json: bool) -> None:
     )
 
 
+@share.command()
+@click.option("--of", "member", metavar="MEMBER", required=True, help="The hospital whose study it is.")
+@click.option("--study", metavar="TAG-or-UID", required=True, help="Its Study Instance UID, or its tag there.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; kept sealed here and at the other hospital.")
+@as_json
+@click.pass_context
+def emergency(ctx: click.Context, member: str, study: str, reason: str, as_json: bool) -> None:
+    """Break the glass: take another hospital's study in an emergency, without its grant, for some hours.
+
+    Both hospitals are alerted at once, and both must review it. The study comes within seconds when
+    the other hospital answers and its policy lets it.
+    """
+    result = perform(settings_of(ctx), "share-emergency", {"member": member, "study": study, "reason": reason})
+    show_result(result, as_json, lambda r: f"asked of {r['of']}, until {r['until']}\nemergency {r['emergency']}")
+
+
+@share.command("emergency-end")
+@click.argument("emergency", metavar="EMERGENCY")
+@as_json
+@click.pass_context
+def emergency_end(ctx: click.Context, emergency: str, as_json: bool) -> None:
+    """End an EMERGENCY of this hospital before its time: its keys are deleted here."""
+    result = perform(settings_of(ctx), "share-emergency-end", {"emergency": emergency})
+    show_result(result, as_json, lambda r: f"ended: the keys of {r['of']}'s study are deleted here")
+
+
+@share.command()
+@as_json
+@click.pass_context
+def emergencies(ctx: click.Context, as_json: bool) -> None:
+    """Break-glass accesses across hospitals: of this one, and to its studies."""
+    show_result(perform(settings_of(ctx), "share-emergencies", {}), as_json, _broken)
+
+
+def _broken(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"{row['emergency']}  {row['by']} took {row['study'] or 'a study'} of {row['of']} at {row['started']}, "
+        f"{row['state']}, {'reviewed' if row['reviewed'] else 'TO BE REVIEWED'}: {row['reason'] or 'no reason known'}"
+        for row in result["emergencies"]
+    ]
+    return "\n".join(lines) or "nobody broke the glass"
+
+
 @share.command("list")
 @as_json
 @click.pass_context

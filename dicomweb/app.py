@@ -14,7 +14,19 @@ from starlette.types import Receive, Scope, Send
 
 from bridge.dicom.attributes import Level
 from bridge.model import Action
-from dicomweb import fhir, gateway, health, ledger_api, login, problems, provenance, purpose_page, stow, viewer
+from dicomweb import (
+    emergencies,
+    fhir,
+    gateway,
+    health,
+    ledger_api,
+    login,
+    problems,
+    provenance,
+    purpose_page,
+    stow,
+    viewer,
+)
 from dicomweb.capabilities import retrieve_capabilities
 from dicomweb.console import routes as console
 from dicomweb.console.forms import FORMS, ConsoleForm
@@ -149,6 +161,10 @@ def create_app(node: Node) -> Starlette:
     routes += [
         Route(gateway.ROOT + resource.path, Endpoint(door, gateway.ROOT + resource.path, resource.methods))
         for resource in gateway.RESOURCES
+    ]
+    routes += [
+        Route(emergencies.ROOT + resource.path, Endpoint(door, emergencies.ROOT + resource.path, resource.methods))
+        for resource in emergencies.RESOURCES
     ]
     routes += [
         Route("/ohif", PlainEndpoint(door, _to_viewer)),

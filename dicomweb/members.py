@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from bridge.errors import Unauthenticated
 from bridge.model import Action, Actor, ActorKind
-from dicomweb import consensus, cosignature, gateway, problems, replicas, shares, witness
+from dicomweb import consensus, cosignature, emergencies, gateway, problems, replicas, shares, witness
 from dicomweb.app import Endpoint
 from dicomweb.exchange import Door, Exchange, headers_of
 from dicomweb.node import Node
@@ -54,6 +54,7 @@ def create_app(node: Node) -> Starlette:
     ]
     routes.append(Route(witness.PATH, witness.AddCheckpoint(door)))
     routes.append(Route(shares.PATH, shares.TakeShare(door)))
+    routes.append(Route(emergencies.MEMBERS_PATH, emergencies.TakeEmergency(door)))
     app = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _fault})
     app.router.redirect_slashes = False
     return app

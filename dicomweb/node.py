@@ -301,6 +301,18 @@ class Node(Protocol):
     def consensus(self, method: str, parameters: Mapping[str, str]) -> object:
         """What this node's CometBFT says to a member's light client. Raises NotFound, EngineFault."""
 
+    def accept_emergency(self, actor: Actor, asked: object) -> None:
+        """A member broke the glass and says for which study of this node, and why.
+
+        Raises RequestError, Busy while the entry is not final here, Forbidden when it does not hold, NotFound.
+        """
+
+    def break_glass(self, actor: Actor, member: str, study: str, reason: str) -> str:
+        """Take a member's study in an emergency, by UID or tag; the id of the entry that says so.
+
+        Raises RequestError, NotFound of a node in no consortium, Busy.
+        """
+
     def replicas_wanted(self, member: str, after: int) -> Mapping[str, object]:
         """What a member is to keep of this node's studies, and what is refused of its. Raises NotFound to no member."""
 

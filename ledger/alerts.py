@@ -38,6 +38,9 @@ _MOST_RUNS: Final = 10_000
 HOUR_US: Final = 3600 * 1_000_000
 BURST_US: Final = 600 * 1_000_000
 _ACCESSES: Final = frozenset({"study.access", "study.export"})
+_BROKEN: Final = frozenset({"study.access", "emergency.start", "consent.grant"})
+"""What breaks the glass when it is for an emergency: of a grant, that a member did, and was given the study."""
+_DID: Final = {"emergency.start": "took from another hospital", "consent.grant": "was given"}
 REVOKED: Final = "revoked"
 """The first word of a detail item of `auth.fail` when the credential was known and revoked; its id is the second."""
 
@@ -175,6 +178,7 @@ class Watch:
         self._revoked: dict[tuple[str, str], Event] = {}
         self._credentials: dict[str, Event] = {}
         self._unreviewed: dict[bytes, Event] = {}
+        self._beside: dict[bytes, bytes] = {}
 
     def take(self, event: Event) -> Sequence[Alert]:
         """The alerts that the next event of the log raises."""
@@ -208,7 +212,8 @@ class Watch:
                 "unreviewed",
                 event.id.hex(),
                 event.time_us + hours * HOUR_US,
-                f"{event.actor.name} viewed a study by break-glass, and nobody reviewed it within {hours} hours",
+                f"{event.actor.name} {_DID.get(event.type, 'viewed')} a study by break-glass, and nobody reviewed it"
+                f" within {hours} hours",
                 [event.id],
             )
             for event in self._unreviewed.values()
@@ -323,11 +328,15 @@ class Watch:
             yield _alert("access-after-revocation", event.id.hex(), event.time_us, what, entries)
 
     def _review(self, event: Event) -> Iterator[Alert]:
-        if event.type == "study.access" and event.purpose == EMERGENCY:
+        if event.type in _BROKEN and event.purpose == EMERGENCY:
             self._unreviewed[event.id] = event
+            for about in _refs(self._details(event)) if event.type == "consent.grant" else ():
+                self._beside[about] = event.id
         elif event.type == "audit.review":
             for entry in _values(self._details(event), "entry"):
-                self._unreviewed.pop(bytes.fromhex(entry), None)
+                reviewed = bytes.fromhex(entry)
+                self._unreviewed.pop(reviewed, None)
+                self._unreviewed.pop(self._beside.get(reviewed, b""), None)
         return iter(())
 
 
@@ -353,6 +362,12 @@ def find(
     for alert in watch.overdue(now_us):
         found.setdefault(alert.id, alert)
     return sorted(found.values(), key=lambda alert: (alert.time_us, alert.id)), watch.unreviewed
+
+
+def glass_broken(entry: bytes, member: str, own: bool, time_us: int) -> Alert:
+    """The alert of an emergency access across hospitals: of this hospital to a study of `member`, or the other way."""
+    who = f"somebody here broke the glass for a study of {member}" if own else f"{member} broke the glass for a study"
+    return _alert("emergency", entry.hex(), time_us, f"{who}; it is to be reviewed", [entry])
 
 
 def offered_wrong(member: str, cid: str, now_us: int) -> Alert:
@@ -385,6 +400,13 @@ def _items(details: Sequence[Detail]) -> Iterator[tuple[Sequence[str], int]]:
         for item in items if isinstance(items, list | tuple) else ():
             if isinstance(item, list | tuple) and item and isinstance(item[-1], int):
                 yield [str(word) for word in item[:-1]], item[-1]
+
+
+def _refs(details: Sequence[Detail]) -> Iterator[bytes]:
+    """The entries that a statement refers to."""
+    for detail in details:
+        refs = detail.body.get("refs") if detail.body is not None else None
+        yield from (ref for ref in refs if isinstance(ref, bytes)) if isinstance(refs, list | tuple) else ()
 
 
 def _values(details: Sequence[Detail], name: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from bridge.index.batches import ADD_BLOCK, add_records, close_batch, closed_rec
 from bridge.index.content_state import ContentState
 from bridge.index.credentials import Credentials
 from bridge.index.database import Database, check, sql
+from bridge.index.emergencies import Emergencies
 from bridge.index.followed import FollowedTo
 from bridge.index.pins import Pins
 from bridge.index.placement import positions_of
@@ -83,6 +84,7 @@ class SqlIndex:
         self.shares = Shares(self.database, self.run)
         self.replicas_out = ReplicasOut(self.database, self.run)
         self.replicas_in = ReplicasIn(self.database, self.run)
+        self.emergencies = Emergencies(self.database, self.run)
         self._reader = Reader(self.database)
         self._search = Search(self.database)
 

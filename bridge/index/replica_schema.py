@@ -1,4 +1,5 @@
-"""The tables of replication: what members are asked to keep, what is kept for them, how they were when asked last."""
+"""The tables of replication: what members are asked to keep, what is kept for them, how they were when asked last;
+and of break-glass accesses across hospitals."""
 
 from __future__ import annotations
 
@@ -78,4 +79,32 @@ replica_peer: Final = Table(
     Column("position", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-TABLES: Final = (replica_out, replica_in, replica_peer)
+
+# Break-glass accesses across hospitals, of this node to a member's study or of a member to one of this node's.
+emergency: Final = Table(
+    "emergency",
+    metadata,
+    # The id of the entry emergency.start.
+    Column("entry", LargeBinary, primary_key=True),
+    # Whether this node broke the glass; the other member's node and name.
+    Column("own", Boolean, nullable=False),
+    Column("node", LargeBinary, nullable=False),
+    Column("member", Text, nullable=False),
+    # Its Study Instance UID, and its tag where it was asked for by that; neither before the member has said which.
+    Column("study", Text),
+    Column("tag", LargeBinary),
+    Column("reason", Text, nullable=False),
+    Column("started", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    # When the member took the request, or this node did; why not, and when to try again.
+    Column("told", BigInteger),
+    Column("trouble", Text),
+    Column("refused", Boolean, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("again", BigInteger, nullable=False),
+    # When it ended before its time, and whether the ledger says so; when it was reviewed at this node.
+    Column("ended", BigInteger),
+    Column("stated", Boolean, nullable=False),
+    Column("reviewed", BigInteger),
+    sqlite_with_rowid=False,
+)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -47,7 +47,7 @@ _EMERGENCY: Final = "ETREAT"
 class Listener(Source, Protocol):
     """Another member's listener, as `bridge.content.gateway_client.GatewayClient`."""
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> object:
+    def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> object:
         """What it answers to a request. Raises EngineFault, ContentMissing, RequestError."""
 
 
