@@ -302,6 +302,11 @@ def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool)
     help="A trust policy (C2SP tlog-policy) instead of a key.",
 )
 @click.option(
+    "--genesis",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The genesis of a consortium: FILE is a copy of a member's folder consortium/ledger, or of published files.",
+)
+@click.option(
     "--since",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An older checkpoint or proof, which the log must continue.",
@@ -319,6 +324,7 @@ def verify(
     file: Path | None,
     vkey: str | None,
     policy: Path | None,
+    genesis: Path | None,
     since: Path | None,
     consistency: Path | None,
     hashes: bool,
@@ -330,8 +336,8 @@ def verify(
     place, of a proof by the step that failed.
     """
     if file is None:
-        if vkey or policy or consistency:
-            raise click.UsageError("--key, --policy and --consistency are for a FILE; a node has its own key and log")
+        if vkey or policy or genesis or consistency:
+            raise click.UsageError("--key, --policy, --genesis and --consistency are for a FILE; a node has its own")
         arguments = {"since": since.read_text("utf-8", "replace") if since else None, "hashes": hashes}
         result = perform(settings_of(ctx), "ledger-verify", arguments)
         show_result(result, as_json, _verified)
@@ -341,7 +347,12 @@ def verify(
         from bridge import ledger_offline
 
         try:
-            result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, consistency, say)
+            if genesis is not None and (not file.is_dir() or vkey or policy or since or consistency):
+                raise click.UsageError("--genesis is for a directory, and says by itself whom to trust")
+            if genesis is not None:
+                result = ledger_offline.verify_from_genesis(file, genesis, say)
+            else:
+                result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, consistency, say)
         except ConfigError as error:
             raise click.UsageError(error.detail) from error
         show_result(result, as_json, ledger_offline.sentences)

@@ -15,6 +15,7 @@ from typing import Any
 
 from bridge.errors import ConfigError
 from ledger import checkpoint, kept, policy, proof, published
+from ledger import genesis as ledger_genesis
 from ledger.checkpoint import Checkpoint
 from ledger.errors import LedgerError
 from ledger.event import OUTCOMES
@@ -24,6 +25,7 @@ from ledger.proof import Proved
 from ledger.types import ENTRY_TYPES
 
 Report = Callable[[str], None]
+DATABASE = "ledger.db"
 _TOLD_EVERY = 10_000
 NO_KEY = (
     "a key that is taken from the file itself proves nothing: give the log's key, got from the node by another way "
@@ -101,6 +103,37 @@ def _hashes(path: Path) -> list[bytes]:
         return [base64.b64decode(item, validate=True) for item in proved]
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError('--consistency: not a JSON object with the hashes in base64 as "proof"') from error
+
+
+def verify_from_genesis(directory: Path, genesis_file: Path, report: Report) -> dict[str, Any]:
+    """What a copy of a shared log shows to who has its genesis: a member's folder with its database, or tiles alone.
+
+    {"valid", "kind": "shared log", "log", "size", "members", "cosigned", "cosigned_size", "findings"}. Raises
+    ConfigError for a genesis that is none.
+    """
+
+    def told(done: int, of: int) -> None:
+        if done and done % _TOLD_EVERY == 0:
+            report(f"{done} entries verified")
+
+    try:
+        genesis = ledger_genesis.from_json(genesis_file.read_text("utf-8"))
+    except (LedgerError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--genesis: {error}") from error
+    if (directory / DATABASE).is_file():
+        from ledger.audit_shared import verify_database
+
+        found = verify_database(directory, genesis, told)
+    else:
+        found = published.verify_shared_copy(directory, genesis, lambda index, envelope, said: told(index, 0))
+    if found.findings or found.cosigned is None:
+        return _refused("shared log", found.findings or [Finding("checkpoint", "there is none")])
+    active = found.state.active if found.state is not None else ()
+    return _accepted("shared log", found.cosigned) | {
+        "size": found.size,
+        "cosigned_size": found.cosigned.head.size,
+        "members": sorted(member.name for member in active),
+    }
 
 
 def _verify_copy(directory: Path, trust: Policy, since: Checkpoint | None, report: Report) -> dict[str, Any]:
@@ -210,6 +243,12 @@ def sentences(answer: Mapping[str, Any]) -> str:
         lines.append(f"The entry is number {entry['index']} of {answer['size']} in the log {answer['log']}.")
     elif answer["kind"] == "checkpoint":
         lines.append(f"valid: the log {answer['log']} signed that it holds {answer['size']} entries.")
+    elif answer["kind"] == "shared log":
+        lines.append(
+            f"valid: all {answer['size']} entries of the shared log {answer['log']}, from its genesis on; members now: "
+            f"{', '.join(answer['members'])}."
+        )
+        lines.append(f"The first {answer['cosigned_size']} entries are cosigned by more than two thirds of them.")
     else:
         lines.append(f"valid: all {answer['size']} entries of the log {answer['log']}, their tree and its files.")
     lines += [f"Cosigned by {item['witness']} at {item['time']}." for item in answer["cosigned"]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain
@@ -25,8 +25,10 @@ from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.genesis import Genesis
 from ledger.members import Chain, Evidence, State
+from ledger.published import SharedCopy
 from ledger.replay import BlockRow, SharedTrust
 from ledger.run_reader import RunReaders
+from ledger.shared_policy import quorum_policy
 from ledger.source import RecordSource
 from ledger.store import LedgerStore
 from ledger.verify import LogCheck, LogReport, Trust, verify_records
@@ -182,6 +184,37 @@ def audit_shared(
                 source, shared.cursor, sealed.report, sealed.entry, current, now, sealed.place
             )
     return report
+
+
+def verify_database(home: Path, genesis: Genesis, progress: Progress | None = None) -> SharedCopy:
+    """Every finding about a copy of a member's shared log, database and blocks included, for who has the genesis alone.
+
+    More than two thirds of the members must have cosigned one of its checkpoints; entries behind it are told by `size`.
+    """
+    report = audit_shared(home, genesis, progress=progress)
+    if report.state is None:
+        return SharedCopy(report.entries, None, None, report.findings)
+    accepted, trust = None, quorum_policy(report.state, genesis.origin)
+    try:
+        with closing(BlockStore(home / DATABASE, readonly=True)) as store:
+            for size, _ in store.cosigned_sizes(1):
+                lines = "".join(store.cosignatures(size).values())
+                note = store.checkpoint(size)
+                with suppress(LedgerError):
+                    accepted = trust.accept(_once(note, lines)) if note is not None else None
+                if accepted is not None:
+                    break
+    except LedgerError as error:
+        report.findings.append(Finding(DATABASE, f"it cannot be read: {error}"))
+    if accepted is None and report.entries:
+        what = f"no checkpoint is cosigned by {report.state.quorum} members"
+        report.findings.append(Finding("witnesses", what))
+    return SharedCopy(report.entries, report.state, accepted, report.findings)
+
+
+def _once(note: str, lines: str) -> str:
+    """The note with these lines, each once: the member's own cosignature is in its note."""
+    return note + "".join(line for line in lines.splitlines(keepends=True) if line not in note)
 
 
 class _Sealed:

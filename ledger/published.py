@@ -10,15 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ledger import kept, merkle, tiles
+from ledger import checkpoint, kept, merkle, tiles
 from ledger.checkpoint import Checkpoint
 from ledger.entry import leaf_hash
 from ledger.errors import CodecError, LedgerError
 from ledger.finding import Finding
+from ledger.genesis import Genesis
+from ledger.members import State
 from ledger.policy import Accepted, Policy
+from ledger.replay import SharedTrust
+from ledger.shared_policy import quorum_policy
 from ledger.tile_files import CHECKPOINT, TileFiles
 from ledger.tiles import ENTRIES, WIDTH, Tile
 from ledger.verify import LogReader, Trust, Visitor, verify_log
+from ledger.verify_shared import verify_shared
 
 
 class Published(NamedTuple):
@@ -53,6 +58,45 @@ def verify(directory: Path, policy: Policy, since: Checkpoint | None = None, vis
         if since is not None:
             findings += kept.contradictions(since, head.size, lambda size: merkle.root(reading.leaves(0, size)))
     return Published(accepted, findings)
+
+
+class SharedCopy(NamedTuple):
+    """What a copy of a shared log showed, up to its checkpoint: entries, members, who cosigned, what does not hold.
+
+    `cosigned` is the newest checkpoint that a quorum of the members cosigned, None when none did.
+    """
+
+    size: int
+    state: State | None
+    cosigned: Accepted | None
+    findings: list[Finding]
+
+
+def verify_shared_copy(directory: Path, genesis: Genesis, visit: Visitor | None = None) -> SharedCopy:
+    """Every finding about a shared log's published files below a directory, from its genesis on.
+
+    Members and keys follow from the genesis and the entries; more than two thirds of the members must have cosigned the
+    checkpoint. Raises OSError.
+    """
+    files, origin = TileFiles(directory), genesis.origin
+    try:
+        note = files.checkpoint()
+        if note is None:
+            return SharedCopy(0, None, None, [Finding(CHECKPOINT, "it is missing")])
+        size = checkpoint.parse(checkpoint.split_note(note)[0]).size
+    except UnicodeDecodeError:
+        return SharedCopy(0, None, None, [Finding(CHECKPOINT, "it is not UTF-8")])
+    except LedgerError as error:
+        return SharedCopy(0, None, None, [Finding(CHECKPOINT, error.detail)])
+    reading = _Bundles(files, size)
+    report, state = verify_shared(reading.envelopes(), [(size, note)], SharedTrust(genesis), visit)
+    findings = reading.findings + report.findings
+    if not reading.findings:
+        findings += _tiles(files, LogReader(size, reading.leaves, lambda start, end: [], report.nodes))
+    try:
+        return SharedCopy(size, state, quorum_policy(state, origin).accept(note), findings)
+    except LedgerError as error:
+        return SharedCopy(size, state, None, [*findings, Finding(error.place or CHECKPOINT, error.detail)])
 
 
 def _tiles(files: TileFiles, log: LogReader) -> Iterator[Finding]:
