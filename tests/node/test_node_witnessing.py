@@ -174,7 +174,7 @@ def test_a_history_that_was_rewritten_is_valid_to_its_owner_and_found_by_the_oth
     assert north.node.stop() == 0
     shutil.rmtree(north.node.home / "ledger")
     with closing(sqlite3.connect(north.node.home / "index.db")) as index:
-        index.execute("UPDATE batch SET purpose = 'HOPERAT' WHERE id = 1")
+        index.execute("UPDATE batch SET purpose = 'HRESCH' WHERE type = 'study.import'")
         index.commit()
     north.node.start()
     wait_for(lambda: len(north.entries()) > 3)
