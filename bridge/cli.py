@@ -4,6 +4,7 @@ Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 integrity violated."""
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import sys
@@ -272,25 +273,30 @@ def key(ctx: click.Context, as_json: bool) -> None:
 @click.argument("which", metavar="ID")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write.")
 @click.option("--wait", type=click.FloatRange(0, 3600), default=0, help="Seconds to wait until it is sealed.")
+@click.option(
+    "--commit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A second file to write: the consortium's commit, which proves the entry to who has the genesis alone.",
+)
 @as_json
 @click.pass_context
-def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool) -> None:
+def prove(ctx: click.Context, which: str, out: Path, wait: float, commit: Path | None, as_json: bool) -> None:
     """Write the proof of an entry or of one record, by its ID, to a file that anyone can verify offline.
 
     The proof of a record holds that record, its entry, and nothing of other records.
     """
     if not re.fullmatch("[0-9a-fA-F]{64}", which):
         raise click.BadParameter("the id of an entry or record is 64 hexadecimal digits", param_hint="ID")
-    result = perform(settings_of(ctx), "ledger-prove", {"id": which.lower(), "wait": wait})
+    result = perform(settings_of(ctx), "ledger-prove", {"id": which.lower(), "wait": wait, "commit": bool(commit)})
     try:
         out.write_text(result["proof"], encoding="utf-8", newline="\n")
+        if commit is not None:
+            commit.write_bytes(base64.b64decode(result["commit"]))
     except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
-    show_result(
-        {"id": result["id"], "file": str(out)},
-        as_json,
-        lambda r: f"wrote {r['file']}; verify it with: cairn ledger verify {r['file']} --key VKEY",
-    )
+        raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from error
+    told = {"id": result["id"], "file": str(out), **({} if commit is None else {"commit": str(commit)})}
+    whom = "--key VKEY" if commit is None else f"--commit {commit} --genesis FILE"
+    show_result(told, as_json, lambda r: f"wrote {r['file']}; verify it with: cairn ledger verify {r['file']} {whom}")
 
 
 @ledger.command()
@@ -305,6 +311,11 @@ def prove(ctx: click.Context, which: str, out: Path, wait: float, as_json: bool)
     "--genesis",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The genesis of a consortium: FILE is a copy of a member's folder consortium/ledger, or of published files.",
+)
+@click.option(
+    "--commit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --genesis, of a proof: the consortium's commit, as `cairn ledger prove --commit` wrote it.",
 )
 @click.option(
     "--since",
@@ -325,6 +336,7 @@ def verify(
     vkey: str | None,
     policy: Path | None,
     genesis: Path | None,
+    commit: Path | None,
     since: Path | None,
     consistency: Path | None,
     hashes: bool,
@@ -336,8 +348,8 @@ def verify(
     place, of a proof by the step that failed.
     """
     if file is None:
-        if vkey or policy or genesis or consistency:
-            raise click.UsageError("--key, --policy, --genesis and --consistency are for a FILE; a node has its own")
+        if vkey or policy or genesis or commit or consistency:
+            raise click.UsageError("--key, --policy, --genesis, --commit and --consistency are for a FILE")
         arguments = {"since": since.read_text("utf-8", "replace") if since else None, "hashes": hashes}
         result = perform(settings_of(ctx), "ledger-verify", arguments)
         show_result(result, as_json, _verified)
@@ -347,9 +359,13 @@ def verify(
         from bridge import ledger_offline
 
         try:
-            if genesis is not None and (not file.is_dir() or vkey or policy or since or consistency):
-                raise click.UsageError("--genesis is for a directory, and says by itself whom to trust")
-            if genesis is not None:
+            if genesis is not None and (vkey or policy or since or consistency):
+                raise click.UsageError("--genesis says by itself whom to trust")
+            if (genesis is not None and not file.is_dir()) != (commit is not None):
+                raise click.UsageError("a proof is verified with --commit and --genesis, a directory with --genesis")
+            if genesis is not None and commit is not None:
+                result = ledger_offline.verify_commit(file, commit, genesis)
+            elif genesis is not None:
                 result = ledger_offline.verify_from_genesis(file, genesis, say)
             else:
                 result = ledger_offline.verify(file, ledger_offline.trusted(vkey, policy), since, consistency, say)

@@ -162,6 +162,10 @@ class ConsortiumLog:
             except NotFound:
                 raise waits from None
 
+    def prove_at(self, id: bytes, size: int) -> str:
+        """The proof of an entry or record of the shared log under its checkpoint of that size. Raises NotFound."""
+        return self._shared.prove(id, size)
+
     def consistency(self, first: int, second: int) -> Sequence[bytes]:
         """The consistency proof between two sizes of the shared log. Raises NotFound beyond it."""
         return self._shared.consistency(first, second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -9,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from bridge.consortium import SharedConsortium
-from bridge.consortium_log import own_node
-from bridge.errors import NotFound
+from bridge.consortium_log import ConsortiumLog, own_node
+from bridge.errors import ConfigError, NotFound
 from bridge.ledger_entries import listed
 from bridge.ledger_reading import current_database, ledger_home, origin_of, public_key, record_source
 from bridge.ledger_reading import shared_ledger_home as shared_home
@@ -44,10 +45,13 @@ def prove(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """The proof of an entry or record by its id in hexadecimal, waiting up to `wait` seconds until it is sealed.
 
     Also, for so long, until its checkpoint has the cosignatures that are needed; without them it is given then.
+    With `commit`, a proof of the consortium's commit besides (`bridge.consensus.commit_proofs`), in base64.
     Raises NotFound when it is not there in time. Where no node runs nothing is sealed, and nothing is waited for.
     """
     id = bytes.fromhex(arguments["id"])
     until = time.monotonic() + (0 if node.owner == COMMAND else float(arguments.get("wait") or 0))
+    if arguments.get("commit"):
+        return _prove_commit(node, id, until)
     while True:
         try:
             text = node.log.prove(id)
@@ -57,6 +61,18 @@ def prove(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
             if time.monotonic() >= until or node.closed:
                 raise
         time.sleep(POLL_S)
+
+
+def _prove_commit(node: Node, id: bytes, until: float) -> object:
+    """Raises ConfigError in no consortium; else as `commit_proofs.prove`."""
+    if node.consortium is None or not isinstance(node.log, ConsortiumLog):
+        raise ConfigError("--commit: this node is in no consortium, whose commit could be proved")
+    from bridge.consensus import commit_proofs
+    from bridge.consensus.rpc import Rpc
+
+    rpc, database = Rpc(node.settings.ledger.cometbft.rpc), current_database(node.settings)
+    found = commit_proofs.prove(database, node.consortium.genesis, rpc, node.log, id, until)
+    return {"id": id.hex(), "proof": found.proof, "commit": base64.b64encode(found.commit).decode("ascii")}
 
 
 def _is_enough(node: Node, text: str) -> bool:

@@ -135,12 +135,12 @@ class LedgerFiles:
             raise NotFound("no entry has this id")
         return found.envelope
 
-    def prove(self, id: bytes) -> str:
+    def prove(self, id: bytes, size: int | None = None) -> str:
         """The proof (C2SP tlog-proof) of an entry, or of one record, by its leaf hash.
 
-        It is under the newest checkpoint with all cosignatures that are needed, else under the newest. A record's proof
-        holds that record (unless its key is gone), its entry and hashes; nothing of other records.
-        Raises NotFound, also when the record still waits for its entry; StorageFault.
+        It is under the checkpoint of `size`; without one under the newest with all cosignatures that are needed, else
+        under the newest. A record's proof holds that record (unless its key is gone), its entry and hashes; nothing of
+        other records. Raises NotFound, also when the record still waits for its entry; StorageFault.
         """
         with self._reading() as store:
             if store is None or len(id) != ID_SIZE:
@@ -148,10 +148,13 @@ class LedgerFiles:
             stored, of = store.find(leaf=id), None
             if stored is None:
                 stored, of = self._record(store, id)
-            enough = self._cosignatures.newest(stored.idx + 1) if self._cosignatures is not None else None
-            note = store.checkpoint(enough) or store.checkpoint()
+            if size is not None:
+                note = store.checkpoint(size) if stored.idx < size else None
+            else:
+                enough = self._cosignatures.newest(stored.idx + 1) if self._cosignatures is not None else None
+                note = store.checkpoint(enough) or store.checkpoint()
             if note is None:
-                raise NotFound("the log has no checkpoint yet")
+                raise NotFound("the log has no checkpoint yet that covers the entry")
             path = self._path(store, stored, note)
             return proof.encode(stored.envelope, stored.idx, path, self._cosigned(note), of)
 

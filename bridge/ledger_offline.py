@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import ConfigError
-from ledger import checkpoint, kept, policy, proof, published
+from ledger import checkpoint, commit_proof, kept, policy, proof, published
 from ledger import genesis as ledger_genesis
 from ledger.checkpoint import Checkpoint
 from ledger.errors import LedgerError
 from ledger.event import OUTCOMES
 from ledger.finding import Finding
+from ledger.genesis import Genesis
+from ledger.light_block import Time
+from ledger.lightclient import Trusting
 from ledger.policy import Accepted, Policy
 from ledger.proof import Proved
 from ledger.types import ENTRY_TYPES
@@ -105,6 +109,47 @@ def _hashes(path: Path) -> list[bytes]:
         raise ConfigError('--consistency: not a JSON object with the hashes in base64 as "proof"') from error
 
 
+def verify_commit(path: Path, commit: Path, genesis_file: Path) -> dict[str, Any]:
+    """What a proof of an entry shows to who has the genesis of its consortium, by the commit on its tree.
+
+    As `verify` of a proof, and "member" whose entry it is, "committed" {"height", "time", "signed", "of"}: how much of
+    the validators' power signed. Raises ConfigError for a genesis that is none.
+    """
+    genesis = _genesis(genesis_file)
+    now = Trusting(Time(*divmod(time.time_ns(), 10**9)), None)
+    try:
+        committed = commit_proof.verify(_content(commit), genesis, now)
+        proved, member = commit_proof.verify_entry(_text(path), committed, genesis)
+    except LedgerError as error:
+        return _refused("proof", [Finding(error.place or "format", error.detail)])
+    accepted = Accepted(proved.head, proved.log, proved.cosigned)
+    said, header = committed.record, committed.block.header
+    return _accepted("proof", accepted) | {
+        "entry": _entry(proved),
+        "record": _record(proved),
+        "member": member.name,
+        "committed": {
+            "height": said.height,
+            "time": _time(said.time_us),
+            "chain": header.chain_id,
+            "signed": committed.signed,
+            "of": committed.power,
+        },
+    }
+
+
+def _genesis(file: Path) -> Genesis:
+    try:
+        return ledger_genesis.from_json(file.read_text("utf-8"))
+    except (LedgerError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--genesis: {error}") from error
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(commit_proof.MAX_SIZE + 1)
+
+
 def verify_from_genesis(directory: Path, genesis_file: Path, report: Report) -> dict[str, Any]:
     """What a copy of a shared log shows to who has its genesis: a member's folder with its database, or tiles alone.
 
@@ -116,10 +161,7 @@ def verify_from_genesis(directory: Path, genesis_file: Path, report: Report) -> 
         if done and done % _TOLD_EVERY == 0:
             report(f"{done} entries verified")
 
-    try:
-        genesis = ledger_genesis.from_json(genesis_file.read_text("utf-8"))
-    except (LedgerError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--genesis: {error}") from error
+    genesis = _genesis(genesis_file)
     if (directory / DATABASE).is_file():
         from ledger.audit_shared import verify_database
 
@@ -251,6 +293,13 @@ def sentences(answer: Mapping[str, Any]) -> str:
         lines.append(f"The first {answer['cosigned_size']} entries are cosigned by more than two thirds of them.")
     else:
         lines.append(f"valid: all {answer['size']} entries of the log {answer['log']}, their tree and its files.")
+    if "committed" in answer:
+        found = answer["committed"]
+        lines.append(
+            f"It is {answer['member']}'s, and {found['signed']} of {found['of']} of the power of the validators of "
+            f"{found['chain']} signed that height {found['height']}, at {found['time']}, committed to it."
+        )
+        return "\n".join(lines)
     lines += [f"Cosigned by {item['witness']} at {item['time']}." for item in answer["cosigned"]]
     if not answer["cosigned"]:
         lines.append("No witness was asked for: that there is no second history rests on the log's own key.")
