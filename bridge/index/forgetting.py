@@ -22,7 +22,7 @@ from bridge.index.rows import patient_row, request_rows, series_row, study_row
 from bridge.index.writer import Transaction
 from bridge.model import Attributes
 
-__all__ = ["Forgotten", "forget"]
+__all__ = ["REMIND", "Forgotten", "forget"]
 
 _t, _i, _b, _p = s.tree.c, s.instance.c, s.block.c, s.pin.c
 _TREE: Final = sql(select(_t.id, _t.origin, _t.study).where(_t.tag == bindparam("of_tag")))
@@ -30,7 +30,12 @@ _INSTANCES: Final = sql(select(_i.id, _i.series, _i.sop).where(_i.tree == bindpa
 _DROP_DATA: Final = sql(delete(s.instance_data).where(s.instance_data.c.instance == bindparam("of_instance")))
 _DROP_BLOCKS: Final = sql(delete(s.block).where(_b.instance == bindparam("of_instance")))
 _FREE_BLOCKS: Final = sql(update(s.block).where(_b.instance == bindparam("of_instance")).values(instance=null()))
+_DAG_CBOR: Final = b"\x71"
 _DROP_BLOCK: Final = sql(delete(s.block).where(_b.cid == bindparam("of_cid"), _b.instance.is_(None)))
+_LINKS: Final = sql(select(_i.link).where(_i.tree == bindparam("row")))
+_REMEMBER: Final = sql(upsert(s.forgotten).on_conflict_do_nothing())
+REMIND: Final = sql(delete(s.forgotten).where(s.forgotten.c.cid == bindparam("of_cid")))
+"""A block is of a tree that is held again."""
 _DROP_INSTANCES: Final = sql(delete(s.instance).where(_i.tree == bindparam("row")))
 _VERSIONS: Final = sql(
     select(_i.id, _i.served).where(_i.series == bindparam("in_series"), _i.sop == bindparam("of_sop")).order_by(_i.id)
@@ -100,6 +105,7 @@ def forget(transaction: Transaction, tag: bytes, blocks: Sequence[bytes], *, kee
     transaction.known.clear()
     cursor = transaction.cursor
     instances = cursor.execute(_INSTANCES, {"row": tree}).fetchall()
+    links = [link for (link,) in cursor.execute(_LINKS, {"row": tree}).fetchall()]
     of_each = [{"of_instance": row} for row, _, _ in instances]
     cursor.executemany(_FREE_BLOCKS if keep_sealed else _DROP_BLOCKS, of_each)
     cursor.executemany(_DROP_DATA, of_each)
@@ -111,11 +117,17 @@ def forget(transaction: Transaction, tag: bytes, blocks: Sequence[bytes], *, kee
     if keep_sealed:
         cursor.execute(_NOBODYS, {"row": tree, "origin": b""})
     else:
+        cursor.executemany(_REMEMBER, [{"cid": cid} for cid in sorted({*links, *filter(_is_linking, blocks)})])
         cursor.executemany(_DROP_BLOCK, [{"of_cid": cid} for cid in blocks])
         cursor.execute(_DROP_PAGES, {"row": tree})
         cursor.execute(_FREE_PINS, {"row": tree})
         cursor.execute(_DROP_TREE, {"row": tree})
     return Forgotten(len(instances), remains=study is not None and _settle_study(transaction, study))
+
+
+def _is_linking(cid: bytes) -> bool:
+    """Whether a block of this CID may be an instance block, page or root."""
+    return cid[1:2] == _DAG_CBOR
 
 
 def _settle_versions(transaction: Transaction, series: int, sop: str) -> None:

@@ -314,6 +314,14 @@ share_in: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# Instance blocks, pages and roots of received trees that were given up: packs may hold them, and nobody misses them.
+forgotten: Final = Table(
+    "forgotten",
+    metadata,
+    Column("cid", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 batch: Final = Table(
     "batch",
     metadata,

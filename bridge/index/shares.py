@@ -176,6 +176,7 @@ _OUTDATED: Final = sql(
     )
     .order_by(s.share_out.c.at)
 )
+_WAS_FORGOTTEN: Final = sql(select(s.forgotten.c.cid).where(s.forgotten.c.cid == bindparam("of_cid")))
 _OF_TAG: Final = sql(select(s.share_in).where(s.share_in.c.tag == bindparam("of_tag")).order_by(s.share_in.c.at))
 
 
@@ -262,6 +263,10 @@ class Shares:
             return True
 
         return bool(self._submit(work).result())
+
+    def was_forgotten(self, cid: bytes) -> bool:
+        """Whether an instance block, page or root is of a received tree that was given up."""
+        return bool(self._database.rows(_WAS_FORGOTTEN, {"of_cid": cid}))
 
     def forget(self, tag: bytes, blocks: Sequence[bytes], *, keep_sealed: bool) -> Forgotten:
         """Forget a received tree: as `bridge.index.forgetting.forget`; durable on return."""

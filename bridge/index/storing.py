@@ -12,6 +12,7 @@ from bridge.index import schema as s
 from bridge.index import trees
 from bridge.index.batches import ADD_BLOCK, add_records
 from bridge.index.database import columns_but_id, sql
+from bridge.index.forgetting import REMIND
 from bridge.index.rows import InstanceRows, Row, block_rows
 from bridge.index.writer import Transaction
 from bridge.model import AdoptedTree, Committed, Outcome, WriteUnit
@@ -123,6 +124,7 @@ def adopt(
     An instance that is held already stays the copy it is; the tree's blocks are kept all the same.
     """
     transaction.cursor.executemany(ADD_BLOCK, blocks)
+    transaction.cursor.executemany(REMIND, [{"of_cid": cid} for cid in (tree.root, *tree.pages, *tree.links)])
     outcomes = tuple(place(transaction, rows)[1] for rows in instances)
     found = transaction.one(_FIND_STUDY, {"uid": tree.study})
     trees.adopt(transaction, tree, found[0] if found else None)

@@ -101,8 +101,11 @@ class Known:
         self._links: set[bytes] | None = None
 
     def has(self, link: bytes) -> bool:
-        """Whether the index knows the instance block. Reads all instances the first time that a block is not there."""
-        if self._index.locate_block(link) is not None:
+        """Whether the index knows the instance block, or has forgotten it with a share that ended.
+
+        Reads all instances the first time that a block is not there.
+        """
+        if self._index.locate_block(link) is not None or self._index.shares.was_forgotten(link):
             return True
         if self._links is None:
             self._links = {link for _, link in self._index.instances()}
