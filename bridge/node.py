@@ -224,6 +224,13 @@ class Node:
             raise NotFound("this node is in no consortium")
         return ReplicaOffers(self.index, self.consortium, self.settings.replication).told(member, after)
 
+    @property
+    def hospital(self) -> str:
+        """This node's name in its consortium; "" without one."""
+        if self.consortium is None:
+            return ""
+        return hospitals(self.consortium)(own_node(self.consortium, self.keystore).id)
+
     def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, at most 1,000, newest first. Raises StorageFault."""
         return self.watch.recorded()

@@ -19,6 +19,7 @@ from bridge import commands, control, start_stop
 from bridge.access import devices
 from bridge.config import Settings
 from bridge.consensus.closing import refuse_reopening
+from bridge.consortium_log import own_node
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
 from bridge.errors import AccessError
@@ -254,7 +255,8 @@ def _forwarder(settings: Settings, keystore: Keystore, node: Node) -> Forwarder 
     from bridge.audit_forwarding.syslog_tls import Repository
 
     repository = Repository(audit.repository_host, audit.repository_port, audit.ca_file, audit.certificate, audit.key)
-    source = Source(socket.gethostname(), settings.dimse.ae_title, origin_of(settings, keystore))
+    own = None if node.consortium is None else own_node(node.consortium, keystore).id
+    source = Source(socket.gethostname(), settings.dimse.ae_title, origin_of(settings, keystore), own)
     forward = Forwarder(node.audit, repository, PositionFile(audit.spool or settings.home / "audit-spool"), source)
     forward.start()
     return forward

@@ -169,7 +169,7 @@ def _details(exchange: Exchange, event: Event) -> Sequence[Detail]:
 
 def _observer(exchange: Exchange) -> Observer:
     """This node; the log's name is what its verifier key begins with (C2SP signed-note)."""
-    return Observer(socket.gethostname(), exchange.node.log.key().partition("+")[0])
+    return Observer(socket.gethostname(), exchange.node.log.key().partition("+")[0], exchange.node.hospital)
 
 
 def _url(exchange: Exchange, parameters: Sequence[tuple[str, str]]) -> str:

@@ -316,6 +316,10 @@ class Node(Protocol):
     def replicas_wanted(self, member: str, after: int) -> Mapping[str, object]:
         """What a member is to keep of this node's studies, and what is refused of its. Raises NotFound to no member."""
 
+    @property
+    def hospital(self) -> str:
+        """This node's name in its consortium; "" without one."""
+
     def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, newest first. Raises StorageFault."""
 

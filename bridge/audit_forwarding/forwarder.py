@@ -181,6 +181,9 @@ class Forwarder:
         return events
 
     def _frame(self, event: Event) -> bytes:
+        """The event's message; nothing of another member's event, which that one tells its own repository."""
+        if self._source.node not in (None, event.node):
+            return b""
         message = audit_message(event, self._details(event), self._source)
         return framed(syslog_message(event, message, self._source))
 

@@ -47,11 +47,15 @@ _ROLES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The node that reports: its host name, its AE title, and the log's name (the checkpoints' origin)."""
+    """The node that reports: its host name, its AE title, and the log's name (the checkpoints' origin).
+
+    It reports its own events alone; `node` is its id where the log has those of other members, too.
+    """
 
     host: str
     ae_title: str = ""
     log: str = ""
+    node: bytes | None = None
 
 
 class _Form(NamedTuple):
@@ -132,7 +136,8 @@ def audit_message(event: Event, details: Sequence[Detail], source: Source) -> by
         why = "; ".join(told.asked)[:_LONGEST] if event.type in ("auth.fail", "access.refused") else ""
         _element(identification, "EventOutcomeDescription").text = clean(why or OUTCOMES[event.outcome])
     _participants(root, event, form, told, source)
-    site = {"AuditEnterpriseSiteID": clean(source.log)} if source.log else {}
+    name = event.hospital or source.log
+    site = {"AuditEnterpriseSiteID": clean(name)} if name else {}
     reporter = _element(root, "AuditSourceIdentification", **site, AuditSourceID=event.node.hex())
     _element(reporter, "AuditSourceTypeCode", **{"csd-code": "4"})  # application server process
     _objects(root, event, form, told)

@@ -37,6 +37,9 @@ COLUMNS: Final = (
     "patient name",
     "study",
     "records",
+    "hospital",
+    "log index",
+    "block time",
 )
 _FORMULA: Final = tuple("=+-@\t\r'＝＋－＠")  # OWASP "CSV Injection", and our own mark
 
@@ -85,4 +88,7 @@ def cells(event: Event) -> Sequence[str]:
         patient.name if patient else "",
         "erased" if event.erased else event.study or "",
         str(event.records),
+        event.hospital,
+        str(event.place),
+        "" if event.block_time_us is None else date_time(event.block_time_us),
     )

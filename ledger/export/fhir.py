@@ -67,10 +67,15 @@ _USERS: Final = MappingProxyType({"AUT": "author (originator)", "IRCP": "informa
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """The node that reports: its host name and the log's name (the checkpoints' origin)."""
+    """The node that reports: its host name, the log's name (the checkpoints' origin), its hospital in a consortium."""
 
     host: str
     log: str = ""
+    hospital: str = ""
+
+    def of(self, event: Event) -> Observer:
+        """Who observed an event: another hospital's node knows its own, and is known here by its name alone."""
+        return self if event.hospital in ("", self.hospital) else Observer(event.hospital, self.log, event.hospital)
 
 
 def audit_event(event: Event, details: Sequence[Detail], observer: Observer) -> Json:
@@ -85,7 +90,8 @@ def audit_event(event: Event, details: Sequence[Detail], observer: Observer) -> 
     observer
         The node that reports.
     """
-    row, named = ENTRY_TYPES[event.type], profile(event)
+    row, named, observer = ENTRY_TYPES[event.type], profile(event), observer.of(event)
+    site = event.hospital or observer.log
     told = content(event.type, () if event.type in UNDETAILED else details)
     pattern = _PATTERNS[row.profile]
     resource: Json = {"resourceType": "AuditEvent", "id": event.id.hex()}
@@ -103,7 +109,7 @@ def audit_event(event: Event, details: Sequence[Detail], observer: Observer) -> 
         resource["purposeOfEvent"] = [_purpose(event.purpose)]
     resource["agent"] = _agents(event, row.profile, pattern, told, observer)
     resource["source"] = {
-        **({"site": clean(observer.log)} if observer.log else {}),
+        **({"site": clean(site)} if site else {}),
         "observer": _node(event, observer),
         "type": [_coding(SOURCE_TYPE, "4", "Application Server")],
     }
@@ -256,9 +262,11 @@ def _entry(event: Event) -> Json:
         "description": clean(sentence(event)),
         "detail": [
             {"type": "entry type", "valueString": event.type},
-            {"type": "index", "valueString": str(event.index)},
+            {"type": "index", "valueString": str(event.place)},
             {"type": "sequence", "valueString": str(event.sequence)},
             {"type": "records", "valueString": str(event.records)},
+            *([{"type": "hospital", "valueString": clean(event.hospital)}] if event.hospital else []),
+            *([{"type": "block time", "valueString": date_time(final)}] if (final := event.block_time_us) else []),
         ],
     }
 

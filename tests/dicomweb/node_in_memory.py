@@ -80,6 +80,7 @@ class FakeNode:
         self.log: Any = None
         self.membership: Any = None
         self.witnessing: Any = None
+        self.hospital = ""
         self.contents: dict[str, StudyContent] = {}
 
     def ready(self) -> list[str]:

@@ -27,7 +27,9 @@ PURE = (
     "policy",
     "proof",
     "record",
+    "replay",
     "run",
+    "shared_policy",
     "source",
     "state",
     "terms",
@@ -35,6 +37,7 @@ PURE = (
     "transaction",
     "types",
     "verify",
+    "verify_shared",
     "wal",
 )
 WORLD = {"socket", "os", "time", "random", "sqlite3", "threading", "pathlib", "datetime", "asyncio", "subprocess"}
