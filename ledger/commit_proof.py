@@ -11,13 +11,14 @@ and by the state whose entry it is and which keys the members had.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from ledger import block, codec, entry, light_block, lightclient, members, proof
 from ledger.block import BlockRecord
-from ledger.checkpoint import Verifier
+from ledger.checkpoint import Verifier, split_note
 from ledger.errors import CodecError, LedgerError, ProofInvalid, SignatureInvalid
 from ledger.genesis import Genesis
 from ledger.light_block import LightBlock, Validator
@@ -105,7 +106,7 @@ def verify(encoded: bytes, genesis: Genesis, trusting: Trusting) -> Committed:
 def verify_entry(text: str, committed: Committed, genesis: Genesis) -> Shown:
     """What a proof of an entry shows under a verified commit.
 
-    1. its checkpoint is signed by a member, and of the block's tree    2. the entry's leaf is in it, at its index
+    1. its checkpoint is signed by members alone, and of the block's tree    2. the entry's leaf is in it, at its index
     3. the entry is of this ledger and signed with the key that its member had    4. the record is in its batch
 
     Raises LedgerError, its place the step that failed.
@@ -113,6 +114,9 @@ def verify_entry(text: str, committed: Committed, genesis: Genesis) -> Shown:
     parts, state = proof.parse(text), committed.state
     logs = [Verifier(genesis.origin, row.key) for member in state.members.values() for row in member.keys]
     accepted = Policy(tuple(logs)).accept(parts.note)  # (1)
+    known = {(log.name, log.id) for log in logs}
+    if any((line.name, line.id) not in known for line in split_note(parts.note)[1]):
+        raise SignatureInvalid("it has a signature of a key that is no member's", "checkpoint")
     if (accepted.head.size, accepted.head.root) != (committed.record.size, committed.record.root):
         raise ProofInvalid("it is not of the tree that was committed to", "checkpoint")
     try:
@@ -123,6 +127,15 @@ def verify_entry(text: str, committed: Committed, genesis: Genesis) -> Shown:
     except LedgerError as error:
         raise type(error)(error.detail, "entry") from error
     return Shown(proof.verify_parts(parts, accepted, member.key_at(said.sequence)), member)  # (2) to (4)
+
+
+def bare(text: str, genesis: Genesis) -> str:
+    """A proof without the cosignatures of its checkpoint, which a commit makes superfluous. Raises CodecError."""
+    parts = proof.parse(text)
+    said, lines = split_note(parts.note)
+    kept = [line for line in lines if line.name == genesis.origin]
+    signed = "".join(f"— {each.name} {base64.b64encode(each.id + each.signature).decode()}\n" for each in kept)
+    return proof.encode(parts.envelope, parts.index, parts.path, f"{said}\n{signed}", parts.of)
 
 
 def _decode(encoded: bytes) -> tuple[bytes, bytes, list[LightBlock]]:

@@ -56,7 +56,7 @@ def prove(database: Path, genesis: Genesis, rpc: Rpc, log: Log, id: bytes, until
     while True:
         try:
             block = _newest(database)  # (1)
-            text = log.prove_at(id, block.size)  # (2)
+            text = commit_proof.bare(log.prove_at(id, block.size), genesis)  # (2)
             break
         except NotFound:
             if time.monotonic() >= until:
