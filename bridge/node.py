@@ -119,7 +119,8 @@ class Node:
         provenance = Provenance()
         self.batches = Batches(self.index, self.content, owner, hash_name)
         self.batches.recover(self.index.open_batches(owner))
-        self.access = Access(self.batches, self.keys, provenance, keystore.audit_key)
+        rests_on = self.index.shares.rests_on
+        self.access = Access(self.batches, self.keys, provenance, keystore.audit_key, rests_on=rests_on)
         self.sealed = SealedEntries(ledger_home(settings) / DATABASE, self.consortium)
         self.statements = Statements(self.batches, provenance, keystore.audit_key, self.sealed.made)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)

@@ -45,6 +45,10 @@ CREATE TABLE IF NOT EXISTS study_key (
     PRIMARY KEY (study, origin, generation),
     UNIQUE (tag, generation)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS former_tag (
+    tag BLOB PRIMARY KEY,         -- of another node's keys that were given up: what was done with them stays told
+    study TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS patient_tag (
     patient TEXT PRIMARY KEY,
     tag BLOB NOT NULL UNIQUE
@@ -52,6 +56,12 @@ CREATE TABLE IF NOT EXISTS patient_tag (
 """
 
 
+_STUDY_OF: Final = """
+SELECT study FROM study_key WHERE tag = :tag UNION ALL SELECT study FROM former_tag WHERE tag = :tag LIMIT 1
+"""
+_TAGS_OF: Final = """
+SELECT tag FROM study_key WHERE study = :study UNION SELECT tag FROM former_tag WHERE study = :study
+"""
 # What holds a key's place already, or contradicts it; contradictions first.
 _IN_THE_WAY: Final = """
 SELECT study, origin, generation, tag, wrapped FROM study_key
@@ -132,15 +142,18 @@ class Keyring:
             return [self._unwrap(study, *row) for row in rows]
 
     def study_of(self, tag: bytes) -> str | None:
-        """The Study Instance UID behind a study tag; None when its key is gone. Raises StorageFault."""
+        """The Study Instance UID behind a study tag, also of keys that were disowned; None when its key is gone.
+
+        Raises StorageFault.
+        """
         with self._lock, _faults():
-            row = self._db.execute("SELECT study FROM study_key WHERE tag = ? LIMIT 1", (tag,)).fetchone()
+            row = self._db.execute(_STUDY_OF, {"tag": tag}).fetchone()
             return None if row is None else str(row[0])
 
     def tags_of(self, study: str) -> list[bytes]:
-        """The tags of a study whose keys are held, one for each origin. Raises StorageFault."""
+        """The tags of a study whose keys are held, one for each origin, or were disowned. Raises StorageFault."""
         with self._lock, _faults():
-            rows = self._db.execute("SELECT DISTINCT tag FROM study_key WHERE study = ?", (study,)).fetchall()
+            rows = self._db.execute(_TAGS_OF, {"study": study}).fetchall()
             return [bytes(tag) for (tag,) in rows]
 
     def origin_of(self, tag: bytes) -> bytes | None:
@@ -191,19 +204,24 @@ class Keyring:
 
         The rows' bytes are overwritten and the write-ahead log emptied; a copy of the file made before still has them.
         """
-        return self._delete("DELETE FROM study_key WHERE study = ?", (study,))
+        forget = ("DELETE FROM former_tag WHERE study = ?", (study,))
+        return self._delete(forget, ("DELETE FROM study_key WHERE study = ?", (study,)))
 
     def disown(self, tag: bytes) -> int:
         """Delete the keys of a study tag that another node made, as `delete` does; how many there were.
 
-        This node's own keys stay, whatever the tag. Raises StorageFault.
+        This node's own keys stay, whatever the tag; and of which study it was stays known, for the audit trail. Raises
+        StorageFault.
         """
-        return self._delete("DELETE FROM study_key WHERE tag = ? AND origin <> ?", (tag, self._origin))
+        which = (tag, self._origin)
+        remember = "INSERT OR REPLACE INTO former_tag SELECT tag, study FROM study_key WHERE tag = ? AND origin <> ?"
+        return self._delete((remember, which), ("DELETE FROM study_key WHERE tag = ? AND origin <> ?", which))
 
-    def _delete(self, statement: str, which: tuple[object, ...]) -> int:
+    def _delete(self, *statements: tuple[str, tuple[object, ...]]) -> int:
+        """Run statements at once, and empty the log of what was deleted; how many rows the last of them changed."""
         with self._lock, _faults():
             with self._write():
-                count = self._db.execute(statement, which).rowcount
+                count = [self._db.execute(*statement).rowcount for statement in statements][-1]
             self._forget()
             with self._exclusive():
                 busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

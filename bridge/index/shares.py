@@ -18,6 +18,7 @@ from bridge.index.assignments import ASSIGN, UNASSIGN
 from bridge.index.database import Database, sql
 from bridge.index.forgetting import Forgotten, forget
 from bridge.index.writer import Transaction
+from ledger.terms import MAX_REFS
 
 __all__ = ["EMERGENCY", "GRANT", "Given", "GivenState", "Received", "ReceivedState", "Shares"]
 
@@ -176,6 +177,16 @@ _OUTDATED: Final = sql(
     )
     .order_by(s.share_out.c.at)
 )
+_HELD: Final = sql(
+    select(s.share_in.c.grant, s.share_in.c.tag)
+    .where(s.share_in.c.study == bindparam("of_study"), s.share_in.c.state == bindparam("held"))
+    .order_by(s.share_in.c.at)
+)
+_HAS_OWN: Final = sql(
+    select(s.tree.c.id)
+    .select_from(s.tree.join(s.study, s.study.c.id == s.tree.c.study))
+    .where(s.study.c.uid == bindparam("of_study"), s.tree.c.origin.is_(None))
+)
 _WAS_FORGOTTEN: Final = sql(select(s.forgotten.c.cid).where(s.forgotten.c.cid == bindparam("of_cid")))
 _OF_TAG: Final = sql(select(s.share_in).where(s.share_in.c.tag == bindparam("of_tag")).order_by(s.share_in.c.at))
 
@@ -216,6 +227,18 @@ class Shares:
     def received_of(self, tag: bytes) -> list[Received]:
         """All grants to this node of one tree, the oldest first."""
         return [Received(*row) for row in self._database.rows(_OF_TAG, {"of_tag": tag})]
+
+    def rests_on(self, study: str) -> tuple[bytes | None, tuple[bytes, ...]]:
+        """The grants (entry ids) that a study is held by; and its tag there, unless this node has images of its own.
+
+        (None, ()) for a study that nobody gave.
+        """
+        with self._database.moment() as rows:
+            held = rows(_HELD, {"of_study": study, "held": ReceivedState.HELD.value})
+            own = bool(held) and bool(rows(_HAS_OWN, {"of_study": study}))
+        if not held:
+            return None, ()
+        return None if own else held[0][1], tuple(grant for grant, _ in held[:MAX_REFS])
 
     def due_given(self, state: GivenState, now: int) -> list[Given]:
         """The grants to members in a state that may be tried now."""

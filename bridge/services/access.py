@@ -93,8 +93,11 @@ class Access:
         audit_key: bytes,
         *,
         now: Callable[[], float] = time.monotonic,
+        rests_on: Callable[[str], tuple[bytes | None, tuple[bytes, ...]]] = lambda study: (None, ()),
     ) -> None:
+        """`rests_on`: of a study that members gave, its tag there and their grants: an access to it names them."""
         self._batches = batches
+        self._rests_on = rests_on
         self._keys = keys
         self._provenance = provenance
         self._audit_key = derive.node_record_key(audit_key)
@@ -249,7 +252,9 @@ class Access:
     def _open_viewing(self, actor: Actor, study: str, purpose: str, reason: str | None) -> Session:
         key = self._keys.study_key(study)
         body = {"actor": by(actor), "study": study, "purpose": purpose, "reason": reason or "", "opens": True}
-        open_batch = self._batches.open("study.access", actor, key, purpose)
+        tag, grants = self._rests_on(study)
+        named = key if tag is None else key._replace(tag=tag)
+        open_batch = self._batches.open("study.access", actor, named, purpose, refs=grants)
         secret = derive.record_key(key)
         self._batches.append(open_batch, [self._provenance.seal("study.access", body, secret)])
         return Session("study.access", open_batch, secret)

@@ -245,4 +245,9 @@ def test_another_nodes_keys_are_given_up_by_their_tag_and_ours_of_the_study_stay
     with pytest.raises(ContentMissing):
         ring.open(THEIRS.tag, 2)
     assert ring.held("1.2.3") == [own]
-    assert THEIRS.tag in before and THEIRS.tag not in contents(path)
+    assert THEIRS.tag in before
+    # of which study it was is still told, until the study is erased
+    assert (ring.study_of(THEIRS.tag), set(ring.tags_of("1.2.3"))) == ("1.2.3", {THEIRS.tag, own.tag})
+    ring.delete("1.2.3")
+    assert (ring.study_of(THEIRS.tag), ring.tags_of("1.2.3")) == (None, [])
+    assert THEIRS.tag not in contents(path)

@@ -172,6 +172,27 @@ def test_a_granted_study_is_the_receivers_own_to_find_and_open_and_the_receipt_i
     assert entry.entry.terms["to"] == members.consortium.members["h1"].node and entry.entry.study == own.tag
 
 
+def test_an_access_to_a_received_study_names_its_grant_under_the_givers_tag(members: Members) -> None:
+    members.store(range(1))
+    grant = members.grant()
+    assert part10_of(members.receiver, 0)
+    members.receiver.access.close_all()
+    members.consortium.seal()
+    (tree,) = members.giver.index.trees.of_study(STUDY)
+    (access,) = [one.entry for one in members.consortium.of_type("study.access") if grant in one.entry.refs]
+    assert (access.study, access.node) == (tree.tag, members.consortium.members["h1"].node)
+    # a study that it has images of itself is its own, and the grant is named all the same
+    members.store(range(1, 2), members.receiver)
+    assert part10_of(members.receiver, 1)
+    members.receiver.access.close_all()
+    members.consortium.seal()
+    _, also = [one.entry for one in members.consortium.of_type("study.access") if grant in one.entry.refs]
+    assert also.study == members.receiver.keys.study_key(STUDY).tag
+    members.revoke(grant)
+    members.settle()
+    assert [body["study"] for body in recorded(members.receiver, "study.access") if "study" in body] == [STUDY] * 2
+
+
 def test_nothing_is_given_before_the_grant_is_final(members: Members) -> None:
     members.store(range(1))
     sharing = members.desks["h0"].sharing
