@@ -35,6 +35,8 @@ MOST_ALERTS: Final = 1000
 AT_ONCE: Final = 50
 """Alerts recorded in one step: each is a commit of its own."""
 LONGEST_NOTE: Final = 2000
+TOLD: Final = frozenset({"wrong-block", "emergency"})
+"""Rules whose alerts no event of the log raises: what was recorded of them is all there is."""
 BROKEN: Final = ("study.access", "emergency.start", "consent.grant")
 _REMEMBERED: Final = ("admin.token", "audit.review", "consent.grant", "consent.revoke")
 Open = Callable[[str | None, SealedRecord], bytes | None]
@@ -153,7 +155,8 @@ class Alerts:
         for event in reversed(events):
             found |= {alert.id: alert for alert in watch.take(event) if alert.id not in found}
         proved = (alert for alert in map(watch.proved, self._proved()) if alert.time_us >= since_us)
-        found |= {alert.id: alert for alert in (*proved, *watch.overdue(self._clock()))}
+        told = (alert for alert in self.recorded() if alert.rule in TOLD and alert.time_us >= since_us)
+        found |= {alert.id: alert for alert in (*proved, *told, *watch.overdue(self._clock()))}
         return sorted(found.values(), key=lambda alert: (alert.time_us, alert.id)), watch.unreviewed
 
     def review(self, actor: Actor, entry: bytes, note: str) -> Event:

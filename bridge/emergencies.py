@@ -134,7 +134,7 @@ class Glass:
             self._alert(self._row_of(entry))
         key = self.sharing.keys.study_key(tree.study)
         detail = {"member": member.name, "reason": reason, "emergency": entry}
-        self.sharing.statements.make("consent.grant", actor, None, [entry], key, PURPOSE, detail)  # (6)
+        self.sharing.statements.make("consent.grant", SYSTEM, None, [entry], key, PURPOSE, detail)  # (6)
         given = Given(
             *(entry, EMERGENCY, tree.study, tree.tag, member.node, member.name, PURPOSE, final.time_us, until),
             GivenState.WAITING.value,

@@ -75,6 +75,9 @@ class Replication:
 
     def step(self) -> bool:
         """(1) to (4), some of each; whether anything was done. Raises StorageFault, and as `SqlIndex.commit`."""
+        own = self._consortium.own()
+        if own is None or not own.active:
+            return False  # not taken in yet, or retired: nobody answers
         others = self._gateways.others()
         done = self._follow()
         self._ask(others)
