@@ -1,0 +1,203 @@
+"""The engine of a consortium keeps the contract of engines, and more: its outbox outlives refusals, losses and deaths.
+
+Here a chain of one validator stands for CometBFT: what it is handed it decides at once, or does not, as a test has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger import entry, genesis, keys, merkle, transaction
+from ledger.abci.application import ConsortiumApplication, Signers
+from ledger.abci.messages import Block
+from ledger.block_store import BlockStore
+from ledger.engine import Engine
+from ledger.engine.cometbft import Closed, CometEngine, Membership
+from ledger.engine.solo import SoloEngine
+from ledger.sealer import Sealer
+from ledger.source import Cursor
+from ledger.store import LedgerStore
+from tests.contract.engine import EngineContract, sealed
+from tests.ledger.ledger_source import EPOCH, KEY, ORIGIN, Source, octets
+from tests.ledger.shared_log import START_US, Hospital
+
+PATIENCE_S = 30.0
+NOTHING = Closed("none", 0, merkle.EMPTY_ROOT, Cursor(b"", 0))
+
+
+class Chain:
+    """One validator's order, and the engine and application of a home on it."""
+
+    def __init__(self) -> None:
+        hospital = Hospital("east")
+        hospital.signer = KEY
+        hospital.node = keys.node_id(KEY.public_key())
+        hospital.card = hospital.card_of(KEY, hospital.cosigner)
+        self.hospital = hospital
+        self.genesis = genesis.make("test", START_US, [hospital.card])
+        self.height = 0
+        self.handed: list[bytes] = []
+        self.answer: Callable[[bytes], tuple[int, str]] = self.decide
+
+    def open(self, home: Path, closed: Closed = NOTHING, former: LedgerStore | None = None) -> CometEngine:
+        """The engine of a home, as after a start."""
+        place = home / "shared"
+        place.mkdir(parents=True, exist_ok=True)
+        store = BlockStore(place / "ledger.db")
+        one, engines = self.hospital, list[CometEngine]()
+        self.application = ConsortiumApplication(
+            store,
+            self.genesis,
+            Signers(one.node, one.signer, one.cosigner, one.name),
+            lambda: 1_700_000_100,
+            lambda: [engine.committed() for engine in engines].clear(),
+        )
+        self.height = max(self.height, self.application.info().height)
+        member = Membership(self.genesis.ledger, one.node, KEY, bytes(16))
+        engine = CometEngine(store, place, member, self._handed, closed, former, resend_s=0.1)
+        engines.append(engine)
+        self.store = store
+        engine.committed()
+        return engine
+
+    def _handed(self, tx: bytes) -> tuple[int, str]:
+        self.handed.append(tx)
+        return self.answer(tx)
+
+    def decide(self, *txs: bytes) -> tuple[int, str]:
+        """Make a block of transactions; the verdict on the first."""
+        self.height += 1
+        hash = hashlib.sha256(str(self.height).encode()).digest()
+        decided = Block(txs, self.height, (START_US + self.height) * 1000, bytes(20), hash)
+        verdict = self.application.finalize_block(decided).results[0]
+        self.application.commit()
+        return verdict.code, verdict.log
+
+    def until(self, holds: Callable[[], object]) -> None:
+        over = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < over, "it did not come true in time"
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def chain() -> Chain:
+    return Chain()
+
+
+class TestCometEngine(EngineContract):
+    @pytest.fixture(autouse=True)
+    def _chain(self) -> Iterator[None]:
+        self.chain = Chain()
+        yield
+
+    def make(self, home: Path) -> CometEngine:
+        return self.chain.open(home)
+
+    def log(self, home: Path) -> Path:
+        return home / "shared"
+
+    def settled(self, engine: Engine) -> None:
+        self.chain.until(lambda: self.chain.store.waiting() == 0)
+
+
+def test_the_first_entry_states_the_log_that_was_kept_before(chain: Chain, tmp_path: Path) -> None:
+    source = Source()
+    source.close()
+    solo = SoloEngine(tmp_path / "solo", KEY, ORIGIN)
+    Sealer(source, solo, KEY).step()
+    solo.close()
+    former = LedgerStore(tmp_path / "solo" / "ledger.db", readonly=True)
+    engine = chain.open(tmp_path, Closed.of(former), former)
+    assert engine.position().cursor == Cursor(EPOCH, 1)
+    source.close()
+    assert Sealer(source, engine, KEY).step() == 1
+    chain.until(lambda: chain.store.size() == 2)
+    first = entry.read(chain.store.envelopes(0, 1)[0])
+    assert (first.type, first.sequence) == ("ledger.join", 0)
+    assert first.terms == {"o": ORIGIN, "s": 1, "r": former.state().frontier.root()}
+    restored = Source(epoch=octets("another epoch"))
+    restored.batches = list(source.batches)
+    assert Sealer(restored, engine, KEY).step() == 0  # one is in the closed log, the other in the shared one
+    engine.close()
+
+
+def test_what_is_appended_while_nobody_answers_waits_and_nothing_is_lost(chain: Chain, tmp_path: Path) -> None:
+    def nobody(tx: bytes) -> tuple[int, str]:
+        raise ConnectionRefusedError("no CometBFT")
+
+    chain.answer = nobody
+    engine = chain.open(tmp_path)
+    for number in range(3):
+        engine.append(sealed(engine, str(number)), Cursor(EPOCH, number + 1))
+    chain.until(lambda: chain.handed)
+    engine.close()
+    again = chain.open(tmp_path)
+    assert chain.store.waiting() == 4
+    chain.answer = chain.decide
+    chain.until(lambda: chain.store.waiting() == 0)
+    assert chain.store.size() == 4
+    again.close()
+
+
+def test_what_was_taken_into_a_mempool_and_forgotten_is_handed_over_again(chain: Chain, tmp_path: Path) -> None:
+    chain.answer = lambda tx: (0, "")
+    engine = chain.open(tmp_path)
+    chain.until(lambda: len(chain.handed) > 1)
+    assert len(set(chain.handed)) == 1
+    chain.answer = chain.decide
+    chain.until(lambda: chain.store.waiting() == 0)
+    engine.close()
+
+
+def test_one_transaction_is_in_flight_and_what_comes_meanwhile_goes_together(chain: Chain, tmp_path: Path) -> None:
+    chain.answer = lambda tx: (0, "")
+    engine = chain.open(tmp_path)
+    chain.until(lambda: chain.handed)
+    first = chain.handed[0]
+    for number in range(5):
+        engine.append(sealed(engine, str(number)), Cursor(EPOCH, number + 1))
+    assert transaction.decode(first) == (chain.store.outbox(1)[0].envelope,)
+    chain.handed.clear()
+    chain.answer = chain.decide
+    chain.until(lambda: chain.store.waiting() == 0)
+    assert chain.store.size() == 6
+    assert max(len(transaction.decode(tx)) for tx in chain.handed) >= 5
+    engine.close()
+
+
+def test_a_refusal_is_told_and_the_outbox_kept(chain: Chain, tmp_path: Path) -> None:
+    chain.answer = lambda tx: (2, "of a node that is no member")
+    engine = chain.open(tmp_path)
+    chain.until(lambda: engine.refused)
+    assert engine.refused == "of a node that is no member"
+    assert chain.store.waiting() == 1
+    engine.close()
+
+
+def test_a_transaction_that_comes_twice_is_taken_once(chain: Chain, tmp_path: Path) -> None:
+    engine = chain.open(tmp_path)
+    chain.until(lambda: chain.store.waiting() == 0)
+    code, _ = chain.decide(chain.handed[0])
+    assert code != 0
+    assert chain.store.size() == 1
+    engine.close()
+
+
+def test_a_run_longer_than_a_transaction_goes_in_several(chain: Chain, tmp_path: Path) -> None:
+    chain.answer = lambda tx: (0, "")
+    engine = chain.open(tmp_path)
+    count = 1500
+    engine.append(sealed(engine, *map(str, range(count))), Cursor(EPOCH, count))
+    chain.handed.clear()
+    chain.answer = chain.decide
+    chain.until(lambda: chain.store.waiting() == 0)
+    assert chain.store.size() == count + 1
+    assert all(len(tx) <= transaction.MAX_SIZE for tx in chain.handed)
+    assert len(chain.handed) > 1
+    engine.close()
