@@ -7,7 +7,7 @@ import time
 from starlette.responses import Response
 
 from bridge.model import LedgerHealth
-from dicomweb.console import page, words
+from dicomweb.console import page, witnesses, words
 from dicomweb.console.html import Content, Html, link, tag
 from dicomweb.exchange import Exchange
 from dicomweb.node import Node
@@ -30,7 +30,7 @@ def show(exchange: Exchange) -> Response:
         tag("h1", "Ledger"),
         _verdict(health, now_us, node.ready()),
         page.tiles(_figures(node, health, now_us)),
-        page.panel("Who vouches for it", *_vouchers(note), id_="vouchers"),
+        page.panel("Who vouches for it", *_vouchers(node, health, note), id_="vouchers"),
         tag(
             "div",
             page.panel("Order", page.facts(_order(health)), id_="order"),
@@ -120,16 +120,14 @@ def _waiting(health: LedgerHealth, now_us: int) -> dict[str, Content]:
     }
 
 
-def _vouchers(note: str | None) -> list[Html]:
+def _vouchers(node: Node, health: LedgerHealth, note: str | None) -> list[Html]:
     """Whose signatures the checkpoint bears; that nobody else keeps a copy is said plainly."""
-    said = [
-        page.note(
-            tag("b", "Not replicated. "),
-            "This ledger has one node. It signs its own checkpoints: whoever holds its key could sign another history, "
-            "which only those notice who kept an older checkpoint. Keep some elsewhere.",
-            kind="warn",
-        )
-    ]
+    state = node.witnessing.state() if node.witnessing is not None else None
+    said = witnesses.vouchers(state, health.size) if state is not None else []
+    if node.membership is not None:
+        said.append(_replicated())
+    elif state is None or not state.witnesses:
+        said.append(_alone())
     if note is not None:
         try:
             signatures = checkpoint.split_note(note)[1]
@@ -140,6 +138,24 @@ def _vouchers(note: str | None) -> list[Html]:
         if len(signatures) == 1:
             said.append(tag("p", "No witness has cosigned it."))
     return said
+
+
+def _alone() -> Html:
+    return page.note(
+        tag("b", "Not replicated. "),
+        "This ledger has one node. It signs its own checkpoints: whoever holds its key could sign another history, "
+        "which only those notice who kept an older checkpoint. Keep some elsewhere.",
+        kind="warn",
+    )
+
+
+def _replicated() -> Html:
+    return page.note(
+        tag("b", "Replicated. "),
+        "This ledger is the consortium’s: every member has it whole, and more than two thirds decide its order. ",
+        link("/console/consortium", "Members and validators"),
+        kind="good",
+    )
 
 
 def _forwarding(node: Node, health: LedgerHealth) -> list[Html]:

@@ -16,7 +16,9 @@ from node_in_memory import SERIES, STUDY, Client, FakeNode
 from bridge import errors
 from bridge.model import ContentOverview, LedgerHealth, SearchPage, StorageOverview
 from ledger.alerts import Alert
+from ledger.checkpoint import Checkpoint
 from ledger.event import Patient
+from ledger.witness import Asked, Conflict, Cosigned, WitnessingState, WitnessState
 
 PAGES = ["/console/", f"/console/studies/{STUDY}", "/console/health", "/console/storage", "/console/alerts"]
 HOSTILE = "<script>alert(1)</script>^\"x\" onload='y'"
@@ -401,6 +403,39 @@ def test_health_is_good_when_nothing_is_missing_and_says_who_vouches(auditor: Cl
     assert "No witness has cosigned it." in page.said
     assert "0 to 6, none missing" in page.said
     assert "No audit repository is configured" in page.said
+
+
+def witnessing(state: str, witnessed: int, *conflicts: Conflict) -> Any:
+    """One witness in a state, one log that is witnessed in turn."""
+    asked = Asked("vkey", witnessed, state, "why", MADE_US)
+    watched = [("north", Cosigned(Checkpoint("cairn/north", 12, bytes(32)), "", MADE_US)), ("west", None)]
+    told = WitnessingState(1, witnessed, [WitnessState("south", asked, witnessed, MADE_US)], watched, conflicts)
+    return SimpleNamespace(state=lambda: told)
+
+
+def test_health_says_how_far_the_log_is_witnessed_and_by_whom(auditor: Client, node: FakeNode) -> None:
+    node.witnessing = witnessing("ok", 7)
+    page = open_page(auditor, "/console/health")
+    assert "All 7 entries are cosigned by 1 of 1 witness." in page.said
+    assert "north: 12 entries at" in page.said
+    assert "west: nothing yet." in page.said
+    assert "Not replicated." not in page.said
+    node.witnessing = witnessing("silent", 5)
+    page = open_page(auditor, "/console/health")
+    assert "The first 5 entries are cosigned by 1 of 1 witness; 2 entries not yet." in page.said
+    assert "south: does not answer" in page.said
+
+
+def test_health_names_what_does_not_continue_what_was_cosigned(auditor: Client, node: FakeNode) -> None:
+    conflicts = [
+        Conflict(number, "cairn/north", vkey, 9, bytes(32), "", 6, "", "the proof leads elsewhere", MADE_US)
+        for number, vkey in enumerate(("", "south's"))
+    ]
+    node.witnessing = witnessing("contradicted", 5, *conflicts)
+    page = open_page(auditor, "/console/health")
+    assert "The log cairn/north showed 9 entries that do not continue the 6 cosigned before" in page.said
+    assert "This node’s log showed 9 entries that do not continue the 6 cosigned before" in page.said
+    assert "south: says that this log does not continue what it cosigned" in page.said
 
 
 @pytest.mark.parametrize(
