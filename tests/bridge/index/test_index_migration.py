@@ -15,20 +15,28 @@ from bridge.crypto.keystore import open_keystore
 from bridge.errors import ConfigError
 from bridge.index import migration
 from bridge.index.database import Database
+from bridge.index.record_source import SqlRecordSource
+from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services.fsck import fsck
+from ledger import terms
 from tests.bridge.services.conftest import instance, part10
 from tests.bridge.services.test_store import read, store
 
-FORMER = Path(__file__).parents[2] / "data" / "homes" / "index-schema-1.tar.xz"
+HOMES = Path(__file__).parents[2] / "data" / "homes"
 ROOT = "bafyr4icfpnfjgizqwmh3dk4la5cho3oujunzdsifbg2mk2mdxt7yz6yldm"
+
+
+def former(version: int, tmp_path: Path) -> Path:
+    """A home of this version of the schema."""
+    with tarfile.open(HOMES / f"index-schema-{version}.tar.xz") as archive:
+        archive.extractall(tmp_path / "home", filter="data")
+    return tmp_path / "home"
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    with tarfile.open(FORMER) as archive:
-        archive.extractall(tmp_path / "home", filter="data")
-    return tmp_path / "home"
+    return former(1, tmp_path)
 
 
 def shape(path: Path) -> dict[str, object]:
@@ -48,7 +56,9 @@ def shape(path: Path) -> dict[str, object]:
         }
 
 
-def test_a_migrated_database_has_the_shape_of_a_new_one(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_migrated_database_has_the_shape_of_a_new_one(tmp_path: Path, version: int) -> None:
+    home = former(version, tmp_path)
     Database(home / "index.db").close()
     Database(tmp_path / "new.db").close()
     assert shape(home / "index.db") == shape(tmp_path / "new.db")
@@ -89,3 +99,20 @@ def test_a_migration_that_fails_leaves_the_former_database(home: Path, monkeypat
     database = Database(home / "index.db")
     assert database.rows("SELECT count(*) FROM tree", {}) == [(2,)]
     database.close()
+
+
+def test_batches_of_version_2_state_nothing_and_new_ones_may(tmp_path: Path) -> None:
+    home = former(2, tmp_path)
+    node = Node(Settings(home=home, content=Content(reserve_bytes=0)), open_keystore(home), "command")
+    source = SqlRecordSource(home / "index.db", lambda what, text: bytes(16))
+    try:
+        assert [(batch.body, batch.refs) for batch in source.closed_batches(0, 10)] == [(None, ())] * 4
+        assert node.index.assignments.allows("h1", "1.2.1", 0)
+        assert len(node.retrieve.locate("1.2.1")) == 3
+        node.statements.make("gov.vote", OPERATOR, {"y": True}, [bytes(32)])
+        (batch,) = source.closed_batches(4, 10)
+        assert batch.refs == (bytes(32),) and batch.body == terms.encode("gov.vote", {"y": True})
+        assert fsck(node, lambda _: None) == []
+    finally:
+        source.close()
+        node.close()
