@@ -137,11 +137,12 @@ $(GO): tests/tools/go.lock
 		$(CACHE)/go/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: -r $<; \
 	fi
 
-# Real peers from Debian: DCMTK sends and asks (told by dcmdump: pynetdicom brings a storescu of its own), Chromium shows;
+# Real peers from Debian: DCMTK sends and asks (told by dcmdump: pynetdicom brings a storescu of its own), Chromium shows,
+# iproute2 parts networks (which needs root);
 # Orthanc is measured beside.
 .PHONY: packages bench-packages
 packages:
-	@$(call debian,dcmdump:dcmtk chromium:chromium node:nodejs npm:npm)
+	@$(call debian,dcmdump:dcmtk chromium:chromium node:nodejs npm:npm ip:iproute2)
 bench-packages:
 	@$(call debian,dcmdump:dcmtk Orthanc:orthanc Orthanc:orthanc-dicomweb)
 

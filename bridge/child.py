@@ -18,7 +18,7 @@ from bridge.errors import EngineFault
 log = logging.getLogger(__name__)
 PR_SET_PDEATHSIG: Final = 1
 LOG_BYTES: Final = 8 << 20
-WORDS_BYTES: Final = 4096
+WORDS_BYTES: Final = 16 << 10
 
 
 class Child:
@@ -75,13 +75,16 @@ class Child:
         self._process = None
 
     def last_words(self) -> str:
-        """The last line that it wrote and that is not empty, at most 300 characters."""
+        """The last line that it wrote and that is not empty, or why a Go program panicked; at most 300 characters."""
         try:
             with self._log_file.open("rb") as file:
                 file.seek(max(0, self._log_file.stat().st_size - WORDS_BYTES))
                 lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
         except OSError:
             return "it wrote nothing"
+        panics = [at for at, line in enumerate(lines) if line.startswith("panic: ")]
+        if panics:
+            return " ".join(lines[panics[-1] : panics[-1] + 2])[:300]  # what follows is where, not why
         return lines[-1][:300] if lines else "it wrote nothing"
 
     def _output(self) -> IO[bytes]:

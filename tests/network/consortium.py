@@ -70,10 +70,10 @@ class Consortium:
         """The network is whole again."""
         self.switch.join()
 
-    def do_lose(self, at: Sequence[str], what: str) -> None:
-        """A disk is lost, of a member that does not run."""
+    def do_lose(self, at: Sequence[str]) -> None:
+        """The disk with the consortium's data is lost, of a member that does not run."""
         for one in self._of(at):
-            one.lose(what)
+            one.lose()
 
     def do_lie(self, at: str, to: str, how: str) -> None:
         """`at`, whose keys the liar has, says something wrong straight to the CometBFT of `to`, and is refused."""

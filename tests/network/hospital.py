@@ -102,15 +102,14 @@ class Hospital(RunningNode):
                 os.kill(pid, signal.SIGKILL)
         self.kill()
 
-    def lose(self, what: str) -> None:
-        """Lose the blocks of CometBFT ("blocks"), or these and the shared log ("log"); keys and index stay."""
+    def lose(self) -> None:
+        """Lose the blocks and the shared log; keys, what the validator signed last, and the index stay."""
         home = cometbft_home.home_of(self.values())
         signed = (home / cometbft_home.VALIDATOR_STATE).read_text()
+        self._shared_closed()
         shutil.rmtree(home / "data")
+        shutil.rmtree(self.home / "consortium/ledger")
         cometbft_home.write(home / cometbft_home.VALIDATOR_STATE, signed)
-        if what == "log":
-            self.close_reading()
-            shutil.rmtree(self.home / "consortium/ledger")
 
     def store(self) -> str:
         """A modality sends a study; its UID."""
@@ -190,6 +189,9 @@ class Hospital(RunningNode):
     def close_reading(self) -> None:
         """Close what the test holds open of it."""
         self.namespace.run(self.rpc.close)
+        self._shared_closed()
+
+    def _shared_closed(self) -> None:
         if self._shared is not None:
             self._shared.close()
 
