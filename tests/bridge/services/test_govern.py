@@ -1,0 +1,127 @@
+"""Proposing and voting: what would have no effect is refused before it is stated, and said why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from bridge.errors import ConfigError, NotFound, RequestError
+from bridge.model import OPERATOR, FinalEntry
+from bridge.services.govern import Governance
+from bridge.services.statement import Statements
+from ledger.members import Member, Proposal, State
+from tests.ledger.ledger_hospitals import HOSPITALS, Hospital, Ledger, joined
+
+A, B, C, D = HOSPITALS
+
+
+class Seen:
+    """The Consortium port over a ledger in memory, as hospital A sees it."""
+
+    def __init__(self, ledger: Ledger, hospital: Hospital = A) -> None:
+        self.ledger, self.hospital = ledger, hospital
+
+    def own(self) -> Member | None:
+        return self.ledger.state.members.get(self.hospital.node)
+
+    def members(self) -> Sequence[Member]:
+        return sorted(self.ledger.state.members.values(), key=lambda member: (not member.active, member.name))
+
+    def proposals(self) -> Sequence[Proposal]:
+        return self.ledger.state.proposals
+
+    def state(self) -> State:
+        return self.ledger.state
+
+    def entry(self, id: bytes) -> FinalEntry | None:
+        return None
+
+    def follow(self, after: int, types: Sequence[str]) -> Sequence[FinalEntry]:
+        return ()
+
+    def made(self, root: bytes, final: bool) -> bytes | None:
+        return None
+
+
+class Said:
+    """Takes statements straight to the ledger."""
+
+    def __init__(self, ledger: Ledger, hospital: Hospital = A) -> None:
+        self.ledger, self.hospital = ledger, hospital
+        self.details: list[Mapping[str, object]] = []
+
+    def make(self, kind: str, actor: object, body: object, refs: Any = (), detail: Any = None) -> bytes:
+        self.details.append(detail)
+        return self.ledger.say(self.hospital, (kind, body, list(refs)))[0]
+
+
+def governance(ledger: Ledger, hospital: Hospital = A) -> Governance:
+    return Governance(Seen(ledger, hospital), cast(Statements, Said(ledger, hospital)))
+
+
+def test_what_is_proposed_and_voted_takes_effect() -> None:
+    ledger = joined()
+    id = governance(ledger).retire(OPERATOR, "h3")
+    assert governance(ledger).proposal(id.hex()[:8].upper()).id == id
+    for hospital in (B, C):
+        governance(ledger, hospital).vote(OPERATOR, id, True)
+    assert [member.name for member in ledger.state.active if member.name == "h3"] == []
+    governance(ledger).power(OPERATOR, "h1", 4)
+    governance(ledger).enroll(OPERATOR, Hospital("h7").card())
+    governance(ledger).rotate(OPERATOR, B.node.hex(), B.with_key("b two").card())
+    assert [row.do for row in ledger.state.proposals] == ["retire", "power", "enroll", "rotate"]
+
+
+def test_what_would_have_no_effect_is_refused_with_the_reason() -> None:
+    ledger = joined((A,))
+    of = governance(ledger)
+    before = ledger.height
+    for why, propose in (
+        ("name or one of these keys", lambda: of.enroll(OPERATOR, A.card())),
+        ("not of this member", lambda: of.rotate(OPERATOR, "h0", Hospital("h9").card())),
+        ("no validator", lambda: of.power(OPERATOR, "h0", 0)),
+        ("no member, would", lambda: of.retire(OPERATOR, "h0")),
+    ):
+        with pytest.raises(RequestError, match=why):
+            propose()
+    for unknown in ("h9", "", A.node.hex()[:8]):
+        with pytest.raises(NotFound):
+            of.retire(OPERATOR, unknown)
+    assert ledger.height == before
+
+
+def test_proposals_are_named_by_id_and_votes_are_on_open_ones() -> None:
+    ledger = joined()
+    of = governance(ledger)
+    id = of.power(OPERATOR, "h1", 2)
+    for name, error in (("xyz", RequestError), ("abc", RequestError), ("0" * 64, NotFound), ("g" * 8, RequestError)):
+        with pytest.raises(error):
+            of.proposal(name)
+    with pytest.raises(NotFound):
+        of.vote(OPERATOR, bytes(32), True)
+    of.vote(OPERATOR, id, False)
+    with pytest.raises(RequestError, match="withdrawn"):
+        of.vote(OPERATOR, id, True)
+
+
+def test_no_more_is_proposed_than_has_an_effect() -> None:
+    ledger = joined()
+    of = governance(ledger)
+    for number in range(8):
+        of.power(OPERATOR, "h1", number)
+    with pytest.raises(RequestError, match="open"):
+        of.power(OPERATOR, "h1", 9)
+
+
+def test_who_is_no_active_member_has_no_say() -> None:
+    ledger = joined()
+    stranger = governance(ledger, Hospital("h9"))
+    with pytest.raises(ConfigError):
+        stranger.retire(OPERATOR, "h1")
+    id = governance(ledger).retire(OPERATOR, "h3")
+    for hospital in (B, C):
+        governance(ledger, hospital).vote(OPERATOR, id, True)
+    with pytest.raises(ConfigError):
+        governance(ledger, D).vote(OPERATOR, id, True)
