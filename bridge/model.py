@@ -346,6 +346,9 @@ class LedgerHealth:
     batches wait for their entry (`waiting_...`), open ones are not over yet. `stepped_back_us` is by how much the clock
     of an entry was ever behind that of the entry before, among the newest. `forwarded` entries have gone to the audit
     repository; None when there is none.
+
+    In a consortium `size` counts the entries of all members, and `numbered` those that have this node's numbers (None:
+    all have); `pending` entries of this node wait for consensus.
     """
 
     size: int
@@ -358,6 +361,8 @@ class LedgerHealth:
     open_since: int | None
     stepped_back_us: int
     forwarded: int | None
+    numbered: int | None = None
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)

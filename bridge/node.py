@@ -38,7 +38,7 @@ from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
 from bridge.index.replica_places import ReplicaPlaces
-from bridge.ledger_reading import ledger_home, opener
+from bridge.ledger_reading import ledger_home, opener, shared_ledger_home
 from bridge.member_sources import MemberGateways, member_sources
 from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
@@ -143,14 +143,16 @@ class Node:
         """What reads the ledger: overview, audit trail, log, alerts."""
         settings, home = self.settings, self.settings.home
         spool = (settings.audit.spool or home / "audit-spool") if settings.audit.repository_host else None
-        self.overview = Overview(home, ledger_home(settings), self.index, settings.content, spool)
+        shared = self.consortium
+        own = None if shared is None else own_node(shared, self.keystore).id
+        place = None if own is None else (shared_ledger_home(settings), own)
+        self.overview = Overview(home, ledger_home(settings), self.index, settings.content, spool, place)
         open_record = opener(self.keys, self.keystore)
-        source, shared = AuditSource(self.index.database), self.consortium
+        source = AuditSource(self.index.database)
         logs, named = followed(settings), hospitals(shared)
         self.audit = LedgerTrail(home / "audit.db", logs, source, self.keys, open_record, named)
         leaves = RecordLeaves(self.index.database)
         self.log = open_log(settings, self.keystore, shared, leaves, open_record, self.audit, self.witnessing)
-        own = None if shared is None else own_node(shared, self.keystore).id
         self.watch = Alerts(
             *(self.audit, self.access, self.index.database, open_record, settings.alerts),
             own=own,

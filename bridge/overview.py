@@ -6,10 +6,10 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bridge.audit_forwarding.position import PositionFile
 from bridge.config import Content
@@ -19,13 +19,34 @@ from bridge.index.index import SqlIndex
 from bridge.index.keeping import Keeping
 from bridge.model import ContentOverview, LedgerHealth, StorageOverview
 from bridge.services.provenance import now_us
+from ledger.block_store import BlockStore
 from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError
+from ledger.source import Cursor
 from ledger.store import LedgerStore
 from ledger.tile_files import CHECKPOINT
 
 _LOOKED_AT: Final = 200  # newest entries whose times are compared
 _KEPT_S: Final = 15.0  # counting rows takes time in a large archive, so the counts are of some seconds ago
+
+
+class _Log(NamedTuple):
+    """Of a log: its cursor, how many entries, the newest own one's sequence, times of the newest, newest first."""
+
+    cursor: Cursor = Cursor(b"", 0)
+    size: int = 0
+    last: int | None = None
+    times: Sequence[int] = ()
+    numbered: int | None = None
+    pending: int = 0
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (LedgerError, OSError) as error:
+        raise StorageFault(f"the ledger cannot be read ({type(error).__name__})") from error
 
 
 class Overview:
@@ -41,9 +62,20 @@ class Overview:
         `[content]` of the settings.
     spool
         Where it is kept how far the audit repository has been told; None without a repository.
+    shared
+        Where the consortium's log lies, and this node's id in it; None without a consortium.
     """
 
-    def __init__(self, home: Path, ledger: Path, index: SqlIndex, content: Content, spool: Path | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        ledger: Path,
+        index: SqlIndex,
+        content: Content,
+        spool: Path | None = None,
+        shared: tuple[Path, bytes] | None = None,
+    ) -> None:
+        self._shared = shared
         self._home, self._ledger, self._index, self._spool = home, ledger, index, spool
         self._content = content
         self._lock = threading.Lock()
@@ -51,19 +83,24 @@ class Overview:
 
     def ledger(self) -> LedgerHealth:
         """The ledger's state now. Raises StorageFault."""
-        sealed, size, last, back = self._newest()
+        log = self._newest()
+        if self._shared is not None:
+            log = self._of_shared(*self._shared, log)
+        sealed = log.cursor.id if log.cursor.epoch == self._index.database.epoch else 0
         waiting = overview.waiting(self._index.database, sealed)
         return LedgerHealth(
-            size=size,
-            last_sequence=last,
+            size=log.size,
+            last_sequence=log.last,
             checkpoint=self._written(),
             waiting_batches=waiting.batches,
             waiting_records=waiting.records,
             waiting_since=waiting.since,
             open_batches=waiting.open,
             open_since=waiting.open_since,
-            stepped_back_us=back,
+            stepped_back_us=max([0, *(older - newer for newer, older in pairwise(log.times))]),
             forwarded=PositionFile(self._spool).load().next if self._spool is not None else None,
+            numbered=log.numbered,
+            pending=log.pending,
         )
 
     def storage(self) -> StorageOverview:
@@ -105,25 +142,32 @@ class Overview:
         """Instances stored between each of these ascending moments (microseconds) and the next. Raises StorageFault."""
         return overview.stored_between(self._index.database, moments)
 
-    def _newest(self) -> tuple[int, int, int | None, int]:
-        """The last batch sealed, the log's size, its newest entry's sequence, how far its clock was ever set back."""
+    def _newest(self) -> _Log:
+        """The log that this node keeps, or kept, alone."""
         path = self._ledger / DATABASE
         if not path.exists():
-            return 0, 0, None, 0
-        try:
-            with contextlib.closing(LedgerStore(path, readonly=True)) as store:
-                cursor, size = store.state().cursor, store.size()
-                newest = store.entries(limit=_LOOKED_AT, descending=True)
-        except (LedgerError, OSError) as error:
-            raise StorageFault(f"the ledger cannot be read ({type(error).__name__})") from error
-        steps = [older.time_us - newer.time_us for newer, older in pairwise(newest)]
-        sealed = cursor.id if cursor.epoch == self._index.database.epoch else 0
-        return sealed, size, newest[0].sequence if newest else None, max([0, *steps])
+            return _Log()
+        with _reading(), contextlib.closing(LedgerStore(path, readonly=True)) as store:
+            newest = store.entries(limit=_LOOKED_AT, descending=True)
+            last, times = newest[0].sequence if newest else None, [row.time_us for row in newest]
+            return _Log(store.state().cursor, store.size(), last, times)
+
+    def _of_shared(self, home: Path, node: bytes, former: _Log) -> _Log:
+        """The shared log, of which this node's entries alone are numbered by it, behind the former one."""
+        path = home / DATABASE
+        if not path.exists():
+            return former
+        with _reading(), contextlib.closing(BlockStore(path, readonly=True)) as store:
+            newest = [row for row in store.entries(limit=_LOOKED_AT, descending=True) if row.node == node]
+            tip, size = store.tip_of(node), former.size + store.size()
+            last, times = None if tip is None else tip[0], [row.time_us for row in newest]
+            return _Log(store.state().cursor, size, last, times, store.count_of(node), store.waiting())
 
     def _written(self) -> int | None:
         """When the newest checkpoint was written, in microseconds since the epoch."""
         try:
-            return (self._ledger / CHECKPOINT).stat().st_mtime_ns // 1000
+            home = self._ledger if self._shared is None else self._shared[0]
+            return (home / CHECKPOINT).stat().st_mtime_ns // 1000
         except FileNotFoundError:
             return None
         except OSError as error:

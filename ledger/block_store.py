@@ -223,6 +223,11 @@ class BlockStore(LedgerStore):
             found = self._one("SELECT seq, envelope FROM entries WHERE node = ? ORDER BY seq DESC LIMIT 1", node)
         return (found[0], found[1]) if found else None
 
+    def count_of(self, node: bytes) -> int:
+        """How many entries of a node the log holds."""
+        with self.mutex:
+            return int(self._one("SELECT count(*) FROM entries WHERE node = ?", node)[0])
+
     def entry_of(self, node: bytes, sequence: int) -> StoredEntry | None:
         """A node's entry by its sequence; None when it is not in the log."""
         with self.mutex:

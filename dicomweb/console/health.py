@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from starlette.responses import Response
 
@@ -88,8 +89,9 @@ def _figures(node: Node, health: LedgerHealth, now_us: int) -> dict[str, tuple[C
 
 
 def _missing(health: LedgerHealth) -> int:
-    """Sequence numbers without an entry: numbers run from 0 without gap in the log of a single node."""
-    return 0 if health.last_sequence is None else max(0, health.last_sequence + 1 - health.size)
+    """Sequence numbers without an entry: a node's numbers run from 0 without gap in each log."""
+    held = health.size if health.numbered is None else health.numbered
+    return 0 if health.last_sequence is None else max(0, health.last_sequence + 1 - held)
 
 
 def _order(health: LedgerHealth) -> dict[str, Content]:
@@ -105,15 +107,20 @@ def _order(health: LedgerHealth) -> dict[str, Content]:
             if step > _NOTABLE_STEP_US
             else "never behind the entry before, among the newest entries"
         ),
-        "Skew against others": "not known: a single node has no other clock to compare with",
+        "Skew against others": (
+            "not known: a single node has no other clock to compare with"
+            if health.numbered is None
+            else (link("/console/alerts", "an alert"), " tells of each entry that is far from the time of its block")
+        ),
     }
 
 
-def _waiting(health: LedgerHealth, now_us: int) -> dict[str, Content]:
+def _waiting(health: LedgerHealth, now_us: int) -> Mapping[str, Content]:
     def since(moment: int | None) -> str:
         return "" if moment is None else f", the oldest for {words.span(max(0, now_us - moment) / 1e6)}"
 
-    return {
+    awaited = {"Without a block yet": f"{words.count(health.pending, 'entry', 'entries')} of this hospital"}
+    return (awaited if health.numbered is not None else {}) | {
         "Closed, without entry": words.count(health.waiting_batches, "batch", "batches") + since(health.waiting_since),
         "Still open": words.count(health.open_batches, "session or transfer", "sessions or transfers")
         + since(health.open_since),
