@@ -158,6 +158,13 @@ def _server(context: ssl.SSLContext, known: KnownMembers, node: Any) -> uvicorn.
             certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
             self.app_state = {**self.app_state, "member": known.name(certificate)}
 
+        def shutdown(self) -> None:
+            """Of an idle connection at once: its other end may take long to answer that it closes too (TLS)."""
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.abort()
+            else:
+                super().shutdown()
+
     module, _, factory = APP.partition(":")
     config = uvicorn.Config(
         getattr(importlib.import_module(module), factory)(node),

@@ -385,8 +385,9 @@ class LedgerStore:
         return held
 
     def _check_identity(self) -> None:
+        empty = not self._one("SELECT count(*) FROM sqlite_schema")[0]  # first: it may be made between the two reads
         if self._one("PRAGMA application_id")[0] != APPLICATION_ID:
-            if not self._one("SELECT count(*) FROM sqlite_schema")[0]:
+            if empty:
                 raise NotMadeYet("nothing is in it yet", self._path.name)
             raise LedgerError("not a ledger database", self._path.name)
         if self._one("PRAGMA user_version")[0] != SCHEMA_VERSION:

@@ -109,7 +109,7 @@ class Cosigning:
         if self._thread.is_alive():
             self._thread.join()
         self._clients.close()  # which ends requests under way
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)  # a member that is going too may take long to say nothing
 
     def step(self) -> bool:
         """(1) and (2), once: ask those whose lines are missing; whether any is. (3) and (4) follow when they answer."""

@@ -45,6 +45,7 @@ class RunningDemo(DaemonProcess):
     def environment(self, hospital: int | None = None) -> Mapping[str, str]:
         """The surroundings of a process: nothing of the caller's settings; of a command the hospital's home alone."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("CAIRN_")}
+        own["CAIRN_WEB__VIEWER_DIR"] = str(TOOLS.parent / "viewer")
         own["PATH"] = os.pathsep.join([str(TOOLS / "cometbft"), str(TOOLS / "kubo"), own["PATH"]])
         return own if hospital is None else own | {"CAIRN_HOME": str(self.home(hospital))}
 
