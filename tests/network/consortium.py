@@ -95,7 +95,7 @@ class Consortium:
 
     def expect_committed(self, of: Sequence[str], on: Sequence[str]) -> None:
         """Everything that `of` have sealed is final on `on`."""
-        wanted = {one.node: one.sealed() for one in self._of(of)}
+        wanted = {one.node: max(1, one.sealed()) for one in self._of(of)}  # each has at least joined
 
         def reached() -> bool:
             return all(one.state().chain(node).sequence >= n for one in self._of(on) for node, n in wanted.items())
@@ -214,6 +214,8 @@ def consortium(folder: Path, names: Sequence[str]) -> Iterator[Consortium]:
                 one.start(ready=False)
             for one in members.values():
                 one.wait_ready()
+            network.expect_committed(names, names)
+            network.expect_agreed(names)
             yield network
         finally:
             for one in members.values():
