@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.consortium import SharedConsortium
-from bridge.consortium_rotation import accepted
+from bridge.consortium_rotation import awaits_restart
 from bridge.consortium_setup import Place, make_card, read_card
 from bridge.crypto.next_key import make_next
 from bridge.errors import ConfigError, RequestError
@@ -37,7 +37,7 @@ def members(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         "height": consortium.height(),
         "quorum": state.quorum,
         "own": None if own is None else own.name,
-        "restart": own is not None and accepted(node.settings, node.keystore),
+        "restart": own is not None and awaits_restart(own, node.keystore),
         "members": [_member(state, member, own) for member in consortium.members()],
         "proposals": [_proposal(state, proposal) for proposal in consortium.proposals()],
         "evidence": [_evidence(state, row) for row in state.evidence],

@@ -10,7 +10,9 @@ from bridge.config import Settings
 from bridge.consortium import own_consortium
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.crypto.next_key import adopt_next, read_next
+from bridge.ledger_reading import public_key
 from ledger import keys
+from ledger.members import Member
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ def open_keys(settings: Settings) -> Keystore:
     adopt_next(settings.home)
     log.info("the ledger key that the members accepted is in use from now on")
     return open_keystore(settings.home, settings.keys.passphrase_file)
+
+
+def awaits_restart(own: Member, keystore: Keystore) -> bool:
+    """Whether the members have accepted a key of this node that it takes into use at its next start."""
+    return own.keys[-1].first is None and own.keys[-1].key != keys.raw(public_key(keystore))
 
 
 def accepted(settings: Settings, keystore: Keystore) -> bool:

@@ -25,6 +25,7 @@ from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.consortium import own_consortium
 from bridge.consortium_log import followed, hospitals, misconduct, open_log, own_node
+from bridge.consortium_rotation import awaits_restart
 from bridge.content import recovery
 from bridge.content.engine import each_of, open_content
 from bridge.content.packs import PackStore
@@ -182,9 +183,15 @@ class Node:
     def degraded(self) -> list[str]:
         """What is wrong while the node takes and serves instances all the same: of the content engine, above all."""
         try:
-            return [*self._late(), *(fault.reason for fault in self.index.content_state.faults())]
+            return [*self._late(), *self._rotating(), *(fault.reason for fault in self.index.content_state.faults())]
         except StorageFault as error:
             return [error.detail]
+
+    def _rotating(self) -> list[str]:
+        own = None if self.consortium is None else self.consortium.own()
+        if own is None or not awaits_restart(own, self.keystore):
+            return []
+        return ["the members accepted this node's new ledger key: it is in use from the next start"]
 
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""

@@ -22,12 +22,13 @@ KEYS = ("signing", "agreement", "key encryption", "actor tags", "audit")
 def started(node: Node, processes: Sequence[str], *, keys_are_new: bool) -> None:
     """Record, durably, a start of the node. A full disk does not keep it from serving: what fails is logged.
 
-    (1) `admin.key`: the keys, when they are new
+    (1) `admin.key`: the keys, when they are new, or the ledger key when another is in use than was recorded last
     (2) `config.change`: what differs from the settings of the last start, by name, secrets hidden
     (3) `app.start`: version, processes, and every setting that is not the default
     """
     if keys_are_new:
         _or_log(lambda: record_keys(node, SYSTEM))
+    _or_log(lambda: _record_rotation(node))
     _or_log(lambda: _record_start(node, processes))
 
 
@@ -44,6 +45,15 @@ def record_keys(node: Node, actor: Actor) -> None:
         signing = keys.raw(public_key(node.keystore))
         body = {"did": "created", "keys": list(KEYS), "signing": signing, "protection": node.keystore.protection.value}
         node.access.administered("admin.key", actor, body)
+
+
+def _record_rotation(node: Node) -> None:
+    """(1) The members have accepted another ledger key, which is in use from this start on."""
+    signing, recorded = keys.raw(public_key(node.keystore)), _last_body(node, "admin.key")
+    former = None if recorded is None else recorded.get("signing")
+    if former is not None and former != signing:
+        body = {"did": "rotated", "keys": ["signing"], "signing": signing, "former": former}
+        node.access.administered("admin.key", SYSTEM, body)
 
 
 def difference(before: Mapping[str, str], now: Mapping[str, str]) -> list[dict[str, str]]:
@@ -66,14 +76,20 @@ def _record_start(node: Node, processes: Sequence[str]) -> None:
 
 def _last_settings(node: Node) -> Mapping[str, str] | None:
     """The settings that the last start recorded; None when there was none, or its record does not open."""
-    sealed = last_record(node.index.database, "app.start")
+    body = _last_body(node, "app.start")
+    settings = body.get("settings") if body is not None else None
+    return {str(name): str(value) for name, value in settings.items()} if isinstance(settings, Mapping) else None
+
+
+def _last_body(node: Node, kind: str) -> Mapping[str, object] | None:
+    """What the last record of a type says; None when there is none, or it does not open."""
+    sealed = last_record(node.index.database, kind)
     try:
         encoded = opener(node.keys, node.keystore)(None, sealed) if sealed is not None else None
     except ContentCorrupt:
-        log.error("the record of the last start does not open: see cairn ledger verify")
+        log.error(f"the last record of {kind} does not open: see cairn ledger verify")
         return None
-    settings = record.decode(encoded).body.get("settings") if encoded is not None else None
-    return {str(name): str(value) for name, value in settings.items()} if isinstance(settings, Mapping) else None
+    return record.decode(encoded).body if encoded is not None else None
 
 
 def _about(node: Node) -> dict[str, object]:

@@ -30,6 +30,12 @@ LEDGER = "ledger/ledger.db"
 LEDGER_FILES = (LEDGER, LEDGER + "-wal", LEDGER + "-digests")  # belong together to the byte
 CHECKPOINT, TILES = "ledger/checkpoint", "ledger/tile"
 SECRETS = ("keys/keystore.json", "keys/unlock")
+# Who this node is in its consortium. The shared log the others have; a validator's key without what it signed last must
+# never be used again (it could sign two blocks of one height), so a restored node asks the members for a new one.
+MEMBERSHIP = (
+    *("cairn.toml", "keys/next.json", "consortium/genesis.json", "consortium/card", "consortium/tls.crt"),
+    *("consortium/tls.key", "consortium/cometbft/config/node_key.json"),
+)
 CHUNK = 8 << 20
 
 
@@ -51,9 +57,11 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True, get: G
             if (home / name).exists():
                 report(f"copying {name}")
                 _copy_database(home / name, to / name)
-        for name in SECRETS:
+        for name in (*SECRETS, *MEMBERSHIP):
             if (home / name).exists():
                 _copy_file(home / name, to / name)
+            else:
+                (to / name).unlink(missing_ok=True)
         copied, again = _copy_content(home, to, before, get, report) if content else (0, _made_again(to))
         manifest = {"format": 2, "content": content, "made_again": again}
         _write(to / MANIFEST, json.dumps(manifest).encode())
@@ -73,8 +81,10 @@ def restore(source: Path, home: Path, report: Report) -> None:
         raise ConfigError(f"{home} is not empty ({taken[0]} is there); restore into an empty CAIRN_HOME")
     old = os.umask(0o077)
     try:
-        for name in (*LEDGER_FILES, CHECKPOINT, *DATABASES, *SECRETS):
-            if (source / name).exists():
+        for name in (*LEDGER_FILES, CHECKPOINT, *DATABASES, *SECRETS, *MEMBERSHIP):
+            if (home / name).exists():
+                report(f"{name} is there already and stays")  # settings that were put there for the restored node
+            elif (source / name).exists():
                 report(f"restoring {name}")
                 _copy_file(source / name, home / name)
         _copy_tiles(source / TILES, home / TILES)

@@ -11,8 +11,10 @@ import pytest
 from bridge import config, start_stop
 from bridge.config import Content, Index, Settings
 from bridge.crypto.keystore import open_keystore
+from bridge.crypto.next_key import adopt_next, make_next
 from bridge.errors import StorageFull
 from bridge.node import Node
+from bridge.services.access import SYSTEM
 from bridge.start_stop import DEFAULT, difference
 from tests.bridge.services.conftest import CHEAP, recorded
 
@@ -43,6 +45,24 @@ def test_settings_that_changed_are_told_by_name(
     (changed,) = start(other)
     assert changed["changes"] == [{"setting": "content.hash", "from": DEFAULT, "to": "sha2-256"}]
     assert start(plain)[1]["changes"] == [{"setting": "content.hash", "from": "sha2-256", "to": DEFAULT}]
+
+
+def test_another_ledger_key_is_recorded_at_the_first_start_with_it(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", content=Content(reserve_bytes=0))
+    told = []
+    for rotate in (False, True, False):
+        keystore = open_keystore(settings.home, cost=CHEAP)
+        if rotate:
+            make_next(settings.home, keystore, cost=CHEAP)
+            adopt_next(settings.home)
+            keystore = open_keystore(settings.home, cost=CHEAP)
+        node = Node(settings, keystore, "web-0")
+        start_stop.started(node, PROCESSES, keys_are_new=False)
+        start_stop.record_keys(node, SYSTEM)
+        told = recorded(node, "admin.key")
+        node.close()
+    assert [one["did"] for one in told] == ["created", "rotated"]
+    assert told[1]["former"] == told[0]["signing"] != told[1]["signing"]
 
 
 def test_keys_are_recorded_once(tmp_path: Path) -> None:

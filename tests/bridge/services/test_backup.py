@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import Content, Settings
+from bridge import consortium_setup as setup
+from bridge.config import Content, Settings, load
+from bridge.consortium import SharedConsortium, own_consortium
 from bridge.crypto.keystore import open_keystore
+from bridge.crypto.next_key import make_next, read_next
 from bridge.errors import ConfigError, NotFound
 from bridge.node import Node
 from bridge.services.backup import backup, restore
@@ -42,6 +45,24 @@ def test_a_node_comes_back_from_a_backup_made_while_it_ran(node: Node, home: Pat
         assert store(other, part10(instance())).key
     finally:
         other.close()
+
+
+def test_a_member_of_a_consortium_stays_one_but_its_validators_key_is_never_copied(home: Path, tmp_path: Path) -> None:
+    settings, keystore = Settings(home=home), open_keystore(home)
+    card = setup.make_card(settings, keystore, setup.place_of(settings, "h0"))
+    setup.join(settings, setup.found("north", 1, [card]))
+    seed = make_next(home, keystore)
+    backup(home, tmp_path / "backup", quiet)
+    other = tmp_path / "other"
+    restore(tmp_path / "backup", other, quiet)
+    after = load(None, {"CAIRN_HOME": str(other)})[0]
+    assert after.ledger.engine == "cometbft" and after.members.key == other / "consortium" / "tls.key"
+    seen = own_consortium(after, open_keystore(other))
+    assert seen is not None and seen.own() == SharedConsortium(home, [card.key]).own()
+    assert read_next(other) == seed
+    assert not [path for path in (tmp_path / "backup").rglob("*") if path.name.startswith("priv_validator")]
+    moved = setup.make_card(after, open_keystore(other), setup.place_of(after, "h0"))
+    assert moved.consensus != card.consensus and (moved.certificate, moved.address) == (card.certificate, card.address)
 
 
 def test_a_second_backup_into_the_same_folder_copies_only_what_is_new(node: Node, home: Path, tmp_path: Path) -> None:
