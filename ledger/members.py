@@ -201,12 +201,12 @@ def decode(encoded: bytes) -> State:
     value: Any = codec.decode(encoded, MAX_SIZE)
     try:
         members = [
-            Member(node, open_card(card), tuple(MemberKey(*key) for key in known), power, joined, retired)
+            Member(node, _opened(card), tuple(MemberKey(*key) for key in known), power, joined, retired)
             for node, card, known, power, joined, retired in value["mb"]
         ]
         proposals = tuple(
             Proposal(
-                *(id, node, do, name, member, None if card is None else open_card(card), power),
+                *(id, node, do, name, member, None if card is None else _opened(card), power),
                 *(tuple((voter, yes) for voter, yes in votes), made, outcome, decided),
             )
             for id, node, do, name, member, card, power, votes, made, outcome, decided in value["pp"]
@@ -235,6 +235,10 @@ def state_hash(state: State) -> bytes:
 def kid(key: bytes) -> bytes:
     """The 8 bytes by which an envelope names a key."""
     return keys.key_id(key)
+
+
+# A state is decoded after each block by every process that reads it; cards are most of it and seldom change.
+_opened = lru_cache(4096)(open_card)
 
 
 @lru_cache(4096)
