@@ -125,8 +125,13 @@ class ConsortiumLog:
     def __init__(self, shared: SharedFiles, former: LedgerFiles, cosignatures: MemberCosignatures) -> None:
         self._shared, self._former, self._cosignatures = shared, former, cosignatures
 
-    def key(self) -> str:
-        """This node's verifier key in the shared log; a proof under the key alone holds for its own entries."""
+    def key(self, of: bytes | None = None) -> str:
+        """This node's verifier key in the shared log, under which alone its own entries hold; or in the former one."""
+        if of is not None:
+            try:
+                self._shared.envelope(of)
+            except NotFound:
+                return self._former.key()
         return self._shared.key()
 
     def policy(self) -> str:

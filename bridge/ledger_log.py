@@ -90,7 +90,7 @@ class LedgerFiles:
         self._lock = threading.Lock()
         self._closed = False
 
-    def key(self) -> str:
+    def key(self, of: bytes | None = None) -> str:
         """The log's verifier key (C2SP signed-note)."""
         return self._key
 

@@ -140,8 +140,8 @@ class AuditTrail(Protocol):
 class LedgerLog(Protocol):
     """The log of this node's ledger, to be read and proved from; every method may raise StorageFault."""
 
-    def key(self) -> str:
-        """The log's verifier key (C2SP signed-note)."""
+    def key(self, of: bytes | None = None) -> str:
+        """The verifier key (C2SP signed-note) of the log, or of the one that the entry with this id is in."""
 
     def checkpoint(self) -> str | None:
         """The newest signed checkpoint (C2SP tlog-checkpoint); None while there is no entry."""

@@ -209,25 +209,33 @@ def _body(value: object) -> Content:
 def _verify(node: Node, event: Event) -> Html:
     """The proof, to take away and to check in this browser."""
     proof = path("ledger", "entries", event.id.hex(), "proof")
-    key = node.log.key()
+    told = {"id": "vkey", "spellcheck": "false", "autocomplete": "off", "aria_describedby": "vkey-remark"}
+    cosigned = event.shared  # then trust is in the members: their keys, and how many must have cosigned
+    label, option = ("Policy of the members", "--policy FILE") if cosigned else ("Key of the log", "--key KEY")
+    box = (
+        tag("textarea", node.log.policy(), rows=6, **told)
+        if cosigned
+        else tag("input", value=node.log.key(event.id), **told)
+    )
     return page.panel(
         "Proof",
         tag(
             "p",
             "The proof shows that this very entry is under the log’s signature. It verifies without this server, "
             "here in the browser or with ",
-            tag("code", "cairn ledger verify FILE --key KEY"),
+            tag("code", f"cairn ledger verify FILE {option}"),
             ".",
         ),
         tag(
             "p",
-            tag("label", "Key of the log", for_="vkey"),
-            tag("input", id="vkey", value=key, spellcheck="false", autocomplete="off", aria_describedby="vkey-remark"),
+            tag("label", label, for_="vkey"),
+            box,
             class_="field",
         ),
         tag(
             "p",
-            "This key came from the server that is to be checked. Put in the one that you were given otherwise.",
+            f"This {'policy' if cosigned else 'key'} came from the server that is to be checked. Put in the one that "
+            "you were given otherwise.",
             id="vkey-remark",
             class_="remark",
         ),

@@ -107,6 +107,7 @@ def test_the_log_before_joining_is_proved_under_its_own_key(east: Home) -> None:
     former = [stored.leaf for stored in store.all_entries()]
     store.close()
     text = east.log.prove(former[1])
+    assert east.log.key(former[1]).startswith("cairn/east+") and east.log.key(east.leaf(0)) == east.log.key()
     assert proof.verify(text, "cairn/east", east.network["east"].signer.public_key()).index == 1
     assert east.log.envelope(former[1])
     with pytest.raises(NotFound):

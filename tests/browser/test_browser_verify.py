@@ -22,6 +22,7 @@ from ledger.record import Record
 
 HERE = Path(__file__).resolve().parent
 VERIFIER = HERE.parents[1] / "dicomweb" / "console" / "static" / "verify.js"
+SCRIPTS = ("verify.js", "policy.js")
 ORIGIN = "node.example/ledger"
 SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -263,7 +264,8 @@ def verdict(case: Case) -> str:
 @contextmanager
 def served() -> Iterator[str]:
     """A server of the page and of the verifier, and of nothing else; the page's URL."""
-    files = {"/": (HERE / "verify.html", "text/html"), "/console/static/verify.js": (VERIFIER, "text/javascript")}
+    scripts = {f"/console/static/{name}": (VERIFIER.with_name(name), "text/javascript") for name in SCRIPTS}
+    files = {"/": (HERE / "verify.html", "text/html"), **scripts}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -372,7 +374,7 @@ def test_a_browser_that_cannot_judge_says_so(seen: dict[str, Any]) -> None:
 
 
 def test_verifying_asks_nothing_of_the_server(seen: dict[str, Any]) -> None:
-    assert set(seen["requests"]) <= {"/", "/console/static/verify.js", "/favicon.ico"}
+    assert set(seen["requests"]) <= {"/", "/favicon.ico", *(f"/console/static/{name}" for name in SCRIPTS)}
 
 
 def test_the_verifier_is_a_hundred_lines_that_one_can_read() -> None:

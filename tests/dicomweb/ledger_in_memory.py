@@ -31,7 +31,7 @@ class MemoryLog:
     def leaves(self) -> list[bytes]:
         return [entry.leaf_hash(envelope) for envelope in self.envelopes]
 
-    def key(self) -> str:
+    def key(self, of: bytes | None = None) -> str:
         return checkpoint.vkey(ORIGIN, SIGNER.public_key())
 
     def checkpoint(self) -> str | None:

@@ -1,6 +1,6 @@
 // What the pages cannot do without script: verify a proof in this browser, and say a time in the reader's own zone.
 
-// The steps of verify.js, in their order.
+// The steps of verify.js, in their order; under a policy one more.
 const STEPS = new Map([
   ['browser', 'This browser knows Ed25519'],
   ['key', 'The key has its strict form'],
@@ -9,6 +9,7 @@ const STEPS = new Map([
   ['inclusion', 'The entry is in the signed tree'],
   ['entry', 'The entry itself is signed, and strict'],
 ]);
+const QUORUM = ['witnesses', 'Enough members or witnesses cosigned the checkpoint'];
 
 document.documentElement.classList.add('scripted');
 
@@ -30,10 +31,11 @@ async function judge() {
   const verdict = document.getElementById('verdict');
   button.disabled = true;
   try {
-    const { verify } = await import('./verify.js');
+    const { judge: verify } = await import('./policy.js');
     const answer = await fetch(button.dataset.proof, { credentials: 'same-origin' });
     if (!answer.ok) throw new Error(`the proof could not be fetched (${answer.status})`);
-    verdict.replaceChildren(...told(await verify(await answer.text(), document.getElementById('vkey').value.trim())));
+    const trust = document.getElementById('vkey').value.trim();
+    verdict.replaceChildren(...told(await verify(await answer.text(), trust), trust));
   } catch (error) {
     verdict.replaceChildren(element('p', 'note bad', `Not verified: ${error.message}.`));
   } finally {
@@ -42,15 +44,16 @@ async function judge() {
   }
 }
 
-function told({ ok, step, reason, facts }) {
+function told({ ok, step, reason, facts }, trust) {
   const list = element('ol');
-  const names = [...STEPS.keys()];
+  const steps = new Map(trust.includes('\n') ? [...STEPS, QUORUM] : STEPS);
+  const names = [...steps.keys()];
   const failed = ok ? names.length : names.indexOf(step);
   names.forEach((name, place) => {
     const state = place < failed ? 'held' : place === failed ? 'failed' : 'left';
     const said = { held: 'Held', failed: 'Failed', left: 'Not looked at' }[state];
     const item = element('li', state);
-    const words = element('span', '', STEPS.get(name));
+    const words = element('span', '', steps.get(name));
     words.prepend(element('span', 'unseen', `${said}: `));
     const more = state === 'failed' ? reason : state === 'held' ? proved(name, facts) : '';
     if (more) words.append(element('small', '', more));
@@ -68,6 +71,7 @@ function told({ ok, step, reason, facts }) {
 function proved(step, facts) {
   if (step === 'checkpoint') return `${facts.origin}, ${facts.size} entries, root ${facts.root.slice(0, 16)}…`;
   if (step === 'inclusion') return `leaf ${facts.index}, ${facts.id.slice(0, 16)}…`;
+  if (step === 'witnesses') return (facts.cosigned ?? []).join(', ');
   if (step === 'entry') return `${facts.entry.t}, ${new Date(facts.entry.ts / 1000).toISOString()}`;
   return '';
 }

@@ -1,6 +1,6 @@
-// Verifies a proof (C2SP tlog-proof) of a solo ledger by its text and the log's verifier key alone, with WebCrypto: the
-// steps of ledger/proof.py. verify(proof, vkey) never rejects; of {ok, step, reason, facts} `step` is where it failed
-// ("browser": this one cannot judge) or "done", and `facts` what was proved before, named as in ledger-format.md.
+// Verifies a proof (C2SP tlog-proof) by its text and the log's vkey alone with WebCrypto: the steps of ledger/proof.py.
+// verify(proof, vkey) never rejects; of {ok, step, reason, facts} `step` is where it failed ("browser": this one cannot
+// judge) or "done", `facts` what was proved before. `by`: the entry's raw key when it is not the log's (policy.js).
 const PROOF = /^c2sp\.org\/tlog-proof@v1\nextra (\S+)\nindex (0|[1-9]\d{0,18})\n((?:\S{44}\n)*)\n([^]*)$/;
 const NOTE = /^((?:[^\0-\x1f]+\n){3,})\n((?:— [^\s+\0-\x1f\x85]+ \S+\n)+)$/;
 const need = (held, reason) => { if (!held) throw new Error(reason); return held; };
@@ -47,27 +47,27 @@ const RECORD = map({ b: (value) => value instanceof Map, s: bytes(16), t: text, 
 const WHO = map({ i: bytes(16), k: among(0n, 1n, 2n, 3n) }, { a: bytes(16), r: (value) => value && text(value) });
 const ENTRY = map({ n: bytes(16), p: bytes(32), q: uint, t: text, v: among(1n), ac: among(...'CRUDE'), lg: bytes(8),
   oc: among(0n, 4n, 8n, 12n), pu: text, rr: bytes(32), ts: uint, who: WHO },
-{ sub: map({ s: bytes(16) }), obj: map({ h: bytes(32) }) });
+{ sub: map({ s: bytes(16) }), obj: map({ h: bytes(32) }), bd: (value) => value instanceof Map && value.size,
+  ref: (value) => hashes(value) && value.length });
 const included = async (leaf, index, size, path, root) => { // RFC 9162 section 2.1.3.2, level by level
   let [position, last, hash, rest] = [index, size - 1n, need(index >= 0n && index < size, 'no leaf') && leaf, path];
   for (; last; position >>= 1n, last >>= 1n) {
     if (!(position & 1n) && position === last) continue; // the last of an odd level moves up alone
     const sibling = need(rest[0], 'the inclusion proof is too short');
-    hash = position & 1n ? await sha256([1], sibling, hash) : await sha256([1], hash, sibling);
-    rest = rest.slice(1);
+    hash = position & 1n ? await sha256([1], sibling, hash) : await sha256([1], hash, sibling); rest = rest.slice(1);
   }
   need(!rest.length && hex(hash) === hex(root), 'the inclusion proof does not lead to the root');
 };
-export const verify = async (proof, vkey) => {
-  let step = 'key';
-  const facts = {}, pass = (next, proved = {}) => Object.assign(facts, plain(proved)) && (step = next);
+export const verify = async (proof, vkey, by) => {
+  let step = 'key'; const facts = {}, pass = (next, shown = {}) => Object.assign(facts, plain(shown)) && (step = next);
   try {
     const [, name, id, words] = need(/^([^\s+]+)\+([0-9a-f]{8})\+(\S+)$/.exec(vkey.trim()), 'a vkey is name+id+key');
     const typed = base64(words), raw = typed.slice(1);
     need(typed.length === 33 && typed[0] === 1, 'not an Ed25519 vkey') && pass('browser');
-    const key = await globalThis.crypto?.subtle?.importKey('raw', raw, 'Ed25519', false, ['verify']).catch(() => null);
+    const load = (one) => globalThis.crypto?.subtle?.importKey('raw', one, 'Ed25519', false, ['verify']);
+    const [key, signer] = await Promise.all([load(raw), load(by ?? raw)]).catch(() => []);
     need(key, 'no Ed25519 in WebCrypto: it takes https, and Chrome 137, Firefox 129 or Safari 17') && pass('key');
-    const signed = (signature, ...data) => crypto.subtle.verify('Ed25519', key, signature, join(...data));
+    const signed = (one, signature, ...data) => crypto.subtle.verify('Ed25519', one, signature, join(...data));
     need(hex(await sha256(utf8(`${name}\n`), typed)).startsWith(id), 'the key id is not its own') && pass('format');
     const [, extra, index, lines, note] = need(PROOF.exec(proof), 'not a tlog-proof of version 1');
     const path = lines.split('\n').slice(0, -1).map(base64), held = decode(base64(extra), 65536);
@@ -75,7 +75,7 @@ export const verify = async (proof, vkey) => {
     const [, body, tail] = need(NOTE.exec(note), 'not a signed note'), [origin, size, root] = body.split('\n');
     const all = Array.from(tail.matchAll(/— (\S+) (\S+)\n/g), ([, signer, said]) => [signer, base64(said)]);
     const own = all.filter(([signer, said]) => signer === name && hex(said.slice(0, 4)) === id);
-    const checks = await Promise.all(own.map(([, said]) => signed(said.slice(4), utf8(body))));
+    const checks = await Promise.all(own.map(([, said]) => signed(key, said.slice(4), utf8(body))));
     need(own.length && checks.every(Boolean) && all.every(([, said]) => said.length > 4), `not signed by ${name}`);
     need(origin === name && /^(0|[1-9]\d{0,18})$/.test(size) && bytes(32)(base64(root)), 'no head of this log');
     pass('inclusion', { origin, size: BigInt(size), root: base64(root) });
@@ -83,9 +83,9 @@ export const verify = async (proof, vkey) => {
     await included(leaf, BigInt(index), BigInt(size), path, base64(root));
     pass('entry', { index: BigInt(index), id: leaf });
     const [head, , payload, signature] = need(COSE(decode(envelope)) && decode(envelope), 'not a COSE_Sign1');
-    need(hex(head) === `a201270448${hex(await sha256(raw)).slice(0, 16)}`, 'the envelope names another key');
+    need(hex(head) === `a201270448${hex(await sha256(by ?? raw)).slice(0, 16)}`, 'the envelope names another key');
     const covered = [[0x84, 0x6a], utf8('Signature1'), envelope.slice(1, 15), [0x40], envelope.slice(16, -66)];
-    need(await signed(signature, ...covered), 'the signature of the entry does not verify');
+    need(await signed(signer, signature, ...covered), 'the signature of the entry does not verify');
     const entry = need(ENTRY(decode(payload)) && decode(payload), 'not an entry');
     pass(record ? 'batch' : 'done', { entry });
     if (record) {
