@@ -11,6 +11,7 @@ from typing import Any
 from bridge import consortium_setup as setup
 from ledger.genesis import Genesis
 from tests.network import lies
+from tests.network.false_log import FalseLog
 from tests.network.hospital import Hospital, until
 from tests.network.namespaces import Switch
 
@@ -22,6 +23,7 @@ class Consortium:
         self.switch, self.members, self.genesis = switch, members, genesis
         self.studies: dict[str, list[str]] = {name: [] for name in members}
         self._twin = lies.Twin()
+        self._false_log: FalseLog | None = None
 
     # --- do --------------------------------------------------------------------------------------------------------
 
@@ -90,6 +92,16 @@ class Consortium:
     def do_sign_once(self) -> None:
         """The second one ends, and `at` is an honest member again."""
         self._twin.end()
+
+    def do_show_another_log(self, at: str) -> None:
+        """In place of `at`, which does not run, its keys sign another history to whoever asks."""
+        self._false_log = FalseLog(self.members[at], self.genesis.origin)
+
+    def do_show_none(self) -> None:
+        """That ends."""
+        if self._false_log is not None:
+            self._false_log.close()
+        self._false_log = None
 
     # --- expect ----------------------------------------------------------------------------------------------------
 
@@ -175,6 +187,7 @@ class Consortium:
     def heal(self) -> None:
         """Whatever a description left behind: all run, reach each other and agree."""
         self._twin.end()
+        self.do_show_none()
         self.switch.join()
         for one in self.members.values():
             if not one.runs:
