@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge import replica_overview
+from bridge.access import expiry
 from bridge.consortium import DATABASE, SharedConsortium, folder
 from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.consortium_overview import overview
@@ -71,7 +72,8 @@ class Membership:
 
     def grant(self, actor: Actor, study: str, member: str, purpose: str, expires: str | None) -> str:
         """As `services.share.grant`; the grant's id in hexadecimal digits."""
-        return share.grant(self._own_sharing(), actor, study, member, purpose, expires).hex()
+        until = expiry.parse(expires, now_us()) if expires is not None else None
+        return share.grant(self._own_sharing(), actor, study, member, purpose, until).hex()
 
     def revoke(self, actor: Actor, grant: str) -> None:
         """As `services.share.revoke`. Raises NotFound for what is no grant's id, too."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bridge.access import expiry
 from bridge.errors import ConfigError, RequestError
 from bridge.index.shares import Given, Received
 from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services import share
-from bridge.services.provenance import iso
+from bridge.services.provenance import iso, now_us
 from bridge.services.share import Sharing
 
 __all__ = ["every", "grant", "revoke"]
@@ -21,7 +22,8 @@ Report = Callable[[str], None]
 def grant(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """Give a study to a member. Errors as `services.share.grant`."""
     study, to, purpose = str(arguments["study"]), str(arguments["to"]), str(arguments["purpose"])
-    entry = share.grant(_sharing(node), OPERATOR, study, to, purpose, arguments.get("expires"))
+    expires = expiry.parse(arguments["expires"], now_us()) if arguments.get("expires") is not None else None
+    entry = share.grant(_sharing(node), OPERATOR, study, to, purpose, expires)
     return {"grant": entry.hex(), "study": study, "to": to}
 
 

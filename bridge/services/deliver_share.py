@@ -20,8 +20,8 @@ from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
 from bridge.crypto.study_key_file import Envelope
 from bridge.errors import CairnError, ContentMissing, RequestError
-from bridge.index.shares import Given, GivenState
 from bridge.services.share import Sharing, complete
+from bridge.share_model import Given, GivenState
 from ledger.members import Member
 
 __all__ = ["PATH", "again", "deliver", "package", "recipient_of"]

@@ -23,10 +23,10 @@ from bridge.content.gateway_client import at_hand_only
 from bridge.content.incoming import Incoming
 from bridge.content.pins import Pin
 from bridge.errors import CairnError, ContentCorrupt, ContentMissing
-from bridge.index.shares import Received, ReceivedState
 from bridge.model import Tree
 from bridge.services.deliver_share import again
 from bridge.services.receive_share import Receiver, state
+from bridge.share_model import Received, ReceivedState
 
 __all__ = ["Ending", "end_shares"]
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from bridge.index.followed import FollowedTo
-from bridge.index.shares import EMERGENCY, GRANT, Given, GivenState, Received, ReceivedState
 from bridge.model import FinalEntry
-from bridge.services.share import Sharing
+from bridge.services.share import Followed, Sharing
+from bridge.share_model import EMERGENCY, GRANT, Given, GivenState, Received, ReceivedState
 from ledger.members import Member
 
 __all__ = ["EXPIRED", "NAME", "REVOKED", "Terms", "end", "expected", "follow", "terms_of"]
@@ -25,7 +24,7 @@ TYPES: Final = ("consent.grant", "consent.revoke", "share.receipt", "share.end")
 REVOKED, EXPIRED = "revoked", "expired"
 
 
-def follow(sharing: Sharing, followed: FollowedTo) -> int:
+def follow(sharing: Sharing, followed: Followed) -> int:
     """Take in the next entries; how many there were. Raises StorageFault and as a commit."""
     entries = sharing.consortium.follow(followed.position(NAME), TYPES)
     own = sharing.consortium.own()

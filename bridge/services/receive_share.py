@@ -30,13 +30,13 @@ from bridge.content.incoming import Incoming
 from bridge.crypto import study_key_file
 from bridge.crypto.study_key_file import Envelope
 from bridge.errors import Busy, CairnError, CarInvalid, Forbidden, IntegrityError, KeyFileInvalid
-from bridge.index.shares import EMERGENCY, Received, ReceivedState
 from bridge.model import Actor, ActorKind, FinalEntry
 from bridge.services.access import SYSTEM, Access
 from bridge.services.deliver_share import again, recipient_of
 from bridge.services.follow_shares import EXPIRED, end, expected, terms_of
 from bridge.services.import_study import Delivery, Recipient, import_study
 from bridge.services.share import Sharing
+from bridge.share_model import EMERGENCY, Received, ReceivedState
 from ledger.members import Member
 
 __all__ = ["Receiver", "accept", "member_actor", "refusal", "state", "take_in"]

@@ -17,25 +17,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from bridge.access import expiry
 from bridge.content.incoming import Source
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.errors import Busy, NotFound, RequestError
-from bridge.index.shares import GRANT, Given, GivenState, Shares
-from bridge.index.trees import Trees
-from bridge.model import Actor, Tree
+from bridge.model import Actor, StudyTree, Tree
 from bridge.ports import Consortium, ContentStore
 from bridge.services.access import SYSTEM
 from bridge.services.provenance import Clock, now_us
 from bridge.services.statement import Statements
+from bridge.share_model import GRANT, Given, GivenState, Received, ReceivedState
 from ledger.members import Member
 
-__all__ = ["Listener", "Sharing", "complete", "grant", "own_tree", "revoke"]
+__all__ = ["Followed", "Listener", "Shares", "Sharing", "Trees", "complete", "grant", "own_tree", "revoke"]
 
 log = logging.getLogger(__name__)
 SEALED_S: Final = 10.0
@@ -49,6 +47,88 @@ class Listener(Source, Protocol):
 
     def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> object:
         """What it answers to a request. Raises EngineFault, ContentMissing, RequestError."""
+
+
+class Shares(Protocol):
+    """The rows of what was given and received, as `bridge.index.shares.Shares`.
+
+    Every method may raise StorageFault; those that write, as a commit. A change is made only while the row is in the
+    state of what was read of it: False when it is not.
+    """
+
+    def give(self, given: Given) -> bool:
+        """Write down a grant to a member; False when it is known already."""
+
+    def expect(self, received: Received) -> bool:
+        """Write down a grant to this node; False when it is known already."""
+
+    def given(self, grant: bytes) -> Given | None:
+        """The row of a grant to a member."""
+
+    def received(self, grant: bytes) -> Received | None:
+        """The row of a grant to this node."""
+
+    def all_received(self, study: str | None = None) -> Sequence[Received]:
+        """All grants to this node; of a study, the oldest first."""
+
+    def received_of(self, tag: bytes) -> Sequence[Received]:
+        """All grants to this node of one tree."""
+
+    def due_given(self, state: GivenState, now: int) -> Sequence[Given]:
+        """The grants to members in a state that may be tried now."""
+
+    def due_received(self, state: ReceivedState, now: int) -> Sequence[Received]:
+        """The grants to this node likewise."""
+
+    def lapsed_given(self, now: int) -> Sequence[Given]:
+        """The grants to members whose time is over and that were not ended."""
+
+    def lapsed_received(self, now: int) -> Sequence[Received]:
+        """The grants to this node likewise."""
+
+    def outdated(self, now: int) -> Sequence[Given]:
+        """What was delivered of studies that have grown since, and may be tried now."""
+
+    def change_given(self, before: Given, **values: object) -> bool:
+        """Change the row of a grant to a member."""
+
+    def change_received(self, before: Received, **values: object) -> bool:
+        """Change the row of a grant to this node."""
+
+    def note(self, grant: bytes, **values: object) -> bool:
+        """Write down what was learned of a grant to a member, whatever its state."""
+
+    def let(self, given: Given, **values: object) -> bool:
+        """Change a row as `change_given`, and at once what the member may fetch: what its grants that live allow."""
+
+    def forget(self, tag: bytes, blocks: Sequence[bytes], *, keep_sealed: bool) -> object:
+        """Forget a received tree, as `bridge.index.forgetting.forget`; durable on return."""
+
+
+class Trees(Protocol):
+    """The trees of studies, as `bridge.index.trees.Trees`. Every method may raise StorageFault."""
+
+    def of_study(self, study: str) -> Sequence[Tree]:
+        """The trees of a study, this node's own first."""
+
+    def by_tag(self, tag: bytes) -> Tree | None:
+        """The tree of a study tag."""
+
+    def manifest(self, tag: bytes) -> StudyTree:
+        """The manifest of a study tag. Raises NotFound."""
+
+    def generations(self, tag: bytes) -> Sequence[int]:
+        """The generations of keys that its instances are sealed under, ascending."""
+
+
+class Followed(Protocol):
+    """How far the shared log was followed, as `bridge.index.followed.FollowedTo`."""
+
+    def position(self, name: str) -> int:
+        """The index of the last entry seen to; -1 for none."""
+
+    def advance(self, name: str, position: int) -> None:
+        """The entry at this index was seen to; durable on return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +150,7 @@ class Sharing:
     clock: Clock = now_us
 
 
-def grant(sharing: Sharing, actor: Actor, study: str, to: str, purpose: str, expires: str | None) -> bytes:
+def grant(sharing: Sharing, actor: Actor, study: str, to: str, purpose: str, expires: int | None) -> bytes:
     """Give a study to the member named `to`; the grant's id (its entry's leaf hash), durable, final a moment later.
 
     Parameters
@@ -80,17 +160,18 @@ def grant(sharing: Sharing, actor: Actor, study: str, to: str, purpose: str, exp
     purpose
         An HL7 purpose of use code.
     expires
-        As `bridge.access.expiry.parse`; None: until it is revoked.
+        Microseconds since the epoch; None: until it is revoked.
 
     Raises NotFound when the study is not held, RequestError when it has no images of this node's own, for a member,
     purpose or time that cannot be; Busy when the grant stands and is not sealed yet: `share list` tells it later.
     """
     if not _PURPOSE.fullmatch(purpose) or purpose == _EMERGENCY:
         raise RequestError("a study is shared for an HL7 purpose of use such as TREAT; an emergency is not granted")
-    until = expiry.parse(expires, sharing.clock()) if expires is not None else None
+    if expires is not None and expires <= sharing.clock():
+        raise RequestError("the grant would be over already")
     member, tree = _member(sharing.consortium, to), own_tree(sharing.trees, study)  # (1)
     key = sharing.keys.study_key(study)
-    body = {"to": member.node, "x": until, "g": key.generation}
+    body = {"to": member.node, "x": expires, "g": key.generation}
     root = sharing.statements.make(
         "consent.grant", actor, body, study=key, purpose=purpose, detail={"member": member.name}
     )  # (2)
@@ -99,7 +180,7 @@ def grant(sharing: Sharing, actor: Actor, study: str, to: str, purpose: str, exp
         raise Busy("the grant stands, and has no id before the ledger's process has sealed it: see cairn share list")
     sharing.shares.give(
         Given(
-            *(entry, GRANT, study, tree.tag, member.node, member.name, purpose, sharing.clock(), until),
+            *(entry, GRANT, study, tree.tag, member.node, member.name, purpose, sharing.clock(), expires),
             GivenState.WAITING.value,
         )
     )  # (3)
