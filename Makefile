@@ -63,10 +63,11 @@ docs: $(DEV) ## write the pages that are generated from the code
 tools: $(foreach tool,kubo cluster cometbft,$(call built,$(tool))) ## build Kubo, IPFS Cluster and CometBFT for the tests (some minutes, once)
 
 .PHONY: bench
-bench: $(DEV) bench-packages tools ## measure Cairn beside Orthanc, ledger and content engines beside their raw steps
+bench: $(DEV) bench-packages tools ## measure Cairn beside Orthanc; ledger, content engines, consortium beside raw steps
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.ledger_speed
 	$(BIN)/python -m tests.benchmarks.content_speed
+	$(BIN)/python -m tests.benchmarks.consortium_speed
 
 .PHONY: lock
 lock: $(CACHE)/uv/bin/uv ## resolve requirements*.lock anew from pyproject.toml

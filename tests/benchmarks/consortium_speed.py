@@ -1,0 +1,70 @@
+"""`python -m tests.benchmarks.consortium_speed`: how fast a consortium of four is, beside CometBFT's own application.
+
+`--quick` does everything with little in about a minute and writes nothing unless `--out` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks import consortium_steps as steps
+from tests.benchmarks.consortium_page import HOSPITALS, Measured, page
+from tests.benchmarks.ledger_page import table
+from tests.benchmarks.machine import describe
+from tests.cometbft_node import COMETBFT
+
+PAGE = Path("docs/performance-consortium.md")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much: single commits, entries in batches, idle seconds, entries of a snapshot, slices, shared studies."""
+
+    commits: int
+    entries: int
+    idle_s: int
+    synced: int
+    slices: int
+    rounds: int
+
+
+WHOLE = Plan(commits=200, entries=16_000, idle_s=30, synced=50_000, slices=300, rounds=3)
+QUICK = Plan(commits=12, entries=800, idle_s=3, synced=2000, slices=10, rounds=1)
+
+
+def measure(folder: Path, plan: Plan) -> Measured:
+    """Everything."""
+    ordered, growth, idle = steps.ordering(folder, plan.commits, plan.entries, plan.idle_s)
+    synced = steps.state_sync(folder, plan.synced)
+    shared, of_study = steps.sharing(folder, plan.slices, plan.rounds)
+    figures = [*ordered, synced, *shared]
+    return Measured(figures, "; ".join(idle), plan.entries, growth, of_study, steps.large_state(HOSPITALS))
+
+
+def main() -> int:
+    """Measure, tell, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.consortium_speed", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="every figure, with little, about a minute")
+    parser.add_argument("--folder", type=Path, help="where everything lies (default: a temporary folder)")
+    parser.add_argument("--out", type=Path, help=f"the page to write (default: {PAGE}, with --quick none)")
+    chosen = parser.parse_args()
+    out = chosen.out or (None if chosen.quick else PAGE)
+    with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="benchmark-") as name:
+        machine = describe(Path(name))
+        measured = measure(Path(name), QUICK if chosen.quick else WHOLE)
+    sys.stdout.write("\n".join(figure.line() for figure in measured.figures) + f"\n{measured.idle}\n\n")
+    sys.stdout.write("\n".join(table(measured.figures)) + "\n")
+    if out is not None:
+        version = subprocess.run([COMETBFT, "version"], capture_output=True, text=True, check=True).stdout.strip()
+        out.write_text(page(measured, [*machine, f"CometBFT {version}"]), "utf-8")
+        sys.stdout.write(f"\nwritten: {out}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
