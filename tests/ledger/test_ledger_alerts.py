@@ -8,7 +8,18 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.alerts import BURST_US, HOUR_US, RULES, Alert, Misconduct, Thresholds, Watch, find
+from ledger.alerts import (
+    BURST_US,
+    HOUR_US,
+    RULES,
+    Alert,
+    Misconduct,
+    Thresholds,
+    Watch,
+    find,
+    glass_broken,
+    offered_wrong,
+)
 from ledger.event import Detail, Event, Participant
 
 START = 1_700_000_000_000_000
@@ -275,3 +286,25 @@ def test_evidence_is_an_alert_with_the_members_name_and_the_same_one_at_every_me
     assert (first.rule, first.severity) == ("double-sign", 12)
     assert first.what == "A validator signed two blocks at one height: south, height 17"
     assert Watch(QUIET).proved(wrong._replace(height=18)).id != first.id
+
+
+def test_breaking_another_hospitals_glass_waits_for_a_review_at_both_ends() -> None:
+    for kind, did in (("emergency.start", "took from another hospital"), ("consent.grant", "was given")):
+        log = Log()
+        emergency = bytes([7]) * 32
+        opened = log.add(kind, DOCTOR, 0, {"refs": [emergency]}, purpose="ETREAT")
+        log.add("consent.grant", DOCTOR, 1, {"refs": []})  # for treatment: no glass was broken
+        (alert,) = log.alerts(replace(QUIET, review_hours=1), 2 * HOUR_US)
+        assert (alert.rule, alert.entries) == ("unreviewed", (opened.id,))
+        assert f"Dr Who {did} a study" in alert.what
+        # Who gave reviews what it gave, or the entry that it gave it for, which is the other hospital's.
+        log.add("audit.review", OPERATOR, 2, {"entry": emergency if kind == "consent.grant" else opened.id})
+        assert log.alerts(replace(QUIET, review_hours=1), 2 * HOUR_US) == []
+
+
+def test_alerts_of_what_is_in_no_log_have_one_identity() -> None:
+    first, again = (glass_broken(b"e" * 32, "south", own, START) for own in (True, False))
+    assert first.id == again.id and first.entries == (b"e" * 32,) and "south" in first.what
+    hour = [offered_wrong("south", f"bafy{number}", START + number) for number in range(2)]
+    assert hour[0].id == hour[1].id != offered_wrong("south", "bafy", START + HOUR_US).id
+    assert hour[0].id != offered_wrong("north", "bafy0", START).id
