@@ -1,5 +1,6 @@
 """Every settings file that comes with the sources loads, with settings that exist."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,11 @@ def test_a_settings_file_that_comes_with_the_sources_loads(file: Path) -> None:
 
 def test_there_is_one() -> None:
     assert FILES
+
+
+def test_the_container_s_settings_exist() -> None:
+    text = (FILES[0].parent / "compose.yaml").read_text("utf-8")
+    environment = dict(re.findall(r"^      (CAIRN_\w+): \"?([^\"\n]+)\"?$", text, re.MULTILINE))
+    settings, origins = config.load(None, environment)
+    assert (settings.content.engine, settings.members.host) == ("kubo", "0.0.0.0")
+    assert sum(origin.startswith("environment") for origin in origins.values()) == len(environment)
