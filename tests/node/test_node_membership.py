@@ -23,6 +23,10 @@ class Hospital(RunningNode):
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(folder / name)
         self.name, self.card = name, folder / f"{name}.card"
+        self.furnish()
+
+    def furnish(self) -> None:
+        """A new home with settings and nothing else."""
         members, p2p, rpc = free_ports(3)
         self.home.mkdir()
         setup.settle(
@@ -75,6 +79,11 @@ def decide(proposer: Hospital, voters: list[Hospital], do: str, **what: object) 
         assert voter.vote(id[:16]) == ("accepted" if number == len(voters) else "open")
 
 
+def h3_now(asked: Hospital) -> dict[str, Any]:
+    """What a member says of h3."""
+    return next(row for row in asked.members()["members"] if row["name"] == "h3")
+
+
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Hospital]]:
     """Three members that run, and one that is none yet."""
@@ -114,6 +123,18 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     h3.start()
     until(lambda: any(row["name"] == "h3" and row["entries"] > 0 for row in h0.members()["members"]))
     assert {row["name"]: row["power"] for row in h3.members()["members"]} == dict.fromkeys(("h0", "h1", "h2", "h3"), 1)
+
+    # One that lost its disk, keys and all, makes others, and goes on where its chain is once they are accepted.
+    h3.kill()
+    held = next(row for row in h0.members()["members"] if row["name"] == "h3")
+    h3.home.rename(h3.home.with_name("lost"))
+    h3.furnish()
+    h3.cairn("consortium", "join", "--name", "h3", "--out", str(h3.card))
+    decide(h0, [h1, h2], "rotate", card=str(h3.card))
+    h3.cairn("consortium", "join", "--genesis", str(h0.home / "consortium/genesis.json"))
+    h3.start()
+    until(lambda: h3_now(h0)["entries"] > held["entries"])
+    assert h3_now(h0)["node"] == held["node"] and h3_now(h0)["key"] != held["key"]
 
     # A member's new key is accepted by the others, and in use from its next start.
     before = next(row for row in h1.members()["members"] if row["own"])
