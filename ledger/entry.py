@@ -253,6 +253,15 @@ def open(envelope: bytes, public_key: keys.PublicKey, kid: bytes | None = None) 
     return decode(payload)
 
 
+def check_signature(parts: tuple[bytes, bytes, bytes], public_key: keys.PublicKey) -> None:
+    """Raise SignatureInvalid unless what `unwrap` gave is signed with this key, which it must name."""
+    protected, payload, signature = parts
+    key = keys.verifier(public_key)
+    if protected != _PROTECTED + keys.key_id(key):
+        raise SignatureInvalid("the envelope names another algorithm or key")
+    keys.check(key, signature, _to_be_signed(protected, payload))
+
+
 def read(envelope: bytes) -> Entry:
     """The entry of an envelope that was verified before; its signature is NOT checked. Raises CodecError."""
     return decode(unwrap(envelope)[1])

@@ -65,7 +65,8 @@ class Replay:
         `height` is that of its block; where blocks are not known nothing that is decided depends on it.
         """
         try:
-            said = entry.decode(entry.unwrap(envelope)[1])
+            parts = entry.unwrap(envelope)
+            said = entry.decode(parts[1])
         except CodecError as error:
             return None, [error.detail]
         member = self.state.members.get(said.node)
@@ -73,7 +74,7 @@ class Replay:
             return None, [UNKNOWN]
         if self._began is None or self._began.node != member.node:
             self._began = member
-        key, fault = self._key(envelope, member)
+        key, fault = self._key(parts, member)
         if key is None:
             self._passed(said, envelope)
             return None, [fault]
@@ -130,15 +131,15 @@ class Replay:
         """The tree head of a checkpoint that a member signed, this one when it is its own copy. Raises LedgerError."""
         return log_policy(self.state, self._origin, self._trust.own).accept(note).head
 
-    def _key(self, envelope: bytes, member: Member) -> tuple[bytes | None, str]:
-        """The member's key that verifies an envelope; else what does not hold."""
-        kid = entry.unwrap(envelope)[0][-8:]
+    def _key(self, parts: tuple[bytes, bytes, bytes], member: Member) -> tuple[bytes | None, str]:
+        """The member's key that verifies an unwrapped envelope; else what does not hold."""
+        kid = parts[0][-keys.KID_SIZE :]
         began = self._began or member
         key = next((one for one in (*began.usable(), *member.usable()) if keys.key_id(one) == kid), None)
         if key is None:
             return None, OTHER_KEY
         try:
-            entry.open(envelope, key)
+            entry.check_signature(parts, key)
         except LedgerError as error:
             return None, error.detail
         return key, ""

@@ -24,6 +24,7 @@ def _get(
 RESOURCES = (
     Resource("/checkpoint", _get("checkpoint", log.checkpoint, log.TEXT, action=None)),
     Resource("/key", _get("key", log.key, log.TEXT, action=None)),
+    Resource("/policy", _get("policy", log.policy, log.TEXT, action=None)),
     Resource("/tile/{path:path}", _get("tile", log.tile, OCTET_STREAM)),
     Resource("/entries", _get("entries", entries.search, JSON, entries.PARAMETERS)),
     Resource("/events.csv", _get("events", events_csv.events_csv, events_csv.MEDIA_TYPE, entries.PARAMETERS)),

@@ -48,6 +48,15 @@ def key(exchange: Exchange) -> Response:
     return _text(exchange, exchange.node.log.key() + "\n")
 
 
+def policy(exchange: Exchange) -> Response:
+    """What trusting the log asks for (C2SP tlog-policy): its keys, and whose cosignatures it needs.
+
+    As of the key: who verifies must have it from somewhere else.
+    """
+    arguments(exchange.parameters, ())
+    return _text(exchange, exchange.node.log.policy())
+
+
 def tile(exchange: Exchange) -> Response:
     """A tile of hashes or a bundle of entries, by its path `<L>/<N>[.p/<W>]` (C2SP tlog-tiles)."""
     path = f"tile/{exchange.path['path']}"
