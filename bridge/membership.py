@@ -12,7 +12,7 @@ from bridge.access import expiry
 from bridge.consortium import DATABASE, SharedConsortium, folder
 from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
 from bridge.consortium_overview import overview
-from bridge.errors import NotFound, RequestError, StorageFault
+from bridge.errors import ConfigError, NotFound, RequestError, StorageFault
 from bridge.index.index import SqlIndex
 from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState
 from bridge.model import Actor
@@ -72,7 +72,10 @@ class Membership:
 
     def grant(self, actor: Actor, study: str, member: str, purpose: str, expires: str | None) -> str:
         """As `services.share.grant`; the grant's id in hexadecimal digits."""
-        until = expiry.parse(expires, now_us()) if expires is not None else None
+        try:
+            until = expiry.parse(expires, now_us()) if expires is not None else None
+        except ConfigError as error:
+            raise RequestError(error.detail) from None
         return share.grant(self._own_sharing(), actor, study, member, purpose, until).hex()
 
     def revoke(self, actor: Actor, grant: str) -> None:

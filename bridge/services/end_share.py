@@ -82,7 +82,7 @@ def _also_granted(ending: Ending, received: Received) -> bool:
 def _give_up(ending: Ending, received: Received) -> None:
     sharing = ending.receiver.sharing
     tree = sharing.trees.by_tag(received.tag)
-    sharing.keys.disown(received.tag)  # (2)
+    opened = sharing.keys.disown(received.tag) > 0 or received.received is not None  # (2)
     if received.root is not None:
         with Incoming(ending.receiver.incoming, received.root, sharing.content, 0, lambda size: None) as incoming:
             incoming.discard()
@@ -90,8 +90,9 @@ def _give_up(ending: Ending, received: Received) -> None:
         _forget(ending, tree)  # (3), (4)
     elif received.root is not None and not ending.kept_for_others(received.tag):
         sharing.content.unpin(received.root)  # interrupted before
-    if received.study is not None and received.received is not None:
-        state(sharing, "share.end", received, {"why": received.why})  # (5)
+    study = received.study or sharing.keys.study_of(received.tag)
+    if opened and study is not None:
+        state(sharing, "share.end", received._replace(study=study), {"why": received.why})  # (5)
 
 
 def _forget(ending: Ending, tree: Tree) -> None:

@@ -102,7 +102,7 @@ def _granted(sharing: Sharing, own: Member, entry: FinalEntry) -> None:
     if terms is None or terms.tag is None or not {terms.giver, terms.to} <= members.keys():
         return
     if terms.to == own.node:
-        sharing.shares.expect(expected(entry, members[terms.giver], terms.tag))
+        _expect(sharing, expected(entry, members[terms.giver], terms.tag))
     elif terms.giver == own.node:
         study = sharing.keys.study_of(terms.tag)
         if study is not None:  # else its keys are gone, and nothing can be given
@@ -112,6 +112,16 @@ def _granted(sharing: Sharing, own: Member, entry: FinalEntry) -> None:
                     *(entry.time_us, terms.expires, GivenState.WAITING.value),
                 )
             )
+
+
+def _expect(sharing: Sharing, received: Received) -> None:
+    """Write down a grant to this node; of a tree that is here with its keys, as after an index was rebuilt, as held."""
+    tree = sharing.trees.by_tag(received.tag)
+    if tree is not None and tree.study is not None and tree.origin and not sharing.shares.received_of(received.tag):
+        now = sharing.clock()
+        held, study = ReceivedState.HELD.value, tree.study
+        received = received._replace(state=held, study=study, root=tree.root, received=now)
+    sharing.shares.expect(received)
 
 
 def _revoked(sharing: Sharing, own: Member, entry: FinalEntry, given: Given | None, received: Received | None) -> None:

@@ -151,8 +151,8 @@ def _offer(sharing: Sharing, giver: Member, entry: FinalEntry, envelope: Envelop
         if received is None:
             sharing.shares.expect(expected(entry, giver, envelope.tag))
             continue
-        if received.made is not None and envelope.made <= received.made:
-            return received.state  # the same again, or an earlier one
+        if received.root == envelope.root and received.state in (ReceivedState.OFFERED, ReceivedState.HELD):
+            return received.state  # the same again
         values = {"study": study, "root": envelope.root, "package": data, "made": envelope.made}
         fresh = {"state": ReceivedState.OFFERED.value, "fault": None, "why": None, "again": 0, "tries": 0}
         if sharing.shares.change_received(received, **values, **fresh):
@@ -205,14 +205,13 @@ class _Pull:
     def __exit__(self, *error: object) -> None:
         self._incoming.close()
 
-    def judge(self) -> Member:
-        """(4) Who gave it, when it still holds. Raises Forbidden."""
+    def judge(self) -> None:
+        """(4) Whether it still holds. Raises Forbidden."""
         entry = self._sharing.consortium.entry(self._received.grant)
         giver = next((one for one in self._sharing.consortium.members() if one.node == self._received.node), None)
         if entry is None or giver is None:
             raise Busy("the grant is not final here yet")
         _judge(self._sharing, giver, entry, self._envelope, self._sharing.shares.received(self._received.grant))
-        return giver
 
     def fetch(self) -> None:
         """(5) The blocks that are missing. Errors as `Incoming.fetch`."""
@@ -222,7 +221,8 @@ class _Pull:
 
     def settle(self) -> bool:
         """(6) to (8), while nothing is ended; whether the study is held now."""
-        giver, received, sharing = self.judge(), self._received, self._sharing
+        self.judge()
+        received, sharing = self._received, self._sharing
         delivery = Delivery(received.grant, received.purpose, self._known)
         with at_hand_only():
             imported = import_study(
@@ -231,8 +231,6 @@ class _Pull:
                 sender_key=self._envelope.sender_key,
                 delivery=delivery,
             )  # (6)
-        if imported.study is None or self._envelope.sender_key not in giver.usable():
-            raise KeyFileInvalid("the package's key is not the member's any more")
         state(sharing, "share.receipt", received._replace(study=imported.study))  # (7)
         size, now = self._incoming.size, sharing.clock()
         held = sharing.shares.change_received(
