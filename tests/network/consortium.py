@@ -24,6 +24,7 @@ class Consortium:
         self.studies: dict[str, list[str]] = {name: [] for name in members}
         self._twin = lies.Twin()
         self._false_log: FalseLog | None = None
+        self._lost: dict[str, int] = {}
 
     # --- do --------------------------------------------------------------------------------------------------------
 
@@ -75,6 +76,7 @@ class Consortium:
     def do_lose(self, at: Sequence[str]) -> None:
         """The disk with the consortium's data is lost, of a member that does not run."""
         for one in self._of(at):
+            self._lost[one.name] = one.sealed()
             one.lose()
 
     def do_lie(self, at: str, to: str, how: str) -> None:
@@ -113,6 +115,15 @@ class Consortium:
             return all(one.state().chain(node).sequence >= n for one in self._of(on) for node, n in wanted.items())
 
         until(reached, lambda: f"not committed: {self.report()}")
+
+    def expect_regained(self, of: Sequence[str], on: Sequence[str]) -> None:
+        """As many entries of `of` are final as it had made when it lost them, those too that only it had held."""
+
+        def reached() -> bool:
+            return all(one.state().chain(of_.node).sequence >= self._lost[of_.name] for one in on_ for of_ in ofs)
+
+        ofs, on_ = self._of(of), self._of(on)
+        until(reached, lambda: f"not regained: {self.report()}")
 
     def expect_still(self, on: Sequence[str]) -> None:
         """What waits is in every mempool of `on`, the vote on its block has come as far as it can, and none follows."""

@@ -49,45 +49,48 @@ def _signed(made: Entry, signer: Ed25519PrivateKey) -> bytes:
     return entry.sign(entry.encode(made), signer)
 
 
-def _forged(liar: Hospital, victim: Hospital) -> bytes:
+def _forged(liar: Hospital, victim: Hospital) -> list[bytes]:
     """An entry in another member's name, signed with the liar's own key."""
-    return _next(liar, _newest(victim, victim))
+    return [_next(liar, _newest(victim, victim))]
 
 
-def _altered(liar: Hospital, victim: Hospital) -> bytes:
+def _altered(liar: Hospital, victim: Hospital) -> list[bytes]:
     """What another member would say next, with a signature that it never made."""
     good = _next(victim, _newest(victim, victim))
-    return good[:-1] + bytes([good[-1] ^ 1])
+    return [good[:-1] + bytes([good[-1] ^ 1])]
 
 
-def _unknown(liar: Hospital, victim: Hospital) -> bytes:
+def _unknown(liar: Hospital, victim: Hospital) -> list[bytes]:
     """A node that is no member."""
     key = Ed25519PrivateKey.generate()
     stranger = keys.node_id(keys.raw(key.public_key()))
-    return _signed(replace(entry.read(_newest(victim, victim)), node=stranger, sequence=0, previous=bytes(32)), key)
+    return [_signed(replace(entry.read(_newest(victim, victim)), node=stranger, sequence=0, previous=bytes(32)), key)]
 
 
-def _replayed(liar: Hospital, victim: Hospital) -> bytes:
-    """What another member said before."""
-    return _newest(victim, victim)
+def _replayed(liar: Hospital, victim: Hospital) -> list[bytes]:
+    """What another member said before, from its first entry on: CometBFT never saw it in one transaction."""
+    path = liar.home / "consortium/ledger/ledger.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT envelope FROM entries WHERE node = ? ORDER BY seq LIMIT 10", (victim.node,))
+        return [bytes(row[0]) for row in rows]
 
 
-def _second(liar: Hospital, victim: Hospital) -> bytes:
+def _second(liar: Hospital, victim: Hospital) -> list[bytes]:
     """A second entry of the liar's own at a sequence that is taken."""
-    return _signed(replace(entry.read(_newest(liar, liar)), records_root=bytes(32)), liar.signer)
+    return [_signed(replace(entry.read(_newest(liar, liar)), records_root=bytes(32)), liar.signer)]
 
 
-def _unchained(liar: Hospital, victim: Hospital) -> bytes:
+def _unchained(liar: Hospital, victim: Hospital) -> list[bytes]:
     """An own entry that does not name the one before it."""
-    return _next(liar, _newest(liar, liar), previous=bytes(32))
+    return [_next(liar, _newest(liar, liar), previous=bytes(32))]
 
 
-def _elsewhere(liar: Hospital, victim: Hospital) -> bytes:
+def _elsewhere(liar: Hospital, victim: Hospital) -> list[bytes]:
     """An own entry for another ledger."""
-    return _next(liar, _newest(liar, liar), ledger=bytes(8))
+    return [_next(liar, _newest(liar, liar), ledger=bytes(8))]
 
 
-REFUSED: Mapping[str, tuple[Callable[[Hospital, Hospital], bytes], tuple[Code, ...]]] = {
+REFUSED: Mapping[str, tuple[Callable[[Hospital, Hospital], list[bytes]], tuple[Code, ...]]] = {
     "forged": (_forged, (Code.UNKNOWN, Code.SIGNATURE)),
     "altered": (_altered, (Code.SIGNATURE,)),
     "unknown": (_unknown, (Code.UNKNOWN,)),
@@ -106,7 +109,7 @@ def tell(network: Consortium, liar: Hospital, to: Hospital, how: str) -> None:
         assert to.submit(transaction.encode([late])).code == Code.OK
         return
     make, codes = REFUSED[how]
-    told = to.submit(transaction.encode([make(liar, victim)]))
+    told = to.submit(transaction.encode(make(liar, victim)))
     assert told.code in codes, f"{how}: {told}"
 
 
