@@ -11,6 +11,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tests.benchmarks import consortium_steps as steps
 from tests.benchmarks.consortium_page import HOSPITALS, Measured, page
@@ -18,6 +19,7 @@ from tests.benchmarks.ledger_page import table
 from tests.benchmarks.machine import describe
 from tests.cometbft_node import COMETBFT
 
+T = TypeVar("T", bound=tuple[Any, ...])
 PAGE = Path("docs/performance-consortium.md")
 
 
@@ -33,17 +35,25 @@ class Plan:
     rounds: int
 
 
-WHOLE = Plan(commits=200, entries=16_000, idle_s=30, synced=50_000, slices=300, rounds=3)
+WHOLE = Plan(commits=100, entries=8000, idle_s=30, synced=20_000, slices=300, rounds=3)
 QUICK = Plan(commits=12, entries=800, idle_s=3, synced=2000, slices=10, rounds=1)
 
 
 def measure(folder: Path, plan: Plan) -> Measured:
     """Everything."""
-    ordered, growth, idle = steps.ordering(folder, plan.commits, plan.entries, plan.idle_s)
+    ordered, growth, idle = _told(steps.ordering(folder, plan.commits, plan.entries, plan.idle_s))
     synced = steps.state_sync(folder, plan.synced)
-    shared, of_study = steps.sharing(folder, plan.slices, plan.rounds)
+    _told(([synced],))
+    shared, of_study = _told(steps.sharing(folder, plan.slices, plan.rounds))
     figures = [*ordered, synced, *shared]
     return Measured(figures, "; ".join(idle), plan.entries, growth, of_study, steps.large_state(HOSPITALS))
+
+
+def _told(measured: T) -> T:
+    """What was measured, its figures told as soon as they are there."""
+    sys.stdout.write("".join(figure.line() + "\n" for figure in measured[0]))
+    sys.stdout.flush()
+    return measured
 
 
 def main() -> int:
@@ -57,8 +67,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="benchmark-") as name:
         machine = describe(Path(name))
         measured = measure(Path(name), QUICK if chosen.quick else WHOLE)
-    sys.stdout.write("\n".join(figure.line() for figure in measured.figures) + f"\n{measured.idle}\n\n")
-    sys.stdout.write("\n".join(table(measured.figures)) + "\n")
+    sys.stdout.write(f"{measured.idle}\n\n" + "\n".join(table(measured.figures)) + "\n")
     if out is not None:
         version = subprocess.run([COMETBFT, "version"], capture_output=True, text=True, check=True).stdout.strip()
         out.write_text(page(measured, [*machine, f"CometBFT {version}"]), "utf-8")
