@@ -77,6 +77,35 @@ class Replicating:
             if row is not None and row.node == node and row.refused is None and row.kept is None:
                 self.index.replicas_out.refuse(node, entry, why, now)
 
+    def assigned(self, final: FinalEntry, others: Sequence[Member]) -> None:
+        """A replica.assign of this node on the ledger: known, or of an index that was lost or never told of it."""
+        said, out = final.entry, self.index.replicas_out
+        tag, to = said.terms.get("s"), said.terms.get("to")
+        member = next((one for one in others if one.node == to), None)
+        if out.by_entry(final.id) is not None or not isinstance(tag, bytes) or member is None:
+            return
+        rows = out.of_tag(tag)
+        if any(row.statement == said.records_root for row in rows):
+            out.sealed(said.records_root, final.id, self.clock())
+            return
+        if any(row.node == to for row in rows):  # asked again meanwhile, by another entry
+            self.statements.make("replica.release", SYSTEM, None, [final.id], self._key_of(tag))
+            return
+        tree = self.index.trees.by_tag(tag)
+        if tree is not None and tree.root is not None and tree.origin is None:
+            salt, octets = os.urandom(SALT), out.octets(tag)
+            row = OutRow(
+                tag, member.node, member.name, 0, self.clock(), said.records_root, None, salt, tree.root, octets
+            )
+            out.assign(row)
+            out.sealed(said.records_root, final.id, self.clock())
+
+    def released(self, final: FinalEntry) -> None:
+        """A replica.release of this node on the ledger."""
+        row = self.index.replicas_out.by_entry(final.entry.refs[0]) if final.entry.refs else None
+        if row is not None:
+            self.index.replicas_out.drop(row.tag, row.node)
+
     def receipt(self, final: FinalEntry) -> None:
         """(5) A replica.receipt on the ledger, whoever's it is."""
         said = final.entry

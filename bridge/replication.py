@@ -30,6 +30,7 @@ TYPES: Final = ("replica.assign", "replica.receipt", "replica.release")
 SECOND_US: Final = 1_000_000
 ASKED_EVERY_US: Final = 5 * SECOND_US
 SILENT_ASKED_EVERY_US: Final = 30 * SECOND_US
+MOST_FOLLOWED: Final = 20
 FROM_THE_START_US: Final = 3600 * SECOND_US
 """How often a member's list is read from its beginning, whatever position was reached."""
 
@@ -79,21 +80,27 @@ class Replication:
         if own is None or not own.active:
             return False  # not taken in yet, or retired: nobody answers
         others = self._gateways.others()
-        done = self._follow()
+        done = False
+        for _ in range(MOST_FOLLOWED):  # what the ledger knows already is not done again
+            if not self._follow(own, others):
+                break
+            done = True
         self._ask(others)
         return any([done, self._out.step(others), self._in.step()])
 
-    def _follow(self) -> bool:
+    def _follow(self, own: Member, others: list[Member]) -> bool:
         """(1)"""
-        own = self._consortium.own()
         found = self._consortium.follow(self._index.followed.position(FOLLOWED), TYPES)
         for final in found:
-            if final.entry.type == "replica.receipt":
+            said = final.entry
+            if said.type == "replica.receipt":
                 self._out.receipt(final)
-            elif final.entry.type == "replica.release":
-                self._in.released(final)
-            elif own is not None and final.entry.terms.get("to") == own.node:
-                self._asked.pop(final.entry.node, None)  # what it wants kept is asked at once
+            elif said.type == "replica.release":
+                self._out.released(final) if said.node == own.node else self._in.released(final)
+            elif said.node == own.node:
+                self._out.assigned(final, others)
+            elif said.terms.get("to") == own.node:
+                self._asked.pop(said.node, None)  # what it wants kept is asked at once
         if found:
             self._index.followed.advance(FOLLOWED, found[-1].index)
         return bool(found)

@@ -24,7 +24,8 @@ _ROW: Final = select(*replica_in.columns)
 _which = and_(_k.node == bindparam("of_node"), _k.tag == bindparam("of_tag"))
 _put = upsert(replica_in)
 _changed = or_(_put.excluded.root != _k.root, _put.excluded.entry != _k.entry)
-# A newer root, or a new assignment, is tried at once; what is asked for again as it was is left as it stands.
+# A newer root, or a new assignment, is tried at once; what is asked for again as it was is left as it stands. With
+# another salt the receipt says something else: it is stated anew.
 _ASK: Final = sql(
     _put.on_conflict_do_update(
         index_elements=["node", "tag"],
@@ -34,7 +35,9 @@ _ASK: Final = sql(
             "tries": case((_changed, _none), else_=_k.tries),
             "refused": case((_changed, false()), else_=_k.refused),
             "trouble": case((_changed, None), else_=_k.trouble),
-            "stated": case((_put.excluded.entry != _k.entry, None), else_=_k.stated),
+            "stated": case(
+                (or_(_put.excluded.entry != _k.entry, _put.excluded.salt != _k.salt), None), else_=_k.stated
+            ),
         },
     ),
     [column.name for column in replica_in.columns],

@@ -237,6 +237,21 @@ def test_an_assignment_that_the_ledger_does_not_have_is_not_kept(running: Callab
     assert found[b"\1" * 16].kept is None and not found[b"\1" * 16].refused
 
 
+def test_an_index_that_was_lost_learns_from_the_ledger_who_keeps_what(running: Callable[..., Running]) -> None:
+    three = running(ONE, NONE, NONE)
+    tree = three.store("h0", range(2))
+    three.settle()
+    (holder,) = three.holders(tree.tag)
+    node = three.hospitals["h0"].node
+    with node.index.database.engine.begin() as connection:
+        for table in ("replica_out", "replica_peer", "follow"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+    three.settle()
+    assert three.holders(tree.tag) == [holder]
+    assert len(three.consortium.of_type("replica.assign")) == 1
+    assert three.consortium.of_type("replica.release") == []
+
+
 def test_with_no_copies_wanted_any_more_all_are_released(running: Callable[..., Running]) -> None:
     two = running(ONE, NONE)
     tree = two.store("h0", range(2))
