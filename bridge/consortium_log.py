@@ -21,13 +21,14 @@ from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import Cosignatures, LedgerFiles, Opener
 from bridge.ledger_reading import ledger_home, origin_of, public_key, shared_ledger_home
 from bridge.ports import Consortium
-from ledger import keys
+from ledger import checkpoint, keys
 from ledger.alerts import Misconduct
 from ledger.block_store import BlockStore
 from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError, NotMadeYet
 from ledger.shared_policy import policy_text
 from ledger.store import LedgerStore, StoredEntry
+from ledger.tile_files import TileFiles
 
 
 class MemberCosignatures:
@@ -201,8 +202,8 @@ def open_log(
     home, origin, key = ledger_home(settings), origin_of(settings, keystore), public_key(keystore)
     if consortium is None:
         return LedgerFiles(home, origin, key, leaves, open_record, trail.places, witnessed)
-    first = own_node(consortium, keystore).first
-    former = LedgerFiles(home, origin, keys.verifier(first), leaves, open_record, trail.places)
+    first = keys.verifier(former_key(settings, keystore, consortium))
+    former = LedgerFiles(home, origin, first, leaves, open_record, trail.places)
     place, shared_origin = shared_ledger_home(settings), consortium.genesis.origin
     cosigned = MemberCosignatures(place / DATABASE, shared_origin, consortium)
     places = partial(trail.places, log=1)
@@ -212,7 +213,7 @@ def open_log(
 
 
 class OwnNode(NamedTuple):
-    """This node in the ledger: its id, and the first of its ledger keys, with which it kept a log of its own."""
+    """This node in the ledger: its id, and the first of its ledger keys."""
 
     id: bytes
     first: bytes
@@ -223,6 +224,18 @@ def own_node(consortium: Consortium, keystore: Keystore) -> OwnNode:
     member = consortium.own()
     key = keys.raw(public_key(keystore)) if member is None else member.keys[0].key
     return OwnNode(keys.node_id(key), key)
+
+
+def former_key(settings: Settings, keystore: Keystore, consortium: Consortium) -> bytes:
+    """The key of the log that this node kept alone: its first ledger key, unless it lost that with its disk."""
+    member = consortium.own()
+    known = [keys.raw(public_key(keystore))] if member is None else [row.key for row in member.keys]
+    note = TileFiles(ledger_home(settings)).checkpoint()
+    for key in known if note is not None else ():
+        with suppress(LedgerError):
+            checkpoint.verify(note or "", origin_of(settings, keystore), key)
+            return key
+    return known[0]
 
 
 def hospitals(consortium: Consortium | None) -> HospitalOf:

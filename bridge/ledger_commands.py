@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from bridge.consortium import SharedConsortium
-from bridge.consortium_log import ConsortiumLog, own_node
+from bridge.consortium_log import ConsortiumLog, former_key, own_node
 from bridge.errors import ConfigError, NotFound
 from bridge.ledger_entries import listed
 from bridge.ledger_reading import current_database, ledger_home, origin_of, public_key, record_source
@@ -117,7 +117,7 @@ def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
                 shared_home(node.settings),
                 node.consortium.genesis,
                 own.id,
-                (home, _own_trust(node, own.first)),
+                (home, _own_trust(node, former_key(node.settings, node.keystore, node.consortium))),
                 source,
                 **told,  # type: ignore[arg-type]
             )
@@ -143,7 +143,7 @@ def _since(node: Node, text: str) -> list[Finding]:
     if node.consortium is not None:
         asked = _shared_trust(node.consortium)
         if _origin(text) == own.logs[0].name:  # of the log that was closed
-            first = own_node(node.consortium, node.keystore).first
+            first = former_key(node.settings, node.keystore, node.consortium)
             asked, database = Policy.of_log(own.logs[0].name, first), ledger_home(node.settings) / database.name
     try:
         older = kept.read(text, asked).head

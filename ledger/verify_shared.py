@@ -27,7 +27,8 @@ from ledger.verify import LogCheck, LogReport, Visitor, read_head
 class SharedLogCheck(LogCheck):
     """Steps 1 to 6 over a shared log: `entry`, `checkpoint` and `block` in order; then `end`.
 
-    Without `signatures`, envelopes are hashed alone, and `known` is the state whose members' keys count.
+    Without `signatures`, envelopes are hashed alone. `known` is a state whose members' keys count for checkpoints; by
+    default those of the members as far as the log was read.
     """
 
     def __init__(self, trust: SharedTrust, signatures: bool = True, known: State | None = None) -> None:

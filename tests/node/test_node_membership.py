@@ -135,6 +135,7 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     h3.start()
     until(lambda: h3_now(h0)["entries"] > held["entries"])
     assert h3_now(h0)["node"] == held["node"] and h3_now(h0)["key"] != held["key"]
+    assert h3.answer("ledger", "verify")["findings"] == []
 
     # A member's new key is accepted by the others, and in use from its next start.
     before = next(row for row in h1.members()["members"] if row["own"])
