@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from bridge.child import Child
@@ -27,19 +28,21 @@ MANNER: Final = Manner(
     ready_s=3600.0,  # it first has the application execute every block that it missed
 )
 PING_S: Final = 5.0
+BLOCKS: Final = Path("data/blockstore.db")
 
 
 class Plan(NamedTuple):
     """What a start depends on beyond the settings.
 
     `name` is the member's, `peers` are the other members' addresses (`id@host:port`). `state_sync` says from where an
-    empty home takes over a state; CometBFT does not heed it when it has blocks.
+    empty home takes over a state; CometBFT does not heed it when it has blocks. `height` is the application's.
     """
 
     genesis: Genesis
     name: str
     peers: Sequence[str]
     state_sync: StateSync | None = None
+    height: int = 0
 
 
 class ManagedCometBFT:
@@ -60,9 +63,16 @@ class ManagedCometBFT:
     def prepare(self) -> None:
         """Write configuration and genesis; keys are made when there are none.
 
-        Raises ConfigError when the settings cannot be met, or when what the validator signed last is not known.
+        Raises ConfigError when the settings cannot be met, when what the validator signed last is not known, or when
+        the blocks are gone that the application has executed.
         """
         plan = self._plan()
+        if plan.height and plan.state_sync is None and not (self.home / BLOCKS).exists():
+            raise ConfigError(
+                f"{self.home / BLOCKS} is gone, and the shared log has blocks up to {plan.height}: CometBFT cannot go "
+                "on. Restore that folder; or end the node and remove consortium/ledger in its home too: the other "
+                "members give it everything again"
+            )
         self._node_id = home.make_keys(self.home).node_id
         text = configuration.config_toml(
             self._settings.ledger.cometbft,

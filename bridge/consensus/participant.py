@@ -154,7 +154,7 @@ class Participant:
 
     def _plan(self) -> Plan:
         peers = [member.card.address for member in self.application.state.active]
-        return Plan(self._genesis, self._who.name, peers, self._state_sync())
+        return Plan(self._genesis, self._who.name, peers, self._state_sync(), self.application.info().height)
 
     def _state_sync(self) -> StateSync | None:
         """From where to take over a state; None when there is one, or every block is to be executed.
