@@ -100,22 +100,8 @@ class Node:
         home = settings.home
         self.keys = Keyring(home / "keys" / "keys.db", keystore)
         self.index = SqlIndex(home / "index.db", owner, self._durable)
-        recovery.recover(home / "packs", self.index.committed_end)
-        self.packs = PackStore(
-            home,
-            owner,
-            self.index.locate_block,
-            committed_end=self.index.committed_end,
-            last_pack=self.index.last_pack,
-            pack_bytes=settings.content.pack_bytes,
-            reserve_bytes=settings.content.reserve_bytes,
-        )
         self.consortium = own_consortium(settings, keystore)
-        self._wrong: deque[tuple[str, str]] = deque(maxlen=100)
-        self.sources = member_sources(settings.members, self._offered_wrong)
-        self.gateways = self._gateways()
-        sources = (*self.sources, *([self.gateways] if self.gateways is not None else ()))
-        self.content = open_content(settings, self.packs, self.index.pins, sources)
+        self._open_content()
         hash_name = settings.content.hash
         provenance = Provenance()
         self.batches = Batches(self.index, self.content, owner, hash_name)
@@ -139,6 +125,25 @@ class Node:
         self.closed = False
         self._stopped = threading.Event()
         self._clocks = self._started(follows)
+
+    def _open_content(self) -> None:
+        """Packs, the members as sources of blocks, and the content engine over both."""
+        settings, home = self.settings, self.settings.home
+        recovery.recover(home / "packs", self.index.committed_end)
+        self.packs = PackStore(
+            home,
+            self.owner,
+            self.index.locate_block,
+            committed_end=self.index.committed_end,
+            last_pack=self.index.last_pack,
+            pack_bytes=settings.content.pack_bytes,
+            reserve_bytes=settings.content.reserve_bytes,
+        )
+        self._wrong: deque[tuple[str, str]] = deque(maxlen=100)
+        self.sources = member_sources(settings.members, self._offered_wrong)
+        self.gateways = self._gateways()
+        sources = (*self.sources, *([self.gateways] if self.gateways is not None else ()))
+        self.content = open_content(settings, self.packs, self.index.pins, sources)
 
     def _open_trail(self) -> None:
         """What reads the ledger: overview, audit trail, log, alerts."""
