@@ -35,7 +35,8 @@ RuleName = Literal[
 ]
 K = TypeVar("K")
 _MOST_RUNS: Final = 10_000
-HOUR_US: Final = 3600 * 1_000_000
+_SECOND_US: Final = 1_000_000
+HOUR_US: Final = 3600 * _SECOND_US
 BURST_US: Final = 600 * 1_000_000
 _ACCESSES: Final = frozenset({"study.access", "study.export"})
 _BROKEN: Final = frozenset({"study.access", "emergency.start", "consent.grant"})
@@ -66,7 +67,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
             Rule("sequence-gap", "A node's entries are not numbered without a gap.", 12, 110133),
             Rule("unreviewed", "A break-glass access was not reviewed in time.", 8, 110127),
             Rule("back-dated", "An entry states a time before that of its node's entry before it.", 8, 110132),
-            Rule("future-dated", "An entry states a time after that of the block that it is in.", 8, 110132),
+            Rule("future-dated", "An entry states a time after that of the block that follows its own.", 8, 110132),
             Rule("late-entry", "An entry came into the shared log long after the time that it states.", 4, 110132),
             Rule("double-sign", "A validator signed two blocks at one height.", 12, 110132),
             Rule("equivocation", "A member signed two histories of the shared log.", 12, 110132),
@@ -175,6 +176,7 @@ class Watch:
         self._failures: dict[str, _Run] = {}
         self._sequences: dict[tuple[bytes, int], int] = {}
         self._clocks: dict[bytes, int] = {}
+        self._ahead: list[Event] = []  # dated after their block, until the next one tells what that means
         self._revoked: dict[tuple[str, str], Event] = {}
         self._credentials: dict[str, Event] = {}
         self._unreviewed: dict[bytes, Event] = {}
@@ -203,11 +205,18 @@ class Watch:
             self._credentials.update(dict.fromkeys(_revocations(self._details(event)), event))
 
     def overdue(self, now_us: int) -> Sequence[Alert]:
-        """The alerts that time raises: break-glass accesses that still wait for a review."""
-        hours = self._thresholds.review_hours
+        """The alerts that time raises: break-glass accesses that wait for a review, entries ahead of time."""
+        hours, skew_s = self._thresholds.review_hours, self._thresholds.clock_skew_s
+        early = [
+            _dated("future-dated", event, f"states a time that is {_span(event.time_us - now_us)} ahead of this clock")
+            for event in self._ahead
+            if skew_s is not None
+            and event.time_us - now_us > skew_s * _SECOND_US
+            and now_us >= (event.block_time_us or 0)  # else it is this clock that is wrong
+        ]
         if hours is None:
-            return []
-        return [
+            return early
+        return early + [
             _alert(
                 "unreviewed",
                 event.id.hex(),
@@ -242,26 +251,41 @@ class Watch:
         yield _alert("sequence-gap", f"{event.node.hex()} {event.sequence}", event.time_us, what, [event.id])
 
     def _dates(self, event: Event) -> Iterator[Alert]:
-        """What an entry states of its time, against the time of its block and of its node's entries before."""
+        """What an entry states of its time, against its block's, and its node's entries' before.
+
+        A block's time is that of the votes for the block before it (CometBFT, BFT time): after a quiet night it lies
+        hours back. So an entry is too early only when it is so for the next block, or for the clock here (`overdue`).
+        """
         block, skew_s, late = event.block_time_us, self._thresholds.clock_skew_s, self._thresholds.late_minutes
         if block is None:
             return
+        if skew_s is not None:
+            yield from self._ahead_of(block, skew_s)
         former = self._clocks.get(event.node, event.time_us)
         self._clocks[event.node] = max(former, event.time_us)
-        back, ahead, waited = (
-            value / 1_000_000 for value in (former - event.time_us, event.time_us - block, block - event.time_us)
-        )
+        back, ahead, waited = former - event.time_us, event.time_us - block, block - event.time_us
         rule: RuleName
-        if skew_s is not None and ahead > skew_s:
-            rule, what = "future-dated", f"states a time {_span(ahead)} after that of its block"
-        elif skew_s is not None and back > skew_s:
+        if skew_s is not None and ahead > skew_s * _SECOND_US:
+            self._ahead.append(event)
+            return
+        if skew_s is not None and back > skew_s * _SECOND_US:
             rule, what = "back-dated", f"states a time {_span(back)} before that of an entry before it"
-        elif late is not None and waited > late * 60:
+        elif late is not None and waited > late * 60 * _SECOND_US:
             rule, what = "late-entry", f"came into the shared log {_span(waited)} after the time that it states"
         else:
             return
-        what = f"entry {event.sequence} of {_whose(event)} {what}"
-        yield _alert(rule, f"{event.node.hex()} {block // HOUR_US}", block, what, [event.id])
+        yield _dated(rule, event, what)
+
+    def _ahead_of(self, block_us: int, skew_s: int) -> Iterator[Alert]:
+        """Entries of former blocks, when the next is there: those that are ahead of that, too."""
+        waiting, self._ahead = self._ahead, []
+        for event in waiting:
+            ahead = event.time_us - block_us
+            if event.block_time_us == block_us:
+                self._ahead.append(event)
+            elif ahead > skew_s * _SECOND_US:
+                what = f"states a time {_span(ahead)} after that of the next block"
+                yield _dated("future-dated", event, what)
 
     def _many_studies(self, event: Event) -> Iterator[Alert]:
         most = self._thresholds.studies_per_hour
@@ -385,8 +409,16 @@ def _whose(event: Event) -> str:
     return event.hospital or f"node {event.node.hex()}"
 
 
-def _span(seconds: float) -> str:
+def _dated(rule: RuleName, event: Event, what: str) -> Alert:
+    """An alert about an entry's time: one an hour of each node."""
+    block = event.block_time_us or 0
+    what = f"entry {event.sequence} of {_whose(event)} {what}"
+    return _alert(rule, f"{event.node.hex()} {block // HOUR_US}", event.time_us, what, [event.id])
+
+
+def _span(span_us: int) -> str:
     """A span of time in its largest whole unit."""
+    seconds = span_us / _SECOND_US
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"

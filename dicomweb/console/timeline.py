@@ -210,6 +210,8 @@ def value_words(name: str, value: str) -> str:
         return words.outcome(int(value)) if value.isdigit() else value
     if name == "purpose":
         return words.purpose(value)
+    if name == "actor" and words.is_tag(value):
+        return f"somebody elsewhere ({value[:8]}…)"
     return value or "none"
 
 

@@ -178,7 +178,7 @@ def told(event: Event, note: StudyNote | None = None) -> Html:
     who = actor_words(event.actor)
     before, found, after = words.removeprefix(who).partition(_STUDY)
     name, bracket, rest = who.partition(" (")
-    if _TAG.fullmatch(name):  # of another hospital, which alone knows whose tag it is
+    if is_tag(name):  # of another hospital, which alone knows whose tag it is
         acted: Content = (tag("b", "Somebody", title=f"tag {name}"), tag("span", bracket, rest, class_="muted"))
     else:
         acted = (tag("b", name), tag("span", bracket, rest, class_="muted"))
@@ -197,6 +197,11 @@ def meaning(type_: str) -> str:
     """What an entry type states."""
     row = ENTRY_TYPES.get(type_)
     return f"{type_}: {row.meaning}" if row else type_
+
+
+def is_tag(name: str) -> bool:
+    """Whether an actor is known here by a tag alone: of another hospital, or under a key that was changed."""
+    return _TAG.fullmatch(name) is not None
 
 
 def finality(event: Event) -> Html:

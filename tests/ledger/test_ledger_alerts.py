@@ -237,14 +237,37 @@ def test_joining_begins_another_chain_of_the_same_node() -> None:
     assert log.alerts(replace(QUIET, sequence_gap=True)) == []
 
 
-def test_an_entry_dated_after_its_block_is_named_with_its_hospital() -> None:
+def test_an_entry_dated_after_the_block_that_follows_is_named_with_its_hospital() -> None:
     log = Shared()
     log.put(SOUTH, 59, 0)
     early = log.put(SOUTH, 7300, 100)
+    log.put(NORTH, 100, 100)  # of the same block, which tells nothing new
+    assert log.alerts(replace(QUIET, clock_skew_s=60)) == []
+    log.put(NORTH, 101, 101)
     (alert,) = log.alerts(replace(QUIET, clock_skew_s=60))
     assert (alert.rule, alert.severity, alert.entries) == ("future-dated", 8, (early.id,))
-    assert alert.what == "entry 1 of south states a time 2 hours after that of its block"
+    assert alert.what == "entry 1 of south states a time 119 minutes after that of the next block"
     assert log.alerts(replace(QUIET, late_minutes=1)) == []
+
+
+def test_an_entry_ahead_of_the_clock_here_is_named_before_there_is_a_next_block() -> None:
+    log = Shared()
+    early = log.put(SOUTH, 7400, 100)
+    watched = replace(QUIET, clock_skew_s=60)
+    (alert,) = log.alerts(watched, 200 * SECOND)
+    assert (alert.rule, alert.severity, alert.entries) == ("future-dated", 8, (early.id,))
+    assert alert.what == "entry 0 of south states a time that is 2 hours ahead of this clock"
+    log.put(NORTH, 210, 210)
+    (later,) = log.alerts(watched, 8000 * SECOND)
+    assert later.id == alert.id  # whoever found it, and when
+
+
+def test_the_first_entries_after_a_silence_are_younger_than_their_block_and_no_alert() -> None:
+    log = Shared()
+    log.put(SOUTH, 0, 0)
+    log.put(SOUTH, 7200, 1)  # the time of a block is that of the agreement on the one before
+    log.put(NORTH, 7201, 7201)
+    assert log.alerts(replace(QUIET, clock_skew_s=60)) == []
 
 
 def test_an_entry_dated_before_its_nodes_last_one_is_back_dated_and_no_other_nodes_clock_matters() -> None:
