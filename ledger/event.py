@@ -51,7 +51,7 @@ class Event:
 
     `hospital` is the name of the member whose node wrote it, "" while the node is in no consortium; `first` the trail's
     index of the first entry of its log; `block_time_us` the time that a consortium's members agreed on for the block
-    that it is in, None in a log of the node's own.
+    that it is in, that of their votes for the one before; None in a log of the node's own.
     """
 
     index: int
