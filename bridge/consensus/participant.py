@@ -78,7 +78,7 @@ class Participant:
             opened.callback(former.close)
             store = BlockStore(path)  # (2)
             opened.callback(store.close)
-            who = _identity(settings, keystore, self._genesis, store)
+            self._who = who = _identity(settings, keystore, self._genesis, store)
             self.application = ConsortiumApplication(  # (3)
                 store,
                 self._genesis,
@@ -103,7 +103,6 @@ class Participant:
             self.engine.close()
             raise ConfigError(f"ledger.cometbft.abci: {error}") from error
         self._cosigning.start()
-        self._who = who
         others = own_consortium(settings, keystore)
         assert others is not None
         self._others = MemberGateways(others, settings.members)
