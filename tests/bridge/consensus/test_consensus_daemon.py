@@ -26,7 +26,7 @@ from bridge.errors import ConfigError, EngineFault
 from ledger import genesis, keys
 from ledger.abci.server import AbciServer
 from tests.cometbft_node import COMETBFT, until
-from tests.ledger.abci.abci_client import Words
+from tests.ledger.abci.words import Words
 from tests.node.running_node import free_ports
 
 PEER = f"{'ab' * 20}@192.0.2.7:26656"

@@ -15,7 +15,8 @@ import pytest
 from ledger.abci import server, wire
 from ledger.abci.messages import Application, Checked
 from ledger.abci.server import AbciServer
-from tests.ledger.abci.abci_client import AbciClient, Words
+from tests.ledger.abci.abci_client import AbciClient
+from tests.ledger.abci.words import Words
 
 STREAMS = Path(__file__).resolve().parents[2] / "data/abci"
 PATIENCE_S = 60.0
