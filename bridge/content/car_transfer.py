@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from bridge.content import car, dag
 from bridge.content import cid as cids
+from bridge.content.passed import PassedCids
 from bridge.errors import CarInvalid, ContentCorrupt, IntegrityError
 from bridge.model import Block, BlockPosition, PinReceipt
 from bridge.ports import ContentStore
@@ -58,7 +59,7 @@ def export_car(store: ContentStore, root: bytes) -> Iterator[bytes]:
     Raises ContentMissing, ContentCorrupt at the block that cannot be read; what was given before it is then no CAR.
     """
     yield car.encode_header([root])
-    for block in dag.walk(root, store.get):
+    for block in dag.walk(root, store.get, passed=PassedCids()):
         yield car.section_head(block.cid, len(block.data))
         yield bytes(block.data)
 
@@ -97,7 +98,7 @@ class Car:
     def order(self) -> Iterator[bytes]:
         """The CIDs of the tree, depth first, each once."""
         try:
-            for cid, _ in dag.order(self.root, self.get):
+            for cid, _ in dag.order(self.root, self.get, passed=PassedCids()):
                 yield cid
         except ContentCorrupt as error:
             raise CarInvalid(error.detail) from None

@@ -6,9 +6,8 @@ only; so the CAR of a tree is the same bytes wherever it is made.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import cbor2
 
@@ -19,7 +18,6 @@ from bridge.model import Block
 
 __all__ = ["Get", "links", "order", "shared", "walk"]
 
-_IN_MEMORY: Final = 8192  # CIDs of about 36 bytes
 _LINK: Final = 42
 Get = Callable[[bytes], bytes]
 """The verified block of a CID. Raises ContentMissing, ContentCorrupt."""
@@ -46,40 +44,25 @@ def links(cid: bytes, data: bytes) -> tuple[bytes, ...]:
         raise ContentCorrupt(f"block {cids.to_text(cid)} has no links to be read: {error}") from None
 
 
-class _Passed:
-    """CIDs that a walk has passed: the first some thousands in memory, all of them in a temporary file when there are
-    more, so that memory stays the same whatever the tree's size."""
+class Passed(Protocol):
+    """CIDs that a walk has passed: a set, or `bridge.content.passed` where a tree may be of any size."""
 
-    def __init__(self) -> None:
-        self._few: set[bytes] = set()
-        self._many: sqlite3.Connection | None = None
+    def add(self, cid: bytes, /) -> None:
+        """Remember a CID."""
 
-    def add(self, cid: bytes) -> None:
-        self._few.add(cid)
-        if len(self._few) < _IN_MEMORY:
-            return
-        if self._many is None:
-            self._many = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # goes with the connection
-            self._many.execute("CREATE TABLE passed (cid BLOB PRIMARY KEY) WITHOUT ROWID")
-            self._many.execute("BEGIN")
-        self._many.executemany("INSERT INTO passed VALUES (?)", ((each,) for each in self._few))
-        self._few.clear()
-
-    def __contains__(self, cid: bytes) -> bool:
-        if cid in self._few or self._many is None:
-            return cid in self._few
-        return self._many.execute("SELECT 1 FROM passed WHERE cid = ?", (cid,)).fetchone() is not None
+    def __contains__(self, cid: bytes, /) -> bool: ...
 
 
 def order(
-    root: bytes, get: Get, skip: Callable[[bytes], bool] = lambda cid: False
+    root: bytes, get: Get, skip: Callable[[bytes], bool] = lambda cid: False, passed: Passed | None = None
 ) -> Iterator[tuple[bytes, bytes | None]]:
     """Every CID of the tree, in order, with the block where it had to be read; raw blocks are not, and come with None.
 
-    `skip` says of which CIDs nothing is wanted, nor of what lies below them. Holds about two megabytes at most, and the
-    links of the blocks above the one that it is at. Raises what `get` does, and ContentCorrupt as `links`.
+    `skip` says of which CIDs nothing is wanted, nor of what lies below them. What it has passed is kept in `passed` (an
+    empty one), else in memory with about 100 bytes each; so are the links of the blocks above the one that it is at.
+    Raises what `get` does, and ContentCorrupt as `links`.
     """
-    seen = _Passed()
+    seen = set() if passed is None else passed
     ahead = [iter((root,))]
     while ahead:
         cid = next(ahead[-1], None)
@@ -101,9 +84,11 @@ def order(
         ahead.append(iter(links(cid, data)))
 
 
-def walk(root: bytes, get: Get, skip: Callable[[bytes], bool] = lambda cid: False) -> Iterator[Block]:
-    """Every block of the tree below `root`, in order, one at a time; `skip`, memory and errors as `order`."""
-    for cid, data in order(root, get, skip):
+def walk(
+    root: bytes, get: Get, skip: Callable[[bytes], bool] = lambda cid: False, passed: Passed | None = None
+) -> Iterator[Block]:
+    """Every block of the tree below `root`, in order, one at a time; the rest as of `order`."""
+    for cid, data in order(root, get, skip, passed):
         yield Block(cid, get(cid) if data is None else data)
 
 

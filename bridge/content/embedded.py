@@ -10,6 +10,7 @@ from bridge import crash
 from bridge.content import cid as cids
 from bridge.content import dag
 from bridge.content.packs import PackStore
+from bridge.content.passed import PassedCids
 from bridge.content.pins import PinTable
 from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
 from bridge.model import Block, BlockPosition, ContentStatus, PinReceipt
@@ -70,7 +71,7 @@ class EmbeddedStore:
         skip: set[bytes] = set()
         if replaces is not None and self._pins.of(replaces) is not None:
             skip = dag.shared(root, replaces, self._packs.get)
-        for cid, data in dag.order(root, self._packs.get, skip.__contains__):
+        for cid, data in dag.order(root, self._packs.get, skip.__contains__, PassedCids()):
             if data is None and not self._packs.has(cid):
                 raise ContentMissing(f"block {cids.to_text(cid)} is not held")
         self._packs.sync()

@@ -17,6 +17,7 @@ from bridge.content import car, dag
 from bridge.content import cid as cids
 from bridge.content.car import CarReader
 from bridge.content.car_transfer import MAX_BLOCKS, Car
+from bridge.content.passed import PassedCids
 from bridge.errors import CarInvalid, ContentCorrupt, ContentMissing, StorageFault, StorageFull
 from bridge.ports import ContentStore
 
@@ -136,7 +137,7 @@ class Incoming:
             return data
 
         try:
-            for cid, data in dag.order(self._root, get):
+            for cid, data in dag.order(self._root, get, passed=PassedCids()):
                 if data is None and cid not in self._places and not self._held.has(cid):
                     self._add(cid, source(cid))
         except ContentCorrupt as error:

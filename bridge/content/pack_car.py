@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from bridge.content import car, dag
 from bridge.content.packs import PackStore
+from bridge.content.passed import PassedCids
 from bridge.errors import IntegrityError
 
 __all__ = ["pieces"]
@@ -57,7 +58,7 @@ def _stretches(
     yield car.encode_header([root])
     window: list[_Section] = []
     size = 0
-    for cid, data in dag.order(root, get, skip):
+    for cid, data in dag.order(root, get, skip, PassedCids()):
         position = None if verified else packs.position(cid)
         if position is None:
             block = get(cid) if data is None else data

@@ -7,7 +7,7 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from bridge.content import car, dag, manifest, unixfs
+from bridge.content import car, dag, manifest, passed, unixfs
 from bridge.content import cid as cids
 from bridge.errors import ContentCorrupt, ContentMissing
 from bridge.model import Block, StudyTree
@@ -173,10 +173,10 @@ def test_a_block_given_twice_is_no_trouble_for_a_block_type():
 
 
 def test_a_tree_of_more_blocks_than_are_held_in_memory_is_walked_each_block_once(monkeypatch):
-    monkeypatch.setattr(dag, "_IN_MEMORY", 3)
+    monkeypatch.setattr(passed, "_IN_MEMORY", 3)
     held = Blocks()
     leaves = [held.add(os.urandom(8)) for _ in range(20)]
     nodes = [held.node(*leaves, mark=number) for number in range(3)]
     root = held.node(*nodes, *leaves)
-    walked = [block.cid for block in dag.walk(root, held.get_block)]
+    walked = [block.cid for block in dag.walk(root, held.get_block, passed=passed.PassedCids())]
     assert walked == [root, nodes[0], *leaves, *nodes[1:]]
