@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from itertools import chain, count
 from pathlib import Path
 
-from ledger import entry, wal
-from ledger.engine.solo import DATABASE
+from ledger import entry, journal, wal
+from ledger.engine.solo import DATABASE, JOURNAL
 from ledger.entry import Entry, leaf_hash
 from ledger.errors import LedgerError
 from ledger.finding import Finding
@@ -161,6 +161,9 @@ class LogAudit:
         if held.fault:
             self.findings.append(Finding(log.name, held.fault))
         self._commits = held.commits
+        wrong = journal.fault(database.with_name(JOURNAL))
+        if wrong:
+            self.findings.append(Finding(JOURNAL, wrong))
         digests = PageDigests(digests_path(database))
         self.findings += [Finding(DATABASE, what) for what in digests.mismatches(database, held.pages)]
         if not held.pages:

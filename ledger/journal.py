@@ -5,9 +5,9 @@ overwriting a part of it does. So a few entries go here first, with one synchron
 afterwards, and the journal begins anew.
 
 The file has a fixed size. A record is: length of its body (4 bytes, big endian), index in the log (8), the first 16
-bytes of SHA-256 over the index and the body, then the body: epoch (16), batch (8), records (4), envelope. Whatever does
-not continue the log at the index that is asked for, or does not match its hash, ends the journal: records of former
-rounds stay behind the newer ones until they are overwritten.
+bytes of SHA-256 over the index and the body, then the body: epoch (16), batch (8), records (4), envelope. Behind the
+records of the round there is nothing but zeros. Whatever does not continue the log at the index that is asked for, or
+does not match its hash, ends the journal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -67,7 +67,14 @@ class Journal:
         return True
 
     def begin(self) -> None:
-        """Start at the beginning again: what was written is in the database."""
+        """Start at the beginning again: what was written is in the database. Durable with what is appended next."""
+        os.pwrite(self._fd, bytes(self._end), 0)
+        self._end = 0
+
+    def clear(self) -> None:
+        """The same, whatever another engine, or this one before a crash, has left."""
+        if os.pread(self._fd, SIZE, 0).strip(b"\0"):
+            os.pwrite(self._fd, bytes(SIZE), 0)
         self._end = 0
 
     def continues(self, index: int) -> bool:
@@ -77,23 +84,42 @@ class Journal:
 
     def read(self, index: int) -> list[Journaled]:
         """The entries from an index of the log on, in order: those of the newest round."""
-        data = os.pread(self._fd, SIZE, 0)
         found: list[Journaled] = []
-        at = 0
-        while at + _HEAD.size <= len(data):
-            length, number, check = _HEAD.unpack_from(data, at)
-            body = data[at + _HEAD.size : at + _HEAD.size + length]
-            sound = _BODY.size < length <= _BODY.size + MAX_SIZE and len(body) == length
-            if number != index + len(found) or not sound or check != _check(number, body):
+        for number, item in _records(os.pread(self._fd, SIZE, 0)):
+            if number != index + len(found):
                 break
-            epoch, batch, records = _BODY.unpack_from(body)
-            found.append(Journaled(body[_BODY.size :], Cursor(epoch, batch), records))
-            at += _HEAD.size + length
+            found.append(item)
         return found
 
     def close(self) -> None:
         """Release the file."""
         os.close(self._fd)
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with the file at `path`; None when it is as it was written, or not there. Raises OSError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    end = sum(_HEAD.size + _BODY.size + len(item.envelope) for _, item in _records(data))
+    if len(data) != SIZE or data[end:].strip(b"\0"):
+        return f"what it holds from byte {end} on was not written there"
+    return None
+
+
+def _records(data: bytes) -> Iterator[tuple[int, Journaled]]:
+    """Records from the beginning on with their indices, up to one that is none or does not match its hash."""
+    at = 0
+    while at + _HEAD.size <= len(data):
+        length, number, check = _HEAD.unpack_from(data, at)
+        body = data[at + _HEAD.size : at + _HEAD.size + length]
+        sound = _BODY.size < length <= _BODY.size + MAX_SIZE and len(body) == length
+        if not sound or check != _check(number, body):
+            return
+        epoch, batch, records = _BODY.unpack_from(body)
+        yield number, Journaled(body[_BODY.size :], Cursor(epoch, batch), records)
+        at += _HEAD.size + length
 
 
 def _check(index: int, body: bytes) -> bytes:

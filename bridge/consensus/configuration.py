@@ -138,6 +138,24 @@ def genesis_json(
     )
 
 
+_CONSENSUS: Final[dict[str, Any]] = {
+    "timeout_propose": "500ms",
+    "timeout_propose_delta": "500ms",
+    "timeout_prevote": "200ms",
+    "timeout_prevote_delta": "200ms",
+    "timeout_precommit": "200ms",
+    "timeout_precommit_delta": "200ms",
+    "timeout_commit": "0s",
+    "skip_timeout_commit": True,
+    "create_empty_blocks": False,
+    "create_empty_blocks_interval": "0s",
+    "peer_gossip_sleep_duration": "10ms",
+    # Looks for its own signatures in the last blocks and refuses to start when it finds one. Without empty
+    # blocks the last ones are always its own: what it signed stands in priv_validator_state.json.
+    "double_sign_check_height": 0,
+}
+
+
 def config_toml(
     settings: CometBFT,
     abci: str,
@@ -210,22 +228,7 @@ def config_toml(
             "recheck": True,
         },
         "statesync": _state_sync(state_sync),
-        "consensus": {
-            "timeout_propose": "500ms",
-            "timeout_propose_delta": "500ms",
-            "timeout_prevote": "200ms",
-            "timeout_prevote_delta": "200ms",
-            "timeout_precommit": "200ms",
-            "timeout_precommit_delta": "200ms",
-            "timeout_commit": "0s",
-            "skip_timeout_commit": True,
-            "create_empty_blocks": False,
-            "create_empty_blocks_interval": "0s",
-            "peer_gossip_sleep_duration": "10ms",
-            # Looks for its own signatures in the last blocks and refuses to start when it finds one. Without empty
-            # blocks the last ones are always its own: what it signed stands in priv_validator_state.json.
-            "double_sign_check_height": 0,
-        },
+        "consensus": _CONSENSUS,
         "storage": {"discard_abci_responses": True},
         "tx_index": {"indexer": "null"},
         "instrumentation": {"prometheus": False},

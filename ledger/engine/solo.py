@@ -207,7 +207,7 @@ class SoloEngine:
             sequence, previous, cursor = sequence + 1, entry.envelope_hash(envelope), batch
         if rows:
             self._commit(rows, frontier, cursor)
-        self._journal.begin()
+        self._journal.clear()
 
     def _recover(self) -> None:
         """The checkpoint must be of this tree; files that are not as they should be are written from the database."""

@@ -142,3 +142,23 @@ def test_what_an_engine_left_in_the_journal_another_takes_in_first(tmp_path: Pat
     first.close()
     second.close()
     assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_every_flipped_bit_of_a_journal_is_found_and_the_next_start_makes_it_anew(tmp_path: Path) -> None:
+    source, home = Source(), tmp_path / "ledger"
+    killed(home, source, 6)
+    path = home / JOURNAL
+    whole = path.read_bytes()
+    used = len(whole.rstrip(b"\0"))
+    assert 0 < used < 3000 and journal.fault(path) is None
+    for at in (*range(used), *range(used, len(whole), 997)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        assert journal.fault(path), at
+    assert JOURNAL in {finding.place for finding in audit(home, KEY.public_key(), ORIGIN)}
+    path.write_bytes(whole[:-1])
+    assert journal.fault(path)
+    SoloEngine(home, KEY, ORIGIN).close()
+    assert path.read_bytes() == bytes(journal.SIZE)
+    assert audit(home, KEY.public_key(), ORIGIN) == []
+    path.unlink()
+    assert journal.fault(path) is None
