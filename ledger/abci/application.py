@@ -88,6 +88,7 @@ class ConsortiumApplication:
         self._clock_s, self._told, self._admitted, self._step = clock_s, committed, admitted, step
         self._opened: OrderedDict[bytes, Opened] = OrderedDict()
         self._lock = threading.Lock()  # of what was opened
+        self._verifying = threading.Lock()
         self._executed: _Executed | None = None
         self.height = 0
         """The newest height that was executed and committed, whether it left something or not."""
@@ -255,20 +256,32 @@ class ConsortiumApplication:
         return cosignature.sign(note, signers.name, signers.cosigner, self._clock_s())
 
     def _open(self, at: State, tx: bytes) -> Opened:
-        """The transaction, its signatures verified once. Raises Refused, always alike for one state."""
+        """The transaction, its signatures verified once. Raises Refused, always alike for one state.
+
+        By one thread at a time: each signature lets go of the interpreter, and two threads that verify would hand it to
+        and fro for every one, which on a busy machine takes far longer than the signatures. The other mostly finds that
+        what it waited for is verified.
+        """
         id = sha256(tx).digest()
+        known = self._known(at, id)
+        if known is None:
+            with self._verifying:
+                known = self._known(at, id) or state.verify(at, tx)
+                with self._lock:
+                    self._opened[id] = known
+                    while len(self._opened) > KEPT:
+                        self._opened.popitem(last=False)
+        return known
+
+    def _known(self, at: State, id: bytes) -> Opened | None:
+        """What was verified before, when its keys are still its member's."""
         with self._lock:
             known = self._opened.get(id)
-        if known is not None:
-            member = at.members.get(known.node)
-            if member is not None and member.active and {item.key for item in known.entries} <= set(member.usable()):
-                return known
-        opened = state.verify(at, tx)
-        with self._lock:
-            self._opened[id] = opened
-            while len(self._opened) > KEPT:
-                self._opened.popitem(last=False)
-        return opened
+        if known is None:
+            return None
+        member = at.members.get(known.node)
+        usable = member is not None and member.active and {item.key for item in known.entries} <= set(member.usable())
+        return known if usable else None
 
     def _lookup(self, fresh: dict[bytes, Grant]) -> Lookup:
         """Grants of the log, and those of the block under way."""
