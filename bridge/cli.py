@@ -295,7 +295,9 @@ def prove(ctx: click.Context, which: str, out: Path, wait: float, commit: Path |
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from error
     told = {"id": result["id"], "file": str(out), **({} if commit is None else {"commit": str(commit)})}
-    whom = "--key VKEY" if commit is None else f"--commit {commit} --genesis FILE"
+    alone = settings_of(ctx).ledger.engine == "solo"
+    trusted = "--key VKEY" if alone else "--policy FILE (what cairn ledger key prints)"
+    whom = trusted if commit is None else f"--commit {commit} --genesis FILE"
     show_result(told, as_json, lambda r: f"wrote {r['file']}; verify it with: cairn ledger verify {r['file']} {whom}")
 
 

@@ -187,7 +187,6 @@ def config_toml(
     if rpc.host not in LOOPBACK:
         raise ConfigError("ledger.cometbft.rpc: a managed CometBFT's RPC is on loopback only")
     tx_bytes = size.transaction_bytes + TX_OVERHEAD
-    identities = [_identity(peer) for peer in peers]
     sections: dict[str, dict[str, Any]] = {
         "": {
             "proxy_app": abci,
@@ -204,29 +203,8 @@ def config_toml(
             "max_body_bytes": 4 * tx_bytes // 3 + MESSAGE_OVERHEAD,  # a transaction comes in base64
             "timeout_broadcast_tx_commit": "10s",
         },
-        "p2p": {
-            "laddr": f"tcp://{_bracketed(settings.p2p_host)}:{settings.p2p_port}",
-            "persistent_peers": ",".join(peers),
-            "persistent_peers_max_dial_period": "5s",
-            "unconditional_peer_ids": ",".join(identities),
-            "pex": False,
-            # Several members may lie behind one address, and on a network of their own: peers are known by their keys.
-            "addr_book_strict": False,
-            "allow_duplicate_ip": True,
-            "flush_throttle_timeout": "10ms",
-            "max_packet_msg_payload_size": PACKET_BYTES,
-            "send_rate": RATE,
-            "recv_rate": RATE,
-        },
-        "mempool": {
-            "type": "flood",
-            "size": MEMPOOL_TXS,
-            "max_txs_bytes": MEMPOOL_BYTES,
-            "max_tx_bytes": tx_bytes,
-            # A transaction that can no longer be taken would keep blocks coming, all of them empty; and only what
-            # leaves the mempool leaves its cache, so that it can be sent again.
-            "recheck": True,
-        },
+        "p2p": _p2p(settings, peers),
+        "mempool": _mempool(tx_bytes),
         "statesync": _state_sync(state_sync),
         "consensus": _CONSENSUS,
         "storage": {"discard_abci_responses": True},
@@ -234,6 +212,35 @@ def config_toml(
         "instrumentation": {"prometheus": False},
     }
     return "\n".join(_section(name, values) for name, values in sections.items())
+
+
+def _p2p(settings: CometBFT, peers: Sequence[str]) -> dict[str, Any]:
+    return {
+        "laddr": f"tcp://{_bracketed(settings.p2p_host)}:{settings.p2p_port}",
+        "persistent_peers": ",".join(peers),
+        "persistent_peers_max_dial_period": "5s",
+        "unconditional_peer_ids": ",".join(map(_identity, peers)),
+        "pex": False,
+        # Several members may lie behind one address, and on a network of their own: peers are known by their keys.
+        "addr_book_strict": False,
+        "allow_duplicate_ip": True,
+        "flush_throttle_timeout": "10ms",
+        "max_packet_msg_payload_size": PACKET_BYTES,
+        "send_rate": RATE,
+        "recv_rate": RATE,
+    }
+
+
+def _mempool(tx_bytes: int) -> dict[str, Any]:
+    return {
+        "type": "flood",
+        "size": MEMPOOL_TXS,
+        "max_txs_bytes": MEMPOOL_BYTES,
+        "max_tx_bytes": tx_bytes,
+        # A transaction that can no longer be taken would keep blocks coming, all of them empty; and only what
+        # leaves the mempool leaves its cache, so that it can be sent again.
+        "recheck": True,
+    }
 
 
 def endpoint(rpc: str) -> Endpoint:
