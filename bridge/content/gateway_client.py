@@ -33,7 +33,11 @@ JSON: Final = "application/json"
 MOST_TOLD: Final = 4 << 20
 """Bytes of an answer that is neither block nor CAR."""
 _ABSENT: Final = frozenset({401, 403, 404, 410, 412})
-_RESTS_S: Final = 30.0
+_RESTS_S: Final = (1.0, 30.0)
+_RESTS_FOR: Final = 10.0
+"""A member that did not answer is left alone for so many times as long as that took to learn, within these bounds: one
+that refuses connections, as while it restarts, is asked again soon, one whose packets get lost costs no one its time.
+"""
 _TIMEOUT_S: Final = 20.0
 _PURPOSE: Final = "HOPERAT"
 _serving = threading.local()
@@ -88,7 +92,7 @@ class GatewayClient:
         """The block.
 
         Raises ContentMissing when the member does not have it or does not give it, ContentCorrupt when what came is
-        another, EngineFault when it does not answer; it is then left alone for half a minute.
+        another, EngineFault when it does not answer; it is then left alone for a while, up to half a minute.
         """
         name = cids.to_text(cid)
         if getattr(_serving, "now", False):
@@ -204,8 +208,8 @@ class GatewayClient:
     ) -> Iterator[httpx.Response]:
         import httpx
 
-        rests = self._clock() < self._rests_until
-        if rests and resting:
+        asked, silent = self._clock(), self._rests_until > 0.0
+        if asked < self._rests_until and resting:
             raise EngineFault(f"member {self.name} did not answer a moment ago")
         headers = {"accept": accept, "accept-encoding": "identity", "cairn-purpose": _PURPOSE, **(more or {})}
         if at_hand:
@@ -215,8 +219,9 @@ class GatewayClient:
                 self._rests_until = 0.0
                 yield answer
         except httpx.HTTPError as error:
-            self._rests_until = self._clock() + _RESTS_S
-            if not rests:
+            now, (least, most) = self._clock(), _RESTS_S
+            self._rests_until = now + min(max((now - asked) * _RESTS_FOR, least), most)
+            if not silent:
                 log.warning("a member does not answer", extra={"peer": self.name})
             raise EngineFault(f"member {self.name} does not answer: {type(error).__name__}") from error
 

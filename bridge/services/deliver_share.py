@@ -33,11 +33,11 @@ SETTLING: Final = 10 * SECOND
 """How long a study that still grows is waited for before what there is of it is delivered."""
 INTERRUPTED: Final = 30 * SECOND
 """A revocation this old is nobody's any more who is still at it."""
-FIRST_WAIT, LONGEST_WAIT = SECOND // 4, 300 * SECOND
+FIRST_WAIT, LONGEST_WAIT = SECOND // 4, 30 * SECOND
 
 
 def again(now: int, tries: int) -> int:
-    """When to try again after so many failures in a row: after a quarter of a second, doubling up to five minutes."""
+    """When to try again after so many failures in a row: after a quarter of a second, doubling up to half a minute."""
     return now + min(FIRST_WAIT << min(tries, 20), LONGEST_WAIT)
 
 

@@ -106,11 +106,15 @@ def test_a_gateway_that_fails_is_a_fault_each_time(client: GatewayClient, gatewa
     assert len(gateway[0].asked) == 2
 
 
-def test_one_that_does_not_answer_is_left_alone_for_half_a_minute(clock: Clock) -> None:
+@pytest.mark.parametrize(("took", "rests"), [(0.0, 1.0), (2.0, 20.0), (20.0, 30.0)])
+def test_one_that_does_not_answer_is_left_alone_for_longer_the_more_time_it_cost(
+    clock: Clock, caplog: pytest.LogCaptureFixture, took: float, rests: float
+) -> None:
     opened: list[int] = []
 
     def context() -> ssl.SSLContext:
         opened.append(1)
+        clock.now += took
         return ssl.create_default_context()
 
     silent = GatewayClient("elsewhere", "http://127.0.0.1:9", context, clock)
@@ -118,12 +122,13 @@ def test_one_that_does_not_answer_is_left_alone_for_half_a_minute(clock: Clock) 
         with pytest.raises(EngineFault):
             silent(CID)
     assert opened == [1]
-    clock.now = 29.0
+    clock.now = took + rests - 0.1
     with pytest.raises(EngineFault, match="a moment ago"):
         silent(CID)
-    clock.now = 31.0
+    clock.now = took + rests + 0.1
     with pytest.raises(EngineFault, match="does not answer"):
         silent(CID)
+    assert [record.message for record in caplog.records].count("a member does not answer") == 1
     silent.close()
 
 
