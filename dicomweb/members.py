@@ -17,6 +17,7 @@ from dicomweb import consensus, cosignature, emergencies, gateway, problems, rep
 from dicomweb.app import Endpoint
 from dicomweb.exchange import Door, Exchange, headers_of
 from dicomweb.node import Node
+from dicomweb.posting import Post
 
 
 class MembersDoor(Door):
@@ -52,9 +53,12 @@ def create_app(node: Node) -> Starlette:
         Route(replicas.ROOT + resource.path, Endpoint(door, replicas.ROOT + resource.path, resource.methods))
         for resource in replicas.RESOURCES
     ]
-    routes.append(Route(witness.PATH, witness.AddCheckpoint(door)))
-    routes.append(Route(shares.PATH, shares.TakeShare(door)))
-    routes.append(Route(emergencies.MEMBERS_PATH, emergencies.TakeEmergency(door)))
+    for path, largest, answer in (
+        (witness.PATH, witness.LARGEST, witness.add_checkpoint),
+        (shares.PATH, shares.LARGEST, shares.take),
+        (emergencies.MEMBERS_PATH, emergencies.LARGEST, emergencies.take),
+    ):
+        routes.append(Route(path, Post(door, largest, answer)))
     app = Starlette(routes=routes, exception_handlers={404: _not_found, Exception: _fault})
     app.router.redirect_slashes = False
     return app
