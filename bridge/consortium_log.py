@@ -111,6 +111,11 @@ class SharedFiles(LedgerFiles):
         assert isinstance(store, BlockStore)
         return store.entry_over(root, self.node)
 
+    def waits(self, id: bytes) -> bool:
+        """Whether this is an entry of this node that waits for consensus."""
+        with self._reading() as store:
+            return isinstance(store, BlockStore) and store.waiting_at(leaf=id) is not None
+
 
 class ConsortiumLog:
     """`bridge.ports.LedgerLog`: the shared log; entries and records of the node's former log are proved from that.
@@ -166,6 +171,8 @@ class ConsortiumLog:
             try:
                 return self._former.prove(id)
             except NotFound:
+                if self._shared.waits(id):
+                    raise NotFound("the entry waits for consensus; ask again in a while") from None
                 raise waits from None
 
     def prove_at(self, id: bytes, size: int) -> str:

@@ -49,6 +49,7 @@ def revoke(ctx: click.Context, grant: str, as_json: bool) -> None:
         lambda r: (
             f"ended for {r['to']}: it is given nothing more, and deletes the keys when it hears of it"
             "\nwhat was seen or copied there cannot be called back"
+            + "".join(f"\nit still has the study under another grant, which goes on: {one}" for one in r["still"])
         ),
     )
 

@@ -28,13 +28,18 @@ def grant(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 
 def revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """End a grant of this node. Errors as `services.share.revoke`; RequestError for what is no grant's id."""
+    """End a grant of this node; `still` are others of the same study to the same member, which go on.
+
+    Errors as `services.share.revoke`; RequestError for what is no grant's id.
+    """
     try:
         entry = bytes.fromhex(str(arguments["grant"]))
     except ValueError:
         raise RequestError("a grant is named by the id that cairn share grant and cairn share list tell") from None
     given = share.revoke(_sharing(node), OPERATOR, entry)
-    return {"grant": entry.hex(), "study": given.study, "to": given.member, "state": given.state}
+    rows = node.index.shares.all_given()
+    still = [row.grant.hex() for row in rows if row.live and (row.study, row.node) == (given.study, given.node)]
+    return {"grant": entry.hex(), "study": given.study, "to": given.member, "state": given.state, "still": still}
 
 
 def every(node: Node, arguments: Mapping[str, Any], report: Report) -> object:

@@ -124,7 +124,10 @@ def test_a_member_fetches_only_what_lives_under_a_grant(hospitals: Hospitals, tm
         assert client.get(f"/ipfs/{root}?format=car").status_code == 404
         grant = demo.answer(0, "share", "grant", study, "--to", "h1")["grant"]
         wait(lambda: client.get(f"/ipfs/{root}?format=car").status_code == 200, "given")
-        demo.cairn(0, "share", "revoke", grant)
+        other = demo.answer(0, "share", "grant", study, "--to", "h1")["grant"]
+        assert demo.answer(0, "share", "revoke", grant)["still"] == [other]
+        assert client.get(f"/ipfs/{root}?format=car").status_code == 200
+        assert demo.answer(0, "share", "revoke", other)["still"] == []
         assert client.get(f"/ipfs/{root}?format=car").status_code == 404
         assert client.post("/consortium/shares", content=b"not a package").status_code == 403
         assert client.post("/consortium/shares", content=bytes(70_000)).status_code == 413
