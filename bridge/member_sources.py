@@ -81,6 +81,8 @@ class MemberGateways:
         Which members keep the study that a block is of.
     wrong
         As of `member_sources`.
+    rests
+        As of `GatewayClient`.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class MemberGateways:
         settings: Members,
         likely: Callable[[bytes], Sequence[Likely]] = lambda cid: (),
         wrong: Wrong = _ignored,
+        rests: bool = True,
     ) -> None:
+        self._rests = rests
         self._consortium = consortium
         self._settings = settings
         self._likely = likely
@@ -140,7 +144,7 @@ class MemberGateways:
                 if client is not None:
                     client.close()
                 context = partial(_pinned, self._settings, card.certificate)
-                client = GatewayClient(member.name, card.url, context, wrong=self._wrong)
+                client = GatewayClient(member.name, card.url, context, wrong=self._wrong, rests=self._rests)
                 self._clients[member.node] = card.certificate, card.url, client
             return client
 

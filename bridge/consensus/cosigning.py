@@ -199,7 +199,9 @@ class MemberClients:
         self._consortium = own_consortium(settings, keystore)
         members = settings.members
         known = self._consortium is not None and members.certificate is not None
-        self._gateways = MemberGateways(self._consortium, members) if known and self._consortium is not None else None
+        self._gateways = None
+        if known and self._consortium is not None:
+            self._gateways = MemberGateways(self._consortium, members, rests=False)  # each is asked once a second
 
     def __call__(self, node: bytes) -> Client:
         """A member's listener. Raises EngineFault, also where this node has no certificate to show."""

@@ -69,6 +69,8 @@ class GatewayClient:
         Seconds of a monotonic clock.
     wrong
         Told the member's name and a CID's text for each block that it offered and that was another.
+    rests
+        Whether a member that did not answer is left alone for a while; not for who makes pauses of its own.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class GatewayClient:
         context: Callable[[], ssl.SSLContext],
         clock: Callable[[], float] = time.monotonic,
         wrong: Callable[[str, str], None] = lambda name, cid: None,
+        rests: bool = True,
     ) -> None:
+        self._rests = rests
         self._wrong = wrong
         self.name = name
         self._url = url.rstrip("/")
@@ -209,7 +213,7 @@ class GatewayClient:
         import httpx
 
         asked, silent = self._clock(), self._rests_until > 0.0
-        if asked < self._rests_until and resting:
+        if asked < self._rests_until and resting and self._rests:
             raise EngineFault(f"member {self.name} did not answer a moment ago")
         headers = {"accept": accept, "accept-encoding": "identity", "cairn-purpose": _PURPOSE, **(more or {})}
         if at_hand:
