@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -132,14 +133,16 @@ class _Demo:
             os.kill(one.pid, signal.SIGTERM)
         until = time.monotonic() + DRAIN_S
         while left:
+            late = time.monotonic() > until
             for one in list(left):
                 ended, status = os.waitpid(one.pid, os.WNOHANG)
                 if ended:
                     clean &= status == 0
                     left.remove(one)
-                elif time.monotonic() > until:
+                elif late:
                     self._say(f"{one.hospital.name} did not end in time and is killed")
                     os.kill(one.pid, signal.SIGKILL)
+            until = math.inf if late else until  # each is killed, and told of, once
             time.sleep(0.05 if left else 0.0)
         self._say("stopped")
         return 0 if clean else 1
