@@ -9,7 +9,7 @@ from bridge.consortium_model import ConsortiumOverview, EvidenceOverview, Member
 from ledger import entry, terms
 from ledger.block_store import BlockStore, Proved
 from ledger.genesis import Genesis
-from ledger.members import Member, Proposal, State, decode, initial
+from ledger.members import Member, Proposal, State, initial
 
 __all__ = ["overview"]
 
@@ -26,7 +26,7 @@ _WRONGS: Final[Mapping[str, str]] = {
 def overview(store: BlockStore, genesis: Genesis, own: bytes) -> ConsortiumOverview:
     """As the node `own` (16 bytes) sees it now. Raises LedgerError for a database that cannot be read."""
     consensus, size = store.consensus(), store.size()
-    state = decode(consensus.state) if consensus.state else initial(genesis)
+    state = consensus.state() or initial(genesis)
     block = store.block_at(consensus.height)
     waiting = store.outbox(1)
     signed = _signed(store, state)

@@ -73,7 +73,7 @@ class SharedLogAudit(LogAudit):
         # A copy of blocks that others decided is signed with keys that may have been accepted later.
         known = None
         with suppress(LedgerError):  # a damaged state is told in the end
-            known = members.decode(consensus.state) if consensus.height else None
+            known = consensus.state()
         return SharedLogCheck(trust, self._signatures, known)
 
     def _read_all(self, store: LedgerStore, check: LogCheck, readers: RunReaders | None, run: int) -> None:
@@ -100,7 +100,7 @@ class SharedLogAudit(LogAudit):
         consensus = store.consensus()
         check.blocks_end(consensus.height, consensus.app_hash)
         self.state = check.state
-        if self._signatures and consensus.height and consensus.state != members.encode(check.state):
+        if self._signatures and consensus.height and consensus.rows != members.rows(check.state):
             check.report.findings.append(Finding("consensus state", "it is not what the entries lead to"))
         if self._shared.own is not None and self._signatures:
             check.report.findings += self._waiting(store, check.state, self._shared.own)

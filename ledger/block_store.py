@@ -3,8 +3,9 @@
 The tables of `ledger.store` hold the entries of all members in the order of the consortium. Beside them lie
 
 block            what each height with entries or evidence gave: its record, whose hash is the app hash
-consensus_state  the state after the last of them, in its canonical encoding
+consensus_state  which was the last of them; state_row, the state after it, in pieces that are written when they change
 outbox           this node's signed entries that wait for their block
+linked           entries of this node whose batch was found again, after the disk of the log was lost
 cosignature      members' lines for checkpoints of this log
 evidence         what was proved against a member
 
@@ -20,9 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ledger import members
 from ledger.engine import Sealed
 from ledger.entry import leaf_hash
 from ledger.errors import TreeMismatch
+from ledger.members import Rows, State
 from ledger.merkle import Frontier
 from ledger.source import Cursor
 from ledger.store import SCHEMA, SEGMENT, SEGMENTS, LedgerStore, StoredEntry
@@ -33,8 +36,10 @@ _SHARED: Final = (
         hash BLOB NOT NULL, record BLOB NOT NULL)""",
     "CREATE INDEX block_size ON block (size)",
     """CREATE TABLE consensus_state (
-        id INTEGER PRIMARY KEY CHECK (id = 1), height INTEGER NOT NULL, app_hash BLOB NOT NULL,
-        state BLOB NOT NULL)""",
+        id INTEGER PRIMARY KEY CHECK (id = 1), height INTEGER NOT NULL, app_hash BLOB NOT NULL)""",
+    """CREATE TABLE state_row (
+        kind TEXT NOT NULL, key BLOB NOT NULL, row BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID""",
+    "CREATE TABLE linked (id INTEGER PRIMARY KEY, idx INTEGER NOT NULL)",
     """CREATE TABLE outbox (
         sequence INTEGER PRIMARY KEY, leaf BLOB NOT NULL, root BLOB NOT NULL, envelope BLOB NOT NULL,
         epoch BLOB NOT NULL, batch INTEGER NOT NULL, records INTEGER NOT NULL)""",
@@ -80,7 +85,11 @@ class Consensus(NamedTuple):
 
     height: int
     app_hash: bytes
-    state: bytes
+    rows: Rows
+
+    def state(self) -> State | None:
+        """The members' state; None before the first block. Raises CodecError when it is damaged."""
+        return members.of_rows(self.rows) if self.height else None
 
 
 class Waiting(NamedTuple):
@@ -111,18 +120,19 @@ class Proved(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What one block changes: its row (None: nothing but own entries of it), its entries, the tree and state after it.
+    """What one block changes: its row, its entries, the tree after it, and those pieces of the state that it changed.
 
-    `superseded`: this node has other entries at the places of those in its outbox, which is emptied.
+    `superseded`: this node has other entries at the places of those in its outbox, which is emptied. `snapshot`: the
+    whole state, encoded, when others may start from it.
     """
 
     block: StoredBlock
     rows: Sequence[StoredEntry]
     frontier: Frontier
-    state: bytes
+    state: Rows
     evidence: Sequence[Proved] = ()
     superseded: bool = False
-    snapshot: bool = False
+    snapshot: bytes | None = None
 
 
 SNAPSHOTS: Final = 4
@@ -135,6 +145,8 @@ class BlockStore(LedgerStore):
     Several threads of one process work with it: each holds `mutex` while it reads several things that belong together,
     and `writing` takes it.
     """
+
+    VERSION, READ = 4, frozenset({4})
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
         self.mutex = threading.RLock()
@@ -154,8 +166,10 @@ class BlockStore(LedgerStore):
     def consensus(self) -> Consensus:
         """Height, app hash and state after the last block that left something."""
         with self.mutex:
-            found = self._one("SELECT height, app_hash, state FROM consensus_state")
-        return Consensus(*found) if found else Consensus(0, b"", b"")
+            # In one statement, for a reader may have no transaction.
+            found = self._all("SELECT height, app_hash, kind, key, row FROM consensus_state LEFT JOIN state_row")
+        rows = {(kind, key): row for _, _, kind, key, row in found if kind is not None}
+        return Consensus(found[0][0], found[0][1], rows) if found else Consensus(0, b"", rows)
 
     def commit_block(self, commit: Commit, note: str | None) -> None:
         """ONE transaction: entries, frontier, checkpoint, block record, state; own entries leave the outbox.
@@ -166,19 +180,16 @@ class BlockStore(LedgerStore):
         with self._transaction() as execute:
             self._grow(execute, commit.rows, commit.frontier, note)
             execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", block)
-            execute(
-                "INSERT OR REPLACE INTO consensus_state VALUES (1, ?, ?, ?)", (block.height, block.hash, commit.state)
-            )
+            self._decided(execute, block, commit.state)
             for proved in commit.evidence:
                 execute(_EVIDENCE, proved)
             if commit.superseded:
                 _supersede(execute)
             else:
                 execute("DELETE FROM outbox WHERE leaf IN (SELECT leaf FROM entries WHERE idx >= ?)", (block.first,))
-            if commit.snapshot:
-                execute(
-                    "INSERT INTO snapshot VALUES (?, ?, ?, ?)", (block.height, block.size, block.record, commit.state)
-                )
+            if commit.snapshot is not None:
+                values = (block.height, block.size, block.record, commit.snapshot)
+                execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", values)
                 execute(_OLD_SNAPSHOTS, (SNAPSHOTS,))
 
     def put(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
@@ -346,7 +357,7 @@ class BlockStore(LedgerStore):
             for block in blocks:
                 execute("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", block)
 
-    def finish_snapshot(self, block: StoredBlock, state: bytes, note: str | None, node: bytes) -> None:
+    def finish_snapshot(self, block: StoredBlock, state: State, note: str | None, node: bytes) -> None:
         """The state that belongs to what `grow_unfinished` has taken in; one transaction. Under `writing`.
 
         When this node (`node`) has other entries there than in its outbox, that is emptied.
@@ -354,7 +365,8 @@ class BlockStore(LedgerStore):
         with self._transaction() as execute:
             if self.size() != block.size:
                 raise TreeMismatch(f"the snapshot is of {block.size} entries, {self.size()} are there", "snapshot")
-            execute("INSERT OR REPLACE INTO consensus_state VALUES (1, ?, ?, ?)", (block.height, block.hash, state))
+            execute("DELETE FROM state_row")
+            self._decided(execute, block, members.rows(state))
             if note is not None:
                 execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (block.size, note))
             tip = self.tip_of(node)
@@ -366,9 +378,14 @@ class BlockStore(LedgerStore):
                     break
                 execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))
 
+    def _decided(self, execute: Callable[..., sqlite3.Cursor], block: StoredBlock, state: Rows) -> None:
+        execute("INSERT OR REPLACE INTO consensus_state VALUES (1, ?, ?)", (block.height, block.hash))
+        rows = ((*key, row) for key, row in state.items())
+        self._connection.executemany("INSERT OR REPLACE INTO state_row VALUES (?, ?, ?)", rows)
+
     def drop_unfinished(self) -> None:
         """Forget what of a snapshot was taken in when it was not finished. Under `writing`."""
-        height = self.consensus().height
+        height, *_ = self._one("SELECT height FROM consensus_state") or (0,)
         found = self._one("SELECT size FROM block WHERE height = ?", height) if height else (0,)
         size = int(found[0])
         if self.size() == size and self._one("SELECT max(height) FROM block")[0] in (None, height):

@@ -12,7 +12,6 @@ and by the state whose entry it is and which keys the members had.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -93,14 +92,18 @@ def verify(encoded: bytes, genesis: Genesis, trusting: Trusting) -> Committed:
     said = block.decode(record)
     if said.ledger != genesis.ledger or said.height >= last.header.height:
         raise ProofInvalid("it is of another ledger, or not of an earlier height", "block")
-    if hashlib.sha256(state).digest() != said.state:  # (3)
+    try:
+        after = members.decode(state)
+    except LedgerError as error:
+        raise CodecError(error.detail, "state") from error
+    if members.state_hash(after) != said.state:  # (3)
         raise ProofInvalid("it is not the one that the block record names", "state")
     signed = sum(
         validator.power
         for validator, vote in zip(last.validators, last.commit.votes, strict=True)
         if vote is not None and vote.for_block
     )
-    return Committed(said, members.decode(state), last, signed, sum(each.power for each in last.validators))
+    return Committed(said, after, last, signed, sum(each.power for each in last.validators))
 
 
 def verify_entry(text: str, committed: Committed, genesis: Genesis) -> Shown:

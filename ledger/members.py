@@ -7,17 +7,17 @@ bytes. There is no clock, no randomness, no float and no order of a set in it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from ledger import codec, keys
 from ledger.entry import GENESIS
 from ledger.errors import CodecError
 from ledger.genesis import Card, Genesis, Parameters, open_card
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_SIZE: Final = 256 * 1024 * 1024  # bytes of an encoded state
 Outcome = Literal["accepted", "rejected", "withdrawn", "void"]
 
@@ -152,6 +152,14 @@ class State:
         members = {**self.members, **{member.node: member for member in changed}}
         return replace(self, members={node: members[node] for node in sorted(members)})
 
+    def with_chain(self, node: bytes, chain: Chain) -> State:
+        """The state in which a node's chain stands there."""
+        chains = {**self.chains, node: chain}
+        # In the order of nodes, which a chain that goes on does not change.
+        return replace(
+            self, chains=chains if node in self.chains else {known: chains[known] for known in sorted(chains)}
+        )
+
 
 def initial(genesis: Genesis) -> State:
     """The state before the first block."""
@@ -170,28 +178,25 @@ def validators(state: State) -> Mapping[bytes, int]:
 
 def validator_updates(before: State, after: State) -> list[tuple[bytes, int]]:
     """What CometBFT must be told of its validators between two states: consensus key, new power (0: no more)."""
+    if before.members is after.members:
+        return []
     was, now = validators(before), validators(after)
     return [(key, now.get(key, 0)) for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
 
 
 def encode(state: State) -> bytes:
-    """The canonical encoding: a map of `v`, and of lists in the order of node ids or of events."""
-    parameters = state.parameters
-    chains = [[node, *state.chains[node]] for node in sorted(state.chains)]
-    members = [_member(state.members[node]) for node in sorted(state.members)]
-    proposals = [_proposal(proposal) for proposal in state.proposals]
+    """The canonical encoding of all of it: a map of `v`, and of lists in the order of node ids or of events."""
     # Written out in canonical order, for cards are most of it and seldom change.
     return b"".join(
         (
             codec.head(5, 7),
             *(b"\x61v", codec.head(0, VERSION)),
-            *(b"\x62ch", codec.encode(chains, MAX_SIZE)),
-            *(b"\x62ev", codec.encode(state.evidence, MAX_SIZE)),
+            *(b"\x62ch", _chains(state.chains)),
+            *(b"\x62ev", _evidence(state.evidence)),
             *(b"\x62lg", codec.encode(state.ledger)),
-            *(b"\x62mb", codec.head(4, len(members)), *members),
-            *(b"\x62pp", codec.head(4, len(proposals)), *proposals),
-            b"\x62pr",
-            codec.encode([parameters.transaction_bytes, parameters.block_entries, parameters.block_bytes]),
+            *(b"\x62mb", _members(state.members)),
+            *(b"\x62pp", _proposals(state.proposals)),
+            *(b"\x62pr", codec.encode(_listed(state.parameters))),
         )
     )
 
@@ -200,27 +205,17 @@ def decode(encoded: bytes) -> State:
     """The state of exactly these bytes; raises CodecError for anything but the one encoding of one."""
     value: Any = codec.decode(encoded, MAX_SIZE)
     try:
-        members = [
-            Member(node, _opened(card), tuple(MemberKey(*key) for key in known), power, joined, retired)
-            for node, card, known, power, joined, retired in value["mb"]
-        ]
-        proposals = tuple(
-            Proposal(
-                *(id, node, do, name, member, None if card is None else _opened(card), power),
-                *(tuple((voter, yes) for voter, yes in votes), made, outcome, decided),
-            )
-            for id, node, do, name, member, card, power, votes, made, outcome, decided in value["pp"]
-        )
+        members = [_member_of(row) for row in value["mb"]]
         state = State(
             ledger=value["lg"],
             parameters=Parameters(*value["pr"]),
             members={member.node: member for member in members},
             chains={node: Chain(sequence, previous) for node, sequence, previous in value["ch"]},
-            proposals=proposals,
+            proposals=tuple(_proposal_of(row) for row in value["pp"]),
             evidence=tuple(Evidence(*row) for row in value["ev"]),
         )
         again = encode(state)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except _NO_STATE:
         raise CodecError("not a state", "state") from None
     if again != encoded:
         raise CodecError("not the encoding of a state", "state")
@@ -228,8 +223,70 @@ def decode(encoded: bytes) -> State:
 
 
 def state_hash(state: State) -> bytes:
-    """SHA-256 of the canonical encoding: what block records hold as `st`."""
-    return hashlib.sha256(encode(state)).digest()
+    """What block records hold as `st`: SHA-256 of the encoding, each list in it replaced by the SHA-256 of its own.
+
+    So a block costs what it changed: the lists are hashed again that are others than before.
+    """
+    value = {
+        "v": VERSION,
+        "ch": hashlib.sha256(_chains(state.chains)).digest(),
+        "ev": _hashed("ev", state.evidence, _evidence),
+        "lg": state.ledger,
+        "mb": _hashed("mb", state.members, _members),
+        "pp": _hashed("pp", state.proposals, _proposals),
+        "pr": _listed(state.parameters),
+    }
+    return hashlib.sha256(codec.encode(value)).digest()
+
+
+Rows: TypeAlias = Mapping[tuple[str, bytes], bytes]
+"""A state in pieces, each in its canonical encoding: `mb` and `ch` by node id, the lists `pp` and `ev`, and `pr`."""
+
+
+def rows(state: State) -> Rows:
+    """The state in pieces, to be kept."""
+    return changed_rows(None, state)
+
+
+def changed_rows(before: State | None, after: State) -> Rows:
+    """Those pieces of a state that are others than in the one before it; nothing is ever taken out of a state."""
+    changed: dict[tuple[str, bytes], bytes] = {}
+    was = before.members if before is not None else {}
+    if after.members is not was:
+        for node, member in after.members.items():
+            if was.get(node) is not member:
+                changed["mb", node] = _member(member)
+    had = before.chains if before is not None else {}
+    for node, chain in after.chains.items():
+        if had.get(node) is not chain:
+            changed["ch", node] = _chain(node, chain)
+    if before is None or after.proposals is not before.proposals:
+        changed["pp", b""] = _proposals(after.proposals)
+    if before is None or after.evidence is not before.evidence:
+        changed["ev", b""] = _evidence(after.evidence)
+    if before is None:
+        changed["pr", b""] = codec.encode([after.ledger, _listed(after.parameters)])
+    return changed
+
+
+def of_rows(held: Rows) -> State:
+    """The state whose `rows` these are; raises CodecError when they are none of a state."""
+    try:
+        ledger, parameters = cast(Any, codec.decode(held["pr", b""]))
+        members = [_member_read(row) for (kind, _), row in sorted(held.items()) if kind == "mb"]
+        chains = [_chain_read(row) for (kind, _), row in sorted(held.items()) if kind == "ch"]
+        proposals: Any = codec.decode(held["pp", b""], MAX_SIZE)
+        evidence: Any = codec.decode(held["ev", b""], MAX_SIZE)
+        return State(
+            ledger=ledger,
+            parameters=Parameters(*parameters),
+            members={member.node: member for member in members},
+            chains=dict(chains),
+            proposals=tuple(_proposal_of(row) for row in proposals),
+            evidence=tuple(Evidence(*row) for row in evidence),
+        )
+    except _NO_STATE:
+        raise CodecError("not the rows of a state", "state") from None
 
 
 def kid(key: bytes) -> bytes:
@@ -237,14 +294,66 @@ def kid(key: bytes) -> bytes:
     return keys.key_id(key)
 
 
-# A state is decoded after each block by every process that reads it; cards are most of it and seldom change.
+_NO_STATE: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+# Cards are most of a state, and seldom change: a member is opened and encoded once.
 _opened = lru_cache(4096)(open_card)
+_T = TypeVar("_T")
+_known: dict[str, tuple[object, bytes]] = {}
+
+
+def _hashed(kind: str, value: _T, encoded: Callable[[_T], bytes]) -> bytes:
+    """SHA-256 of a list's encoding, kept for the very value that was asked about last: values never change."""
+    known = _known.get(kind)
+    if known is None or known[0] is not value:
+        known = _known[kind] = value, hashlib.sha256(encoded(value)).digest()
+    return known[1]
+
+
+def _listed(parameters: Parameters) -> list[int]:
+    return [parameters.transaction_bytes, parameters.block_entries, parameters.block_bytes]
+
+
+def _members(members: Mapping[bytes, Member]) -> bytes:
+    return codec.head(4, len(members)) + b"".join([_member(members[node]) for node in sorted(members)])
+
+
+def _chains(chains: Mapping[bytes, Chain]) -> bytes:
+    return codec.head(4, len(chains)) + b"".join([_chain(node, chains[node]) for node in sorted(chains)])
+
+
+def _evidence(evidence: Sequence[Evidence]) -> bytes:
+    return codec.encode(evidence, MAX_SIZE)
+
+
+def _proposals(proposals: Sequence[Proposal]) -> bytes:
+    return codec.head(4, len(proposals)) + b"".join(map(_proposal, proposals))
 
 
 @lru_cache(4096)
 def _member(member: Member) -> bytes:
     known = [[row.key, row.first] for row in member.keys]
     return codec.encode([member.node, member.card.signed, known, member.power, member.joined, member.retired], MAX_SIZE)
+
+
+def _member_of(row: Any) -> Member:
+    node, card, known, power, joined, retired = row
+    return Member(node, _opened(card), tuple(MemberKey(*key) for key in known), power, joined, retired)
+
+
+@lru_cache(4096)
+def _member_read(encoded: bytes) -> Member:
+    return _member_of(codec.decode(encoded, MAX_SIZE))
+
+
+@lru_cache(8192)
+def _chain(node: bytes, chain: Chain) -> bytes:
+    return codec.encode([node, *chain])
+
+
+@lru_cache(8192)
+def _chain_read(encoded: bytes) -> tuple[bytes, Chain]:
+    node, sequence, previous = cast(Any, codec.decode(encoded))
+    return node, Chain(sequence, previous)
 
 
 def _proposal(proposal: Proposal) -> bytes:
@@ -255,4 +364,12 @@ def _proposal(proposal: Proposal) -> bytes:
             *(proposal.votes, proposal.made, proposal.outcome, proposal.decided),
         ],
         MAX_SIZE,
+    )
+
+
+def _proposal_of(row: Any) -> Proposal:
+    id, node, do, name, member, card, power, votes, made, outcome, decided = row
+    return Proposal(
+        *(id, node, do, name, member, None if card is None else _opened(card), power),
+        *(tuple((voter, yes) for voter, yes in votes), made, outcome, decided),
     )

@@ -7,7 +7,6 @@ thirds of the members decided in the log itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from ledger import block, entry, keys, state
@@ -146,8 +145,7 @@ class Replay:
 
     def _passed(self, said: Entry, envelope: bytes) -> None:
         """Go on behind an entry that does not hold, so that those after it are judged by themselves."""
-        chains = {**self.state.chains, said.node: Chain(said.sequence + 1, entry.envelope_hash(envelope))}
-        self.state = replace(self.state, chains={node: chains[node] for node in sorted(chains)})
+        self.state = self.state.with_chain(said.node, Chain(said.sequence + 1, entry.envelope_hash(envelope)))
 
     def _stands(self, expected: bytes) -> bool:
         """Whether the state is the one with this hash, with the next lies of validators where it takes them."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ledger import entry, members
+from ledger import entry
 from ledger.block import FinalEntry
 from ledger.block_store import BlockStore, Proved
 from ledger.members import State
@@ -38,7 +38,7 @@ class SharedLog:
     def state(self) -> tuple[int, State | None]:
         """Height and state after the last block that left something; 0 and None before the first."""
         found = self._store.consensus()
-        return found.height, members.decode(found.state) if found.state else None
+        return found.height, found.state()
 
     def changed(self) -> bool:
         """Whether something was committed since this was asked last."""

@@ -191,8 +191,7 @@ def apply(state: State, opened: Opened, height: int) -> State:
         elif said.type == "gov.vote":
             state = governance.vote(state, said.refs[0], node, bool(said.terms["y"]), height)
     last = opened.entries[-1]
-    chains = {**state.chains, node: Chain(last.entry.sequence + 1, entry.envelope_hash(last.envelope))}
-    return replace(state, chains={key: chains[key] for key in sorted(chains)})
+    return state.with_chain(node, Chain(last.entry.sequence + 1, entry.envelope_hash(last.envelope)))
 
 
 def grants_of(entries: Sequence[OpenedEntry]) -> Mapping[bytes, Grant]:

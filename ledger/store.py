@@ -24,7 +24,6 @@ from ledger.page_digests import PAGE_SIZE, PageDigests
 from ledger.source import Cursor
 
 APPLICATION_ID = 0x4361524C  # "CaRL", in the header of the file
-SCHEMA_VERSION = 3
 _CACHE_KIB = 32 * 1024  # of the writer: what is new goes to pages all over the two indexes
 _BUSY_MS = 10_000  # how long a lock of SQLite's own is waited for
 
@@ -121,6 +120,9 @@ class LedgerStore:
     Every method raises StoreFault when the database fails or is damaged, OSError when a file beside it does. One thread
     at a time.
     """
+
+    #: of the tables and indexes, in the header of the file, and those that have the tables read here
+    VERSION, READ = 3, frozenset({3, 4})
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
         self._path = path
@@ -390,7 +392,7 @@ class LedgerStore:
             if empty:
                 raise NotMadeYet("nothing is in it yet", self._path.name)
             raise LedgerError("not a ledger database", self._path.name)
-        if self._one("PRAGMA user_version")[0] != SCHEMA_VERSION:
+        if self._one("PRAGMA user_version")[0] not in self.READ:
             raise LedgerError("a ledger database of another version", self._path.name)
 
     def _open_for_writing(self) -> None:
@@ -406,7 +408,7 @@ class LedgerStore:
             if fresh:
                 execute("PRAGMA journal_mode = WAL")
                 self._create()
-            elif self._one("PRAGMA user_version")[0] in range(1, SCHEMA_VERSION):
+            elif self.VERSION == LedgerStore.VERSION > self._one("PRAGMA user_version")[0] > 0:
                 self._renew_indexes()
             self._check_identity()
             if fresh:
@@ -422,14 +424,14 @@ class LedgerStore:
                 execute(f"DROP INDEX {name}")
             for statement in _INDEXES:
                 execute(statement)
-            execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            execute(f"PRAGMA user_version = {self.VERSION}")
 
     def _create(self) -> None:
         with self._transaction() as execute:
             for statement in self.statements():
                 execute(statement)
             execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            execute(f"PRAGMA user_version = {self.VERSION}")
 
 
 def _between(above: str, low: int | None, below: str, high: int | None) -> str:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from bridge.consensus.rpc import Rpc, RpcFault
 from bridge.errors import Busy, EngineFault, NotFound, StorageFault
-from ledger import commit_proof, light_block_json
+from ledger import commit_proof, light_block_json, members
 from ledger.block_store import BlockStore
 from ledger.errors import LedgerError
 from ledger.genesis import Genesis
@@ -84,7 +84,7 @@ def _newest(database: Path) -> _Block:
         raise StorageFault(f"the shared log cannot be read ({type(error).__name__})") from error
     if block is None:
         raise NotFound("the shared log has no block yet")
-    return _Block(block.height, block.size, block.record, held.state)
+    return _Block(block.height, block.size, block.record, members.encode(members.of_rows(held.rows)))
 
 
 def _header_after(rpc: Rpc, block: _Block, until: float) -> int:

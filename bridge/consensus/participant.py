@@ -174,8 +174,7 @@ def _identity(settings: Settings, keystore: Keystore, genesis: Genesis, store: B
     """Who this node is, by its ledger key: in the state, else in the genesis, else by its card. Raises ConfigError."""
     signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
     key = keys.raw(signer.public_key())
-    held = store.consensus()
-    state: State = members.decode(held.state) if held.height else members.initial(genesis)
+    state: State = store.consensus().state() or members.initial(genesis)
     found: Member | None = state.of_key(key)
     name = found.name if found is not None else _card(settings).name
     return _Identity(

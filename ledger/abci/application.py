@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from ledger import block, checkpoint, cosignature, entry, genesis, keys, state, transaction
+from ledger import block, checkpoint, cosignature, entry, genesis, keys, members, state, transaction
 from ledger.abci import messages
 from ledger.abci.messages import Answer, Checked, Finalized, InitChain, Misbehavior, Proposal, Snapshot, ValidatorUpdate
 from ledger.abci.snapshots import Restoring, Snapshots
@@ -101,7 +101,7 @@ class ConsortiumApplication:
     def _load(self) -> None:
         """Take up what was committed last."""
         held = self._store.consensus()
-        self._state = state.decode(held.state) if held.height else state.initial(self._genesis)
+        self._state = held.state() or state.initial(self._genesis)
         self._last = held.height, held.app_hash
         self.height = max(self.height, held.height)
         self._frontier = self._store.state().frontier
@@ -326,7 +326,7 @@ class ConsortiumApplication:
                 first=first,
                 size=frontier.size,
                 root=frontier.root(),
-                state=state.state_hash(after),
+                state=members.state_hash(after),
                 time_us=decided.time_ns // 1000,
                 proposer=decided.proposer,
                 hash=decided.hash,
@@ -340,10 +340,10 @@ class ConsortiumApplication:
             stored,
             rows,
             frontier,
-            state.encode(after),
+            members.changed_rows(self._state if height else None, after),
             [_proved(lie, after) for lie in decided.misbehavior],
             superseded,
-            self._snapshots.due(decided.height),
+            members.encode(after) if self._snapshots.due(decided.height) else None,
         )
 
     def _rows(self, taken: Sequence[OpenedEntry], first: int) -> tuple[list[StoredEntry], bool]:

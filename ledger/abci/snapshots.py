@@ -26,11 +26,12 @@ from ledger.abci.messages import Snapshot
 from ledger.block_store import BlockStore, StoredBlock
 from ledger.entry import leaf_hash
 from ledger.errors import CodecError, LedgerError
+from ledger.members import State
 from ledger.merkle import Frontier
 from ledger.store import FOREIGN, StoredEntry, row
 
 log = logging.getLogger(__name__)
-FORMAT: Final = 1
+FORMAT: Final = 2
 CHUNK: Final = 8_000_000
 """Bytes of a chunk at most, and for a single piece beyond; CometBFT takes 16 MB, the contract is 10 MB."""
 METADATA: Final = 4_000_000
@@ -132,11 +133,11 @@ class Arriving:
         self._store, self._chunks, self._record = store, chunks, record
         self._head = block.decode(record)
         self._state = b""
+        self._after: State | None = None
         self._blocks: list[StoredBlock] = []
         self._put = store.blocks_until(2**62)  # block records that are in the database
         self._frontier, self._due = Frontier(), 0
         self._rows: list[StoredEntry] = []
-        self._checked = False
 
     def take(self, number: int, content: bytes) -> bool:
         """Take in the next chunk; False when it is not the one that was announced. Raises LedgerError for a lie."""
@@ -155,11 +156,11 @@ class Arriving:
         """Step 5. Raises LedgerError when something is missing."""
         self._check_chain()
         self._put_rows(self._frontier)
-        if self._rows or self._frontier.size != self._head.size:
+        if self._after is None or self._rows or self._frontier.size != self._head.size:
             raise CodecError("the snapshot ends before its last entry", "snapshot")
         with self._store.writing():
             line = note(self._frontier) if self._frontier.size else None
-            self._store.finish_snapshot(self._blocks[-1], self._state, line, node)
+            self._store.finish_snapshot(self._blocks[-1], self._after, line, node)
 
     def _take_blocks(self, records: Sequence[bytes]) -> None:
         for record in records:
@@ -173,14 +174,14 @@ class Arriving:
 
     def _check_chain(self) -> None:
         """Steps 2 and 3, when all of it is here."""
-        if self._checked:
+        if self._after is not None:
             return
-        if sha256(self._state).digest() != self._head.state:
+        after = members.decode(self._state)
+        if members.state_hash(after) != self._head.state:
             raise CodecError("the state is not the one of the record", "snapshot")
         if not self._blocks or self._blocks[-1].record != self._record:
             raise CodecError("the block records do not end with the one of the app hash", "snapshot")
-        members.decode(self._state)
-        self._checked = True
+        self._after = after
 
     def _take_entries(self, envelopes: Sequence[bytes]) -> None:
         """Step 4."""

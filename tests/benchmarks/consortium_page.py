@@ -64,8 +64,8 @@ first, in this order:
 3. **Disk.** Every member keeps every entry. The answer: CometBFT's blocks can be pruned (the log has its own tiles and
    block records, which say all that is to be proved), and hospitals that never share need not be in one consortium:
    one for a region, and between regions witnesses.
-4. **State.** That of {hospitals:,} members has {state_kb:,.0f} kB, and is encoded and hashed in {state_ms:.1f} ms after
-   each block (measured). It does not break.
+4. **State.** That of {hospitals:,} members has {state_kb:,.0f} kB; a block hashes and writes what it changes of it, in
+   {state_ms:.1f} ms (measured). It does not break.
 5. **The machine.** {rate:,.0f} entries a second on average are {share:.1%} of what four members on {cores} reached
    together.
 

@@ -158,7 +158,8 @@ def test_evidence_that_was_taken_away_is_missed_in_the_state(story: Network, hom
 
 
 def test_the_state_must_be_that_of_the_entries(story: Network, home: Path) -> None:
-    rewrite(home, "UPDATE consensus_state SET state = ?", members.encode(members.initial(story.genesis)))
+    other = members.rows(members.initial(story.genesis))["mb", story["east"].node]
+    rewrite(home, "UPDATE state_row SET row = ? WHERE kind = 'mb' AND key = ?", other, story["west"].node)
     assert of_blocks(find(story, home)) == ["consensus state: it is not what the entries lead to"]
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_hospitals import HOSPITALS, JOIN, START, Hospital, Ledger, beginning, joined, seed
 
-from ledger import entry, state, transaction
+from ledger import entry, members, state, transaction
+from ledger.errors import CodecError
 from ledger.members import Chain
 from ledger.state import Code, Refused
 
@@ -241,3 +242,50 @@ def test_the_state_holds_what_the_genesis_says() -> None:
     assert first.quorum == 3 and first.of_key(A.card().key) is first.named("h0") is first.members[A.node]
     assert first.named("nobody") is None and first.of_key(seed("nobody")) is None
     assert replace(first, chains={}) == first
+
+
+def test_a_state_is_the_same_from_its_pieces_and_from_its_encoding() -> None:
+    ledger = joined()
+    ledger.say(A, ("gov.propose", {"do": "power", "m": D.node, "w": 2}))
+    noted = state.note_evidence(ledger.state, 1, D.card().validator, 9, START)
+    assert members.of_rows(members.rows(noted)) == noted == state.decode(state.encode(noted))
+    assert state.state_hash(members.of_rows(members.rows(noted))) == state.state_hash(noted)
+
+
+def test_an_entry_changes_the_piece_of_its_nodes_chain_and_no_other() -> None:
+    ledger = joined()
+    kept = dict(members.rows(ledger.state))
+    before = ledger.state
+    ledger.say(A, APP)
+    changed = members.changed_rows(before, ledger.state)
+    assert set(changed) == {("ch", A.node)}
+    assert members.of_rows({**kept, **changed}) == ledger.state
+    before, kept = ledger.state, {**kept, **changed}
+    ledger.say(B, ("gov.propose", {"do": "retire", "m": D.node}))
+    changed = members.changed_rows(before, ledger.state)
+    assert set(changed) == {("ch", B.node), ("pp", b"")}
+    lied = state.note_evidence(ledger.state, 1, D.card().validator, 9, START)
+    assert set(members.changed_rows(ledger.state, lied)) == {("ev", b"")}
+    assert members.of_rows({**kept, **changed, **members.changed_rows(ledger.state, lied)}) == lied
+
+
+@pytest.mark.parametrize("wrong", [{}, {("pr", b""): b"\x00"}, {("mb", A.node): b"\x80"}, {("ch", A.node): b"\x00"}])
+def test_what_are_no_pieces_of_a_state_are_refused(wrong: dict[tuple[str, bytes], bytes]) -> None:
+    with pytest.raises(CodecError):
+        members.of_rows({**members.rows(joined().state), **wrong} if wrong else {})
+
+
+def test_every_part_of_a_state_is_in_its_hash() -> None:
+    ledger = joined()
+    ledger.say(A, ("gov.propose", {"do": "power", "m": D.node, "w": 2}))
+    one = state.note_evidence(ledger.state, 1, D.card().validator, 9, START)
+    member = one.members[D.node]
+    others = [
+        replace(one, ledger=bytes(8)),
+        replace(one, parameters=replace(one.parameters, block_entries=1)),
+        one.with_members(replace(member, power=member.power + 1)),
+        one.with_chain(A.node, Chain(99, bytes(32))),
+        replace(one, proposals=()),
+        replace(one, evidence=()),
+    ]
+    assert len({state.state_hash(each) for each in (one, *others)}) == 7

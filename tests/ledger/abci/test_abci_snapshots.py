@@ -59,7 +59,7 @@ def newcomer(network: Network, tmp_path: Path) -> Iterator[Newcomer]:
 def offered(one: Hospital) -> tuple[Snapshot, list[bytes], bytes]:
     """The newest snapshot of a member, its chunks, and its app hash."""
     newest = one.application.list_snapshots()[0]
-    chunks = [one.application.load_snapshot_chunk(newest.height, 1, at) for at in range(newest.chunks)]
+    chunks = [one.application.load_snapshot_chunk(newest.height, snapshots.FORMAT, at) for at in range(newest.chunks)]
     stored = one.store.block_at(newest.height)
     assert stored is not None
     return newest, chunks, stored.hash
@@ -72,8 +72,8 @@ def test_every_member_offers_the_same_bytes(network: Network) -> None:
     assert snapshot.hash == sha256(snapshot.metadata).digest()
     assert len(chunks) > 5
     assert all(0 < len(chunk) < 10_000_000 for chunk in chunks)
-    assert network["east"].application.load_snapshot_chunk(snapshot.height, 1, len(chunks)) == b""
-    assert network["east"].application.load_snapshot_chunk(snapshot.height + 1, 1, 0) == b""
+    assert network["east"].application.load_snapshot_chunk(snapshot.height, snapshots.FORMAT, len(chunks)) == b""
+    assert network["east"].application.load_snapshot_chunk(snapshot.height + 1, snapshots.FORMAT, 0) == b""
 
 
 def test_only_what_the_light_client_can_verify_by_now_is_offered(network: Network, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_an_offer_of_another_app_hash_format_or_height_is_refused(network: Netwo
     snapshot, _, app_hash = offered(network["east"])
     offer = newcomer.application.offer_snapshot
     assert offer(snapshot, bytes(32)) == messages.SNAPSHOT_REJECT
-    assert offer(snapshot._replace(format=2), app_hash) == messages.SNAPSHOT_REJECT_FORMAT
+    assert offer(snapshot._replace(format=1), app_hash) == messages.SNAPSHOT_REJECT_FORMAT
     assert offer(snapshot._replace(height=snapshot.height - 1), app_hash) == messages.SNAPSHOT_REJECT
     assert offer(snapshot._replace(chunks=snapshot.chunks + 1), app_hash) == messages.SNAPSHOT_REJECT
     assert offer(snapshot._replace(metadata=b"\xa0"), app_hash) == messages.SNAPSHOT_REJECT
