@@ -11,6 +11,7 @@ from bridge.index.assignments import Assignment
 from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services.provenance import iso, now_us
+from bridge.services.share import own_tree
 
 Report = Callable[[str], None]
 PURPOSE = "TREAT"
@@ -19,8 +20,7 @@ PURPOSE = "TREAT"
 def assign(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """Assign a study, or change until when; in the ledger before it holds. Raises NotFound, RequestError."""
     study, member = str(arguments["study"]), str(arguments["member"])
-    if not node.index.trees.of_study(study):
-        raise NotFound("no such study is held")
+    own_tree(node.index.trees, study)
     known = [peer.name for peer in node.settings.members.peers]
     if member not in known:
         raise RequestError(f"no member of [[members.peers]] has this name; there are: {', '.join(known) or 'none'}")

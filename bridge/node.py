@@ -113,7 +113,7 @@ class Node:
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         damaged = self.index.mark_damaged
         self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content))
-        self.gateway = Gateway(self.content, Grants(self.index.database), self.index.assignments.allows)
+        self.gateway = Gateway(self.content, Grants(self.index.database))
         self.witnessing = own_witnessing(settings, keystore, self.sources)
         self._open_trail()
         self.tokens = Tokens(self.index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, or_, select, union
+from sqlalchemy import bindparam, or_, select, union, union_all
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
@@ -13,26 +13,35 @@ from bridge.index.replica_schema import replica_in, replica_out
 
 _t, _a = s.tree.c, s.assignment.c
 _OF_BLOCK: Final = sql(
-    select(s.study.c.uid)
+    select(s.study.c.uid, _t.tag)
     .select_from(
-        s.block.join(s.instance, s.instance.c.id == s.block.c.instance).join(
-            s.study, s.study.c.id == s.instance.c.study
-        )
+        s.block.join(s.instance, s.instance.c.id == s.block.c.instance)
+        .join(s.study, s.study.c.id == s.instance.c.study)
+        .join(s.tree, _t.id == s.instance.c.tree)
     )
     .where(s.block.c.cid == bindparam("cid"))
 )
 _IS_HELD: Final = sql(select(s.study.c.id).where(s.study.c.uid == bindparam("study")))
 _roots = select(s.study.c.uid, _t.root).select_from(s.tree.join(s.study, s.study.c.id == _t.study))
 _OF_STUDY: Final = sql(_roots.where(s.study.c.uid == bindparam("study"), _t.root.is_not(None)).order_by(_t.id))
-_assigned = _roots.join(s.assignment, _a.study == s.study.c.uid).where(
+# A grant is of this node's own tree: what others lent it, or have it keep, only they give.
+_own_assigned = _roots.join(s.assignment, _a.study == s.study.c.uid).where(
     _a.member == bindparam("to"),
     or_(_a.expires.is_(None), _a.expires > bindparam("now")),
+    _t.origin.is_(None),
     _t.root.is_not(None),
 )
+# Who keeps a study's sealed blocks for this node may fetch them.
 _keeps = _roots.join(replica_out, replica_out.c.tag == _t.tag).where(
     replica_out.c.member == bindparam("to"), replica_out.c.released.is_(None), _t.root.is_not(None)
 )
-_OF_MEMBER: Final = sql(union(_assigned, _keeps))
+_OF_MEMBER: Final = sql(union(_own_assigned, _keeps))
+_MAY: Final = sql(
+    union_all(
+        _own_assigned.where(_t.tag == bindparam("of_tag")),
+        _keeps.where(_t.tag == bindparam("of_tag")),
+    )
+)
 _KEPT_FOR: Final = sql(
     select(_t.tag, _t.root)
     .select_from(s.tree.join(replica_in, replica_in.c.tag == _t.tag))
@@ -47,10 +56,17 @@ class Grants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def study_of_block(self, cid: bytes) -> str | None:
-        """The study whose instance a block belongs to; None for the blocks above instances, and for unknown ones."""
+    def tree_of_block(self, cid: bytes) -> tuple[str, bytes] | None:
+        """The study whose instance a block belongs to, and the tag of its tree.
+
+        None for the blocks above instances, for those kept without a key, and for unknown ones.
+        """
         found = self._database.rows(_OF_BLOCK, {"cid": cid})
-        return found[0][0] if found else None
+        return (found[0][0], found[0][1]) if found else None
+
+    def may(self, member: str, tag: bytes, now: int) -> bool:
+        """Whether a member may fetch this very tree at `now` (microseconds): one of `roots_for`."""
+        return bool(self._database.rows(_MAY, {"to": member, "of_tag": tag, "now": now}))
 
     def is_held(self, study: str) -> bool:
         """Whether the index has the study."""

@@ -25,9 +25,9 @@ class ReplicaPlaces:
 
     def _trees(self, cid: bytes) -> Sequence[Tree]:
         """The trees that the block may be of: of an instance's, those of its study; of a root, its own."""
-        study = self._grants.study_of_block(cid)
-        if study is not None:
-            return self._index.trees.of_study(study)
+        of = self._grants.tree_of_block(cid)
+        if of is not None:
+            return self._index.trees.of_study(of[0])
         tree = self._index.trees.by_root(cid)
         return [tree] if tree is not None else []
 

@@ -40,8 +40,11 @@ MOST_WALKED: Final = 32
 class Grants(Protocol):
     """What the index knows of grants. Every method may raise StorageFault."""
 
-    def study_of_block(self, cid: bytes) -> str | None:
-        """The study whose instance a block belongs to; None for the blocks above instances, and for unknown ones."""
+    def tree_of_block(self, cid: bytes) -> tuple[str, bytes] | None:
+        """The study whose instance a block belongs to, and its tree's tag; None for those of no instance or unknown."""
+
+    def may(self, member: str, tag: bytes, now: int) -> bool:
+        """Whether a member may fetch this very tree at `now` (microseconds)."""
 
     def is_held(self, study: str) -> bool:
         """Whether there is such a study."""
@@ -83,13 +86,11 @@ class Gateway:
         self,
         content: ContentStore,
         grants: Grants,
-        allows: Callable[[str, str, int], bool],
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """`allows`: whether a member (name) may fetch a study (UID) at a time; the clock tells microseconds."""
+        """The clock tells microseconds."""
         self._content = content
         self._grants = grants
-        self._allows = allows
         self._clock = clock
         self._membership = Membership(self._get)
         self._lock = threading.Lock()
@@ -178,10 +179,13 @@ class Gateway:
             return self._content.get(cid)
 
     def _study(self, actor: Actor, cid: bytes) -> str | None:
-        """(3) The study below one of whose roots the block lies, if the actor was granted it."""
+        """(3) The study of the tree below whose root the block lies, if the actor was granted that.
+
+        A token names a study, with all its trees here; a member has single trees of it, and none but those.
+        """
         now = self._clock()
-        study = self._grants.study_of_block(cid) or ""
-        if study == actor.study if actor.study is not None else self._allows(actor.name, study, now):
+        study, tag = self._grants.tree_of_block(cid) or ("", b"")
+        if study == actor.study if actor.study is not None else self._grants.may(actor.name, tag, now):
             return self._noted(actor, study)
         roots = self._grants.roots_of(actor.study) if actor.study else self._grants.roots_for(actor.name, now)
         for study, root in roots:

@@ -100,13 +100,10 @@ def test_a_fault_keeps_its_time_while_it_lasts_and_is_gone_when_it_is_over(index
     assert state.faults() == []
 
 
-def test_an_assignment_holds_until_it_expires_or_is_taken_back(index: SqlIndex) -> None:
+def test_an_assignment_stands_once_until_it_is_taken_back(index: SqlIndex) -> None:
     assignments = index.assignments
     for member, study, expires in (("north", "1.2", None), ("north", "1.3", 2_000), ("south", "1.2", None)):
         assignments.assign(Assignment(member, study, expires))
-    assert assignments.allows("north", "1.3", 1_999) and not assignments.allows("north", "1.3", 2_000)
-    assert assignments.allows("south", "1.2", 1) and not assignments.allows("south", "1.3", 1)
     assignments.assign(Assignment("north", "1.3", 9_000))
-    assert assignments.allows("north", "1.3", 2_000)
     assert assignments.unassign("north", "1.2") and not assignments.unassign("north", "1.2")
     assert assignments.all() == [Assignment("north", "1.3", 9_000), Assignment("south", "1.2", None)]
