@@ -15,7 +15,7 @@ from bridge.crypto import derive, records
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.errors import ContentCorrupt
-from bridge.index.database import Database
+from bridge.index.database import open_database
 from bridge.index.record_source import SqlRecordSource
 from bridge.model import SealedRecord
 from ledger.engine.solo import DATABASE
@@ -118,5 +118,5 @@ def _renew_below(settings: Settings, home: Path) -> bool:
             cursor = store.state().cursor
     except LedgerError:
         return False
-    with closing(Database(index_path(settings))) as database:
+    with closing(open_database(index_path(settings))) as database:
         return database.epoch == cursor.epoch and database.renew_epoch_below(cursor.id)

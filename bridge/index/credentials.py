@@ -60,15 +60,15 @@ class SessionRow(NamedTuple):
 class Credentials:
     """The credential tables. Thread-safe.
 
-    What was found is kept only as long as `PRAGMA data_version` on a connection of our own stands still: any commit by
-    any process moves it, so that a revocation is seen by the next request everywhere.
+    What was found is kept only as long as nothing was committed by any process, so that a revocation is seen by the
+    next request everywhere.
     """
 
     def __init__(self, database: Database, writer: Writer) -> None:
         self._database = database
         self._writer = writer
         self._lock = threading.Lock()
-        self._connection = database.connect()
+        self._watch = database.watch()
         self._version = -1
         self._cache: OrderedDict[bytes, TokenRow | SessionRow | None] = OrderedDict()
 
@@ -130,7 +130,7 @@ class Credentials:
     def find(self, secret_hash: bytes) -> TokenRow | SessionRow | None:
         """The token or session of a secret's hash, expired and revoked ones too. Raises StorageFault."""
         with self._lock:
-            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            version = self._watch.version()
             if version != self._version:
                 self._cache.clear()
                 self._version = version
@@ -146,8 +146,8 @@ class Credentials:
         return found
 
     def close(self) -> None:
-        """Release the connection."""
-        self._connection.close()
+        """Release what watches."""
+        self._watch.close()
 
     def _read(self, secret_hash: bytes) -> TokenRow | SessionRow | None:
         tokens = self._database.rows(_FIND_TOKEN, {"hash": secret_hash})

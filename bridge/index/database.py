@@ -1,46 +1,51 @@
-"""The index's SQLite database: connections, the writers' lock between processes, creation, faults in our own words.
+"""What the index asks of its database, SQLite (`bridge.index.sqlite`) or PostgreSQL (`bridge.index.postgresql`).
 
-WAL, synchronous=FULL, secure_delete=ON. Statements are made with SQLAlchemy Core and compiled once (`sql`): the hot
-ones run as text on the driver's cursor, since building and compiling a construct costs more than running it.
+Statements are made with SQLAlchemy Core and compiled once (`sql`): the hot ones run as text on the driver's cursor,
+since building and compiling a construct costs more than running it. The text is SQLite's; PostgreSQL looks up the
+construct that it was made from, and compiles that for itself. Which of the two it is, is decided when a database is
+opened and nowhere else.
 """
 
 from __future__ import annotations
 
-import fcntl
-import logging
-import os
-import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from sqlalchemy import ClauseElement, Connection, Table, create_engine, func, insert, select, update
+from sqlalchemy import ClauseElement, Connection, Table
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool
 
-from bridge.errors import Busy, CairnError, ConfigError, StorageFault, StorageFull
-from bridge.index import migration, schema
+from bridge.errors import CairnError, ConfigError
+from bridge.index import schema
 
-log = logging.getLogger(__name__)
+Rows = Callable[[str, dict[str, Any]], list[Any]]
+"""(compiled statement, parameters) -> its rows."""
+Construct = tuple[ClauseElement, tuple[str, ...] | None]
+
 _DIALECT: Final = SQLiteDialect_pysqlite(paramstyle="named")
-_WAIT_S: Final = 20.0
-_EPOCH, _VERSION = "epoch", "schema version"
+_CONSTRUCTS: Final[dict[str, Construct]] = {}
 
 
 def sql(statement: ClauseElement, columns: Iterable[str] | None = None) -> str:
-    """The statement's text, its parameters named (":study"), for a driver's cursor.
+    """The statement's text, its parameters named (":study"), as SQLite runs it and as its name for PostgreSQL.
 
     `columns` are those that an INSERT or UPDATE sets from parameters of their names (an INSERT: all, by default).
     A constant in the statement would become a parameter that nobody gives, so it is refused: write it as a literal.
     """
-    compiled: Any = statement.compile(dialect=_DIALECT, column_keys=None if columns is None else list(columns))
+    keys = None if columns is None else tuple(columns)
+    compiled: Any = statement.compile(dialect=_DIALECT, column_keys=None if keys is None else list(keys))
     constants = [name for name, bound in compiled.binds.items() if not bound.required]
     if constants:
         raise ValueError(f"constants among the parameters: {constants}")
-    return str(compiled)
+    text = str(compiled)
+    _CONSTRUCTS[text] = (statement, keys)
+    return text
+
+
+def construct_of(text: str) -> Construct:
+    """What `sql` made a text of, and the columns that were given."""
+    return _CONSTRUCTS[text]
 
 
 def columns_but_id(table: Table) -> list[str]:
@@ -48,195 +53,124 @@ def columns_but_id(table: Table) -> list[str]:
     return [column.name for column in table.columns if column.name != "id"]
 
 
-def translate(error: Exception) -> CairnError:
-    """A driver's error as ours: StorageFull, Busy or StorageFault; names no path and no value."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    name = getattr(cause, "sqlite_errorname", "") or type(cause).__name__
-    if name == "SQLITE_FULL":
-        return StorageFull("the index database cannot grow")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Busy("the index database is locked by another program")
-    return StorageFault(f"the index database failed ({name})")
+class Cursor(Protocol):
+    """A cursor of the open transaction: PEP 249, as far as the index needs it."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the last statement changed."""
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The id of the row that the last INSERT added; to be asked once."""
+
+    def execute(self, text: str, parameters: Any = ..., /) -> Cursor:
+        """Run a statement."""
+
+    def executemany(self, text: str, parameters: Any, /) -> Cursor:
+        """Run a statement for each of many parameters."""
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """All rows that are left."""
 
 
-@contextmanager
-def faults() -> Iterator[None]:
-    """Let no driver's operational error out untranslated; a broken constraint or statement is a bug and passes."""
-    try:
-        yield
-    except DBAPIError as error:
-        if isinstance(error.orig, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-            raise
-        raise translate(error) from error
-    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-        raise
-    except sqlite3.DatabaseError as error:
-        raise translate(error) from error
+class Writing(Protocol):
+    """The connection of the one thread per process that writes: `begin`, statements, `commit`; `end` in any case."""
 
+    @property
+    def cursor(self) -> Cursor:
+        """Of the transaction that is open."""
 
-def check(database: Database) -> list[str]:
-    """What SQLite's integrity and foreign key checks find; empty for a sound database. Reads all of it."""
-    try:
-        found = [str(problem) for (problem,) in database.rows("PRAGMA integrity_check", {}) if problem != "ok"]
-        broken = database.rows("PRAGMA foreign_key_check", {})
-        unserved = database.rows(
-            "SELECT count(*) FROM (SELECT 1 FROM instance GROUP BY series, sop HAVING sum(served) <> 1)", {}
-        )[0][0]
-        homeless = database.rows("SELECT count(*) FROM instance WHERE tree IS NULL", {})[0][0]
-    except CairnError as error:
-        return [error.detail]
-    if homeless:
-        found.append(f"{homeless} instances belong to no tree")
-    if unserved:
-        found.append(f"{unserved} instances have not exactly one version that is served")
-    return found + [f"a row of {table} refers to a missing row of {parent}" for table, _, parent, _ in broken]
+    @property
+    def is_intact(self) -> bool:
+        """Whether the transaction is still open: some failures end all of it, not one statement."""
 
+    def begin(self, meanwhile: Callable[[], None]) -> bool:
+        """Take the lock between processes, begin; whether anybody else has written since the last time.
 
-class Database:
-    """One SQLite file, made on first use. Thread-safe; open it after a fork, not before.
-
-    Parameters
-    ----------
-    path
-        The database's file; `<path>.lock` beside it is the writers' lock.
-    trace
-        Called with each SQL text that a connection runs (for counting in tests).
-    """
-
-    def __init__(self, path: Path, trace: Callable[[str], None] | None = None) -> None:
-        self.path = path
-        self._trace = trace
-        self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # SQLite gives its journals the database's mode: make it before SQLite does, with the umask's default.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._idle: deque[sqlite3.Connection] = deque()
-        self.engine = create_engine(
-            "sqlite://", creator=self.connect, poolclass=QueuePool, pool_size=8, max_overflow=64, paramstyle="named"
-        )
-        try:
-            with faults(), self.writing():
-                self._create()
-            self.epoch = self._read_epoch()
-        except BaseException:
-            self.close()
-            raise
-
-    def connect(self) -> sqlite3.Connection:
-        """A new connection that begins no transaction by itself."""
-        connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        if self._trace is not None:
-            connection.set_trace_callback(self._trace)
-        return connection
-
-    @contextmanager
-    def writing(self, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the writers' lock: wait for it as long as it takes, fairly, where SQLite's own waiting stalls.
-
-        When another process holds it, `meanwhile` is called before waiting; what it raises is raised.
+        When another process holds the lock, `meanwhile` is called before waiting; what it raises is raised.
         """
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            meanwhile()
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A read transaction of its own: one consistent state, the newest committed. Raises StorageFault."""
-        with faults(), self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            yield connection
+    def commit(self, refuse: Callable[[CairnError], bool]) -> None:
+        """Make all of it durable and visible.
+
+        When the answer is lost with the connection, it is waited for until it is known whether that came to pass;
+        meanwhile `refuse` is called now and then, to be told why; it says whether to wait any longer.
+        """
+
+    def end(self) -> None:
+        """Undo what was not committed, and release the lock."""
+
+    def told(self, error: Exception) -> Exception:
+        """A driver's operational error as one of ours; any other is a bug, and passes."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+
+class Watch(Protocol):
+    """Tells whether anything was committed, by any process."""
+
+    def version(self) -> int:
+        """A number that any commit changes. Raises StorageFault."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+class Database(Protocol):
+    """An open database. Thread-safe; opened after a fork, not before. Every method may raise StorageFault or Busy."""
+
+    epoch: bytes
+    """Begun anew when numbers of batches are given a second time."""
 
     def rows(self, text: str, parameters: dict[str, Any]) -> list[Any]:
-        """The rows of one compiled statement, each in a transaction of its own. Raises StorageFault.
+        """The rows of one compiled statement, in a transaction of its own."""
 
-        Its connections are kept apart from the engine's pool, whose checking out and resetting cost more than most
-        lookups: they never hold a transaction, so there is nothing to reset.
-        """
-        with self._borrowed() as connection:
-            return connection.execute(text, parameters).fetchall()
+    def moment(self) -> AbstractContextManager[Rows]:
+        """Several compiled statements in one read transaction, each called as `rows`."""
 
-    @contextmanager
-    def moment(self) -> Iterator[Callable[[str, dict[str, Any]], list[Any]]]:
-        """Several compiled statements in one read transaction, each called as `rows`. Raises StorageFault."""
-        with self._borrowed() as connection:
-            connection.execute("BEGIN")
-            yield lambda text, parameters: connection.execute(text, parameters).fetchall()
-            connection.execute("COMMIT")
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A read transaction of its own: one consistent state, the newest committed."""
 
-    @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
-        with faults():
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self.connect()
-            try:
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-            self._idle.append(connection)
+    def writing(self) -> Writing:
+        """A connection for the thread that writes."""
+
+    def watch(self) -> Watch:
+        """What caches are kept by."""
 
     def renew_epoch_below(self, batch: int) -> bool:
         """Begin a new epoch when batches up to `batch` were closed once and are gone; whether that was so.
 
-        Numbers that are given again would otherwise be taken for sealed. Raises StorageFault.
+        Numbers that are given again would otherwise be taken for sealed.
         """
-        with faults(), self.writing(), self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            last = connection.execute(select(func.max(schema.batch.c.closed_seq))).scalar() or 0
-            if last >= batch:
-                return False
-            self.epoch = os.urandom(16)
-            connection.execute(update(schema.meta).where(schema.meta.c.name == _EPOCH).values(value=self.epoch))
-            connection.commit()
-            return True
+
+    def problems(self) -> list[str]:
+        """What the database itself finds wrong with its files and references. Reads all of it."""
 
     def close(self) -> None:
-        """Close all pooled connections and the lock."""
-        self.engine.dispose()
-        while self._idle:
-            self._idle.pop().close()
-        os.close(self._lock)
+        """Close all connections."""
 
-    def _create(self) -> None:
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").scalar_one()
-            if tables:
-                self._migrate(connection)
-                return
-            schema.metadata.create_all(connection, checkfirst=False)
-            values = {_VERSION: str(schema.VERSION).encode(), _EPOCH: os.urandom(16)}
-            connection.execute(insert(schema.meta), [{"name": name, "value": value} for name, value in values.items()])
-            connection.commit()
 
-    def _migrate(self, connection: Connection) -> None:
-        """Bring the tables to this version, all or nothing. Raises ConfigError for a version that is not known."""
-        row = schema.meta.c.name == _VERSION
-        found = connection.execute(select(schema.meta.c.value).where(row)).scalar() or b""
-        if found == str(schema.VERSION).encode():
-            return
-        version = int(found) if found.isdigit() else 0
-        if version not in migration.STEPS:
-            raise ConfigError("the index database was made by another version of Cairn")
-        log.warning("the index database is brought to this version of Cairn", extra={"version": version})
-        while version < schema.VERSION:
-            migration.STEPS[version](connection)
-            version += 1
-        connection.execute(update(schema.meta).where(row).values(value=str(version).encode()))
-        connection.commit()
+def open_database(path: Path, trace: Callable[[str], None] | None = None) -> Database:
+    """Open an index's database, which is made when there is none.
 
-    def _read_epoch(self) -> bytes:
-        with self.reading() as connection:
-            epoch: bytes = connection.execute(
-                select(schema.meta.c.value).where(schema.meta.c.name == _EPOCH)
-            ).scalar_one()
-            return epoch
+    `trace` is called with each SQL text that a connection runs (for counting in tests). Raises ConfigError when it is
+    of another version, StorageFault or StorageFull when it cannot be opened.
+    """
+    from bridge.index.sqlite import SqliteDatabase
+
+    return SqliteDatabase(path, trace)
+
+
+def former_version(found: bytes, known: Iterable[int]) -> int | None:
+    """The version that the tables are of when that is not this one. Raises ConfigError for one that is not known."""
+    if found == str(schema.VERSION).encode():
+        return None
+    version = int(found) if found.isdigit() else 0
+    if version not in known:
+        raise ConfigError("the index database was made by another version of Cairn")
+    return version

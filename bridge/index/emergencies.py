@@ -6,7 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, false, insert, literal_column, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, bindparam, false, literal_column, or_, select, true, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index.database import Database, sql
 from bridge.index.replica_schema import emergency
@@ -18,7 +19,7 @@ Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 _e = emergency.c
 _none: Final[ColumnElement[Any]] = literal_column("0")
 _ROW: Final = select(*emergency.columns)
-_ADD: Final = sql(insert(emergency).prefix_with("OR IGNORE"))
+_ADD: Final = sql(upsert(emergency).on_conflict_do_nothing())
 _OF: Final = sql(_ROW.where(_e.entry == bindparam("of_entry")))
 _ALL: Final = sql(_ROW.order_by(_e.started.desc(), _e.entry))
 # Lasting, or not reviewed yet: what a banner shows.

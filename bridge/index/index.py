@@ -1,4 +1,4 @@
-"""The Index port over SQLite: writing goes through one thread, reading through short transactions."""
+"""The Index port over SQL: writing goes through one thread, reading through short transactions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.index.assignments import Assignments
 from bridge.index.batches import ADD_BLOCK, add_records, close_batch, closed_records, open_batches
 from bridge.index.content_state import ContentState
 from bridge.index.credentials import Credentials
-from bridge.index.database import Database, check, sql
+from bridge.index.database import open_database, sql
 from bridge.index.emergencies import Emergencies
 from bridge.index.followed import FollowedTo
 from bridge.index.pins import Pins
@@ -29,6 +29,7 @@ from bridge.index.rows import RebuiltInstance, block_rows, instance_rows, rebuil
 from bridge.index.scrub_state import ScrubState
 from bridge.index.search import Search
 from bridge.index.shares import Shares
+from bridge.index.soundness import check
 from bridge.index.storing import adopt, place, store
 from bridge.index.trees import Trees
 from bridge.index.writer import Transaction, Writer
@@ -72,7 +73,7 @@ class SqlIndex:
 
     def __init__(self, path: Path, owner: str, before_commit: Callable[[], None], *, most_waiting: int = 1024) -> None:
         self.owner = owner
-        self.database = Database(path)
+        self.database = open_database(path)
         self.writer = Writer(self.database, before_commit, most_waiting)
         self.credentials = Credentials(self.database, self.writer)
         self.trees = Trees(self.database)
@@ -176,7 +177,7 @@ class SqlIndex:
         return closed_records(self.database)
 
     def check(self) -> list[str]:
-        """What SQLite finds wrong with the database; empty when it is sound. Reads all of it."""
+        """What is wrong with the database; empty when it is sound. Reads all of it."""
         return check(self.database)
 
     def add_instance(

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, or_
 
 from bridge.index import schema as s
 from bridge.index.batches import split_refs
-from bridge.index.database import Database, sql
+from bridge.index.database import open_database, sql
 from bridge.index.records import records_of
 from bridge.model import STORES, ActorKind, SealedRecord
 from ledger.source import ClosedBatch, RecordLeaf
@@ -61,7 +61,7 @@ class SqlRecordSource:
         tag: Callable[[str, str], bytes],
         open_record: Callable[[str | None, SealedRecord], bytes | None] = lambda study, record: None,
     ) -> None:
-        self._database = Database(path)
+        self._database = open_database(path)
         self._tag = tag
         self._open_record = open_record
 

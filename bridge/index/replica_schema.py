@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table
 
+from bridge.index.dialect import Text
 from bridge.index.schema import metadata
 
 # Members that are asked to keep the sealed blocks of a study of this node.

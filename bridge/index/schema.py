@@ -2,11 +2,12 @@
 
 Matching columns hold normal text (`bridge.dicom.comparison.texts`), "" for none, so that what is absent is never NULL
 in a comparison; numbers are NULL for none. A person name has four columns: alphabetic, ideographic, phonetic, folded.
-Only types that PostgreSQL has too; what is SQLite's alone (WITHOUT ROWID) is in dialect options.
+Only types that both databases have; what is one's alone (WITHOUT ROWID, SP-GiST) is in dialect options.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -20,19 +21,21 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
-    text,
+    false,
 )
 
 from bridge.dicom.attributes import TABLE, Attribute, Level, Matching
+from bridge.index.dialect import ROW_ID, Text
 
 VERSION: Final = 3
+SCHEMA_VERSION: Final = "schema version"
+EPOCH: Final = "epoch"
+"""Names in `meta`."""
 metadata: Final = MetaData()
 
 _KEYS_WITH_OWN_COLUMN: Final = {"0020000D": "uid", "0020000E": "uid", "00080018": "sop", "00080016": "sop_class"}
 _NAME_FORMS: Final = ("", "_ideographic", "_phonetic", "_folded")
-_ID: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def column_name(attribute: Attribute) -> str:
@@ -70,27 +73,28 @@ def _matching_columns(level: Level) -> list[Column[str] | Column[int]]:
 patient: Final = Table(
     "patient",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     # SHA-256 (first 16 bytes) of all patient-level values: two patients under one ID are never merged.
     Column("identity", LargeBinary, nullable=False, unique=True),
     *_matching_columns(Level.PATIENT),
     Column("attributes", Text, nullable=False),
-    Index("patient_by_id", "patient_id"),
-    Index("patient_by_name", "patient_name"),
+    # A B-tree of PostgreSQL refuses values beyond 2,704 bytes, and headers may hold such.
+    Index("patient_by_id", "patient_id", postgresql_using="spgist"),
+    Index("patient_by_name", "patient_name", postgresql_using="spgist"),
     sqlite_autoincrement=True,
 )
 
 study: Final = Table(
     "study",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("uid", Text, nullable=False, unique=True),
     Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
     Column("received", BigInteger, nullable=False),
     *_matching_columns(Level.STUDY),
     Column("attributes", Text, nullable=False),
     Index("study_by_date", "study_date", "id"),
-    Index("study_by_accession", "accession_number"),
+    Index("study_by_accession", "accession_number", postgresql_using="spgist"),
     sqlite_autoincrement=True,
 )
 
@@ -98,7 +102,7 @@ study: Final = Table(
 tree: Final = Table(
     "tree",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     # None while the key is not held: the blocks are kept for others, and nobody here knows whose study it is.
     Column("study", ForeignKey("study.id"), index=True),
     # The node id of the member that made it; NULL for this node's own, empty when nobody said.
@@ -123,7 +127,7 @@ study_page: Final = Table(
 series: Final = Table(
     "series",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("study", ForeignKey("study.id"), nullable=False),
     Column("uid", Text, nullable=False),
     # How many SOP Instance UIDs the series holds; versions of one instance count once.
@@ -156,7 +160,7 @@ series_class: Final = Table(
 instance: Final = Table(
     "instance",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("study", ForeignKey("study.id"), nullable=False),
     Column("series", ForeignKey("series.id"), nullable=False),
     # The tree that this copy came with: its tag and `generation` name the key. Never NULL (see database.check); a
@@ -204,7 +208,7 @@ block: Final = Table(
     Column("length", Integer, nullable=False),
     # Whose block it is; none for pages and roots. Superseded: a healed copy's, which may be damaged and is not missed.
     Column("instance", BigInteger),
-    Column("superseded", Boolean, nullable=False, server_default=text("0")),
+    Column("superseded", Boolean, nullable=False, server_default=false()),
     Index("block_by_place", "pack", "offset"),
     sqlite_with_rowid=False,
 )
@@ -325,7 +329,7 @@ forgotten: Final = Table(
 batch: Final = Table(
     "batch",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("batch", LargeBinary, nullable=False, unique=True),
     Column("owner", Text, nullable=False),
     Column("type", Text, nullable=False),
@@ -416,3 +420,8 @@ session: Final = Table(
     Column("name", Text, nullable=False),
     Column("expires", BigInteger, nullable=False),
 )
+
+
+def first_rows() -> list[dict[str, object]]:
+    """The rows of `meta` in a new database: this version, and an epoch of its own."""
+    return [{"name": SCHEMA_VERSION, "value": str(VERSION).encode()}, {"name": EPOCH, "value": os.urandom(16)}]

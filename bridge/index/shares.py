@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, bindparam, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
 from bridge.index.assignments import ASSIGN, UNASSIGN
@@ -49,7 +50,7 @@ def _rows(table: Table) -> _Rows:
         return sql(update(table).where(c.grant == bindparam("of_grant")), names)
 
     return _Rows(
-        sql(insert(table).prefix_with("OR IGNORE")),
+        sql(upsert(table).on_conflict_do_nothing()),
         sql(base.where(c.grant == bindparam("of_grant"))),
         sql(base.order_by(c.at.desc(), c.grant)),
         sql(base.where(c.study == bindparam("of_study")).order_by(c.at, c.grant)),

@@ -1,7 +1,6 @@
 """Matches as SQL conditions with bound values: PS3.4 C.2.2.2 over the columns that `bridge.index.rows` filled.
 
-Every condition means what `bridge.dicom.comparison.matches` means; property tests hold them together. Wildcards are
-SQLite's GLOB, which alone is case-sensitive and can use an index ("[" is escaped; PostgreSQL would take LIKE).
+Every condition means what `bridge.dicom.comparison.matches` means; property tests hold them together.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from bridge.dicom.matching import (
     Wildcard,
 )
 from bridge.index import schema as s
+from bridge.index.dialect import matches_wildcards
 
 TABLES: Final = {
     Level.PATIENT: s.patient,
@@ -80,7 +80,7 @@ def _on_column(match: Empty | AnyOf | Wildcard | Numbers | Span | Name, column: 
 def _like(column: ColumnElement[Any], pattern: str) -> Condition:
     if "*" not in pattern and "?" not in pattern:
         return column == pattern
-    return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+    return matches_wildcards(column, pattern)
 
 
 def _name(match: Name) -> Condition:

@@ -1,14 +1,13 @@
 """The one thread per process that writes the index: group commit of everything that waits.
 
-A group: what stands in the queue -> the lock between processes -> BEGIN IMMEDIATE -> each job within its own savepoint,
-so that one that fails fails alone -> `before_commit` once (step (5): the blocks become durable; the disk has been
-writing them while the statements ran, and when another process holds the lock they are synced while waiting) -> COMMIT
--> the futures. The group is whatever arrived during the commit before it; there is no delay to gather one.
+A group: what stands in the queue -> the lock between processes -> BEGIN -> each job within its own savepoint, so that
+one that fails fails alone -> `before_commit` once (step (5): the blocks become durable; the disk has been writing them
+while the statements ran, and when another process holds the lock they are synced while waiting) -> COMMIT -> the
+futures. The group is whatever arrived during the commit before it; there is no delay to gather one.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sized
@@ -16,8 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from bridge.errors import Busy, StorageFault
-from bridge.index.database import Database, translate
+from bridge.errors import Busy, CairnError, StorageFault
+from bridge.index.database import Cursor, Database
 
 T = TypeVar("T")
 _MOST_KNOWN: Final = 20_000
@@ -51,7 +50,7 @@ class Known:
 class Transaction:
     """What a job writes with: the cursor of the open transaction, and what is known."""
 
-    cursor: sqlite3.Cursor
+    cursor: Cursor
     known: Known
 
     def one(self, text: str, parameters: dict[str, Any]) -> Any:
@@ -111,18 +110,13 @@ class Writer:
     """
 
     def __init__(self, database: Database, before_commit: Callable[[], None], most_waiting: int = 1024) -> None:
-        self._database = database
         self._before_commit = before_commit
         self._most_waiting = most_waiting
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._known = Known()
-        self._data_version = -1
-        self._connection = database.connect()
-        # Every commit touches pages all over the indexes: room for those of a large archive, and fewer checkpoints.
-        self._connection.execute("PRAGMA cache_size = -16384")
-        self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        self._writing = database.writing()
         self._thread = threading.Thread(target=self._run, name="index-writer", daemon=True)
         self._thread.start()
 
@@ -148,7 +142,7 @@ class Writer:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        self._connection.close()
+        self._writing.close()
 
     def _run(self) -> None:
         while True:
@@ -167,8 +161,7 @@ class Writer:
         outcomes: list[tuple[Any, Exception | None]] = []
         try:
             content = _Content(self._before_commit, any(job.needs_content for job in jobs))
-            with self._database.writing(meanwhile=content.make_durable):
-                outcomes = self._transact(jobs, content)
+            outcomes = self._transact(jobs, content)
         except _ContentNotDurable as lost:  # handed to each caller as it is; who needs no content is written without
             self._known.clear()
             for job in jobs:
@@ -177,7 +170,7 @@ class Writer:
             return self._write([job for job in jobs if not job.needs_content])
         except Exception as error:  # the group as a whole: every waiting caller is told, and the thread lives on
             self._known.clear()
-            outcomes = [(None, _told(error))] * len(jobs)
+            outcomes = [(None, self._writing.told(error))] * len(jobs)
         for job, (result, failure) in zip(jobs, outcomes, strict=True):
             if failure is None:
                 job.future.set_result(result)
@@ -185,26 +178,21 @@ class Writer:
                 job.future.set_exception(failure)
 
     def _transact(self, jobs: list[_Job], content: _Content) -> list[tuple[Any, Exception | None]]:
-        cursor = self._connection.cursor()
+        writing = self._writing
         try:
-            cursor.execute("BEGIN IMMEDIATE")
-            version = cursor.execute("PRAGMA data_version").fetchone()[0]
-            if version != self._data_version:
+            if writing.begin(content.make_durable):
                 self._known.clear()
-                self._data_version = version
             self._known.bound()
-            transaction = Transaction(cursor, self._known)
+            transaction = Transaction(writing.cursor, self._known)
             if len(jobs) == 1:  # nobody to be kept from its failure
                 outcomes: list[tuple[Any, Exception | None]] = [(jobs[0].work(transaction), None)]
             else:
                 outcomes = [self._isolated(transaction, job) for job in jobs]
             content.make_durable()
-            cursor.execute("COMMIT")
+            writing.commit(self._refuse_waiting)
             return outcomes
         finally:
-            cursor.close()
-            if self._connection.in_transaction:
-                self._connection.rollback()
+            writing.end()
 
     def _isolated(self, transaction: Transaction, job: _Job) -> tuple[Any, Exception | None]:
         cursor = transaction.cursor
@@ -213,20 +201,21 @@ class Writer:
             result = job.work(transaction)
         except Exception as error:  # the job's own failure, told to its caller
             transaction.known.clear()
-            if not self._connection.in_transaction:  # SQLite has rolled the whole transaction back (disk full, I/O)
+            if not self._writing.is_intact:
                 raise
             cursor.execute("ROLLBACK TO job")
             cursor.execute("RELEASE job")
-            return None, _told(error)
+            return None, self._writing.told(error)
         cursor.execute("RELEASE job")
         return result, None
 
-
-def _told(error: Exception) -> Exception:
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)
-    ):
-        told = translate(error)
-        told.__cause__ = error
-        return told
-    return error
+    def _refuse_waiting(self, why: CairnError) -> bool:
+        """While it is not known what became of a group: fail the jobs that came since; whether to wait any longer."""
+        with self._changed:
+            jobs = list(self._waiting)
+            self._waiting.clear()
+            closed = self._closed
+        for job in jobs:
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(why)
+        return not closed

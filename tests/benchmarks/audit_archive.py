@@ -20,7 +20,7 @@ from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Cost, Keystore, open_keystore
 from bridge.crypto.records import seal_record
 from bridge.index.audit_source import AuditSource
-from bridge.index.database import Database
+from bridge.index.sqlite import SqliteDatabase
 from bridge.ledger_reading import opener
 from bridge.model import StudyKey
 from ledger import record as ledger_record
@@ -50,7 +50,7 @@ class Archive:
         home.mkdir(parents=True, exist_ok=True)
         self.keystore: Keystore = open_keystore(home, cost=Cost(64, 1, 1))
         self.keys = Keyring(home / "keys" / "keys.db", self.keystore)
-        self.database = Database(home / "index.db")
+        self.database = SqliteDatabase(home / "index.db")
         self.studies = [f"1.2.840.99.{number}" for number in range(STUDIES)]
         self.people = [f"person {number}" for number in range(PEOPLE)]
         if not made:

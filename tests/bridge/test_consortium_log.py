@@ -11,8 +11,8 @@ from bridge import ledger_offline
 from bridge.consortium import SharedConsortium
 from bridge.consortium_log import ConsortiumLog, MemberCosignatures, SharedFiles, hospitals, misconduct
 from bridge.errors import ConfigError, NotFound
-from bridge.index.database import Database
 from bridge.index.record_leaves import RecordLeaves
+from bridge.index.sqlite import SqliteDatabase
 from bridge.ledger_log import LedgerFiles
 from ledger import genesis as ledger_genesis
 from ledger import keys, policy, proof
@@ -47,7 +47,7 @@ class Home:
         Sealer(source, engine, east.signer).step()
         engine.close()
         self.consortium = SharedConsortium(self.home, [keys.raw(east.signer.public_key())])
-        self.index = Database(self.home / "index.db")
+        self.index = SqliteDatabase(self.home / "index.db")
         leaves, origin = RecordLeaves(self.index), self.network.genesis.origin
         cosigned = MemberCosignatures(east.home / "ledger.db", origin, self.consortium)
         shared = SharedFiles(

@@ -11,7 +11,7 @@ from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import open_keystore
 from bridge.errors import StorageFault
 from bridge.index.audit_source import AuditSource
-from bridge.index.database import Database
+from bridge.index.sqlite import SqliteDatabase
 from bridge.ledger_reading import opener
 from ledger.event import Event, EventQuery
 from tests.node.instances import DICOM_ANY, HIGHDICOM, sendable
@@ -28,7 +28,7 @@ def looked_at(node: RunningNode) -> Iterator[LedgerTrail]:
     keystore = open_keystore(node.home)
     with (
         closing(Keyring(node.home / "keys" / "keys.db", keystore)) as keys,
-        closing(Database(node.home / "index.db")) as index,
+        closing(SqliteDatabase(node.home / "index.db")) as index,
         closing(
             LedgerTrail(
                 node.home / "audit.db",

@@ -14,8 +14,9 @@ from bridge.content import cid as cids
 from bridge.crypto.keystore import open_keystore
 from bridge.errors import ConfigError
 from bridge.index import migration
-from bridge.index.database import Database
+from bridge.index.grants import Grants
 from bridge.index.record_source import SqlRecordSource
+from bridge.index.sqlite import SqliteDatabase
 from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services.fsck import fsck
@@ -59,8 +60,8 @@ def shape(path: Path) -> dict[str, object]:
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_migrated_database_has_the_shape_of_a_new_one(tmp_path: Path, version: int) -> None:
     home = former(version, tmp_path)
-    Database(home / "index.db").close()
-    Database(tmp_path / "new.db").close()
+    SqliteDatabase(home / "index.db").close()
+    SqliteDatabase(tmp_path / "new.db").close()
     assert shape(home / "index.db") == shape(tmp_path / "new.db")
 
 
@@ -93,10 +94,10 @@ def test_a_migration_that_fails_leaves_the_former_database(home: Path, monkeypat
 
     monkeypatch.setitem(migration.STEPS, 1, failing)
     with pytest.raises(ConfigError):
-        Database(home / "index.db")
+        SqliteDatabase(home / "index.db")
     assert shape(home / "index.db") == before
     monkeypatch.undo()
-    database = Database(home / "index.db")
+    database = SqliteDatabase(home / "index.db")
     assert database.rows("SELECT count(*) FROM tree", {}) == [(2,)]
     database.close()
 
@@ -107,7 +108,7 @@ def test_batches_of_version_2_state_nothing_and_new_ones_may(tmp_path: Path) -> 
     source = SqlRecordSource(home / "index.db", lambda what, text: bytes(16))
     try:
         assert [(batch.body, batch.refs) for batch in source.closed_batches(0, 10)] == [(None, ())] * 4
-        assert node.index.assignments.allows("h1", "1.2.1", 0)
+        assert [study for study, _ in Grants(node.index.database).roots_for("h1", 0)] == ["1.2.1"]
         assert len(node.retrieve.locate("1.2.1")) == 3
         node.statements.make("gov.vote", OPERATOR, {"y": True}, [bytes(32)])
         (batch,) = source.closed_batches(4, 10)

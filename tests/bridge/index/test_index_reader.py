@@ -3,14 +3,14 @@
 import pytest
 
 from bridge.index import reader
-from bridge.index.database import Database
+from bridge.index.sqlite import SqliteDatabase
 
 KEY = {"study": "1.2", "series": "1.2.3", "sop": "1.2.3.4"}
 
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(tmp_path / "index.db")
+    database = SqliteDatabase(tmp_path / "index.db")
     yield database
     database.close()
 

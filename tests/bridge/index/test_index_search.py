@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +17,7 @@ from bridge.dicom.comparison import matches
 from bridge.dicom.matching import Query, arrange, match_for
 from bridge.errors import QueryInvalid
 from bridge.index.index import SqlIndex
+from bridge.index.sqlite import SqliteDatabase
 from tests.contract.index import element, unit
 
 NAMES = ["Doe^John^Q", "doe^john", "Müller^Jörg", "Muller^Jorg", "O[a]*?%_^X", "  ", "Doe", "John^Doe", ""]
@@ -244,7 +245,7 @@ def test_values_reach_sql_as_parameters_only(index: SqlIndex) -> None:
     index.commit(unit(PatientID="P1")).result()
     statements: list[str] = []
 
-    @event.listens_for(index.database.engine, "before_cursor_execute")
+    @event.listens_for(cast(SqliteDatabase, index.database).engine, "before_cursor_execute")
     def keep(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         statements.append(statement)
 
@@ -258,7 +259,7 @@ def test_a_page_costs_a_fixed_number_of_statements(index: SqlIndex) -> None:
         index.commit(unit((f"1.{number}", f"1.{number}.1", "1.9"))).result()
     statements: list[str] = []
 
-    @event.listens_for(index.database.engine, "before_cursor_execute")
+    @event.listens_for(cast(SqliteDatabase, index.database).engine, "before_cursor_execute")
     def keep(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         statements.append(statement)
 

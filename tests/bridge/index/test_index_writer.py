@@ -16,9 +16,9 @@ from bridge.content.sealed_metadata import SealedMetadata
 from bridge.dicom.attributes import Level
 from bridge.dicom.matching import ALL, Query
 from bridge.errors import Busy, ConfigError, StorageFault, StorageFull
-from bridge.index.database import Database
 from bridge.index.index import SqlIndex
 from bridge.index.rows import instance_rows
+from bridge.index.sqlite import SqliteDatabase
 from bridge.index.storing import store
 from bridge.index.writer import Transaction, Writer
 from bridge.model import BatchClosing, BlockPosition, Outcome
@@ -35,7 +35,7 @@ def traced(path: Path) -> Iterator[tuple[Writer, list[str], list[str]]]:
     """A writer, the statements that it ran, and the calls to make content durable."""
     statements: list[str] = []
     synced: list[str] = []
-    database = Database(path, trace=statements.append)
+    database = SqliteDatabase(path, trace=statements.append)
     writer = Writer(database, lambda: synced.append("sync"))
     yield writer, statements, synced
     writer.close()
@@ -61,7 +61,7 @@ def test_an_instance_of_a_known_series_costs_few_statements_and_one_commit(
 
 def test_content_is_durable_after_the_statements_and_before_the_commit(path: Path) -> None:
     told: list[str] = []
-    database = Database(path, trace=told.append)
+    database = SqliteDatabase(path, trace=told.append)
     writer = Writer(database, lambda: told.append("sync"))
     writer.submit(lambda transaction: transaction.cursor.execute("SELECT 1"), needs_content=True).result()
     assert told[told.index("SELECT 1") :] == ["SELECT 1", "sync", "COMMIT"]
@@ -70,13 +70,14 @@ def test_content_is_durable_after_the_statements_and_before_the_commit(path: Pat
 
 
 def test_while_another_process_writes_the_content_is_synced(path: Path) -> None:
-    database, other = Database(path), Database(path)
+    database, other = SqliteDatabase(path), SqliteDatabase(path)
     synced = threading.Event()
     writer = Writer(database, synced.set)
-    with other.writing():
-        waiting = writer.submit(lambda transaction: transaction.one("SELECT 1", {}), needs_content=True)
-        assert synced.wait(20)
-        assert not waiting.done()
+    other.lock()
+    waiting = writer.submit(lambda transaction: transaction.one("SELECT 1", {}), needs_content=True)
+    assert synced.wait(20)
+    assert not waiting.done()
+    other.unlock()
     assert waiting.result() == (1,)
     writer.close()
     other.close()
@@ -84,7 +85,7 @@ def test_while_another_process_writes_the_content_is_synced(path: Path) -> None:
 
 
 def test_content_that_cannot_be_made_durable_fails_those_who_need_it_alone(path: Path) -> None:
-    database = Database(path)
+    database = SqliteDatabase(path)
     taken, go_on = threading.Event(), threading.Event()
 
     def fail() -> None:
@@ -235,7 +236,7 @@ def test_the_database_is_private_durable_and_wiped(path: Path) -> None:
 def test_the_epoch_lasts_as_long_as_the_database(path: Path, tmp_path: Path) -> None:
     epochs = []
     for one in (path, path, tmp_path / "other.db"):
-        database = Database(one)
+        database = SqliteDatabase(one)
         epochs.append(database.epoch)
         database.close()
     assert len(epochs[0]) == 16
@@ -243,14 +244,14 @@ def test_the_epoch_lasts_as_long_as_the_database(path: Path, tmp_path: Path) -> 
 
 
 def test_a_database_of_another_version_is_refused(path: Path) -> None:
-    database = Database(path)
+    database = SqliteDatabase(path)
     database.close()
     connection = sqlite3.connect(path)
     connection.execute("UPDATE meta SET value = x'39' WHERE name = 'schema version'")
     connection.commit()
     connection.close()
     with pytest.raises(ConfigError):
-        Database(path)
+        SqliteDatabase(path)
 
 
 def test_block_positions_are_found_and_listed_in_order(path: Path) -> None:
