@@ -19,7 +19,13 @@ def share() -> None:
 @share.command()
 @click.argument("study", metavar="STUDY")
 @click.option("--to", metavar="MEMBER", required=True, help="The hospital: `cairn consortium members` names them.")
-@click.option("--purpose", metavar="CODE", default="TREAT", show_default=True, help="HL7 purpose of use.")
+@click.option(
+    "--purpose",
+    metavar="CODE",
+    default="TREAT",
+    show_default=True,
+    help="HL7 purpose of use, of those in docs/sharing.md.",
+)
 @click.option("--expires", metavar="T", help="When it ends by itself: 12h, 30d, 2027-01-31 or a full time.")
 @as_json
 @click.pass_context

@@ -16,7 +16,6 @@ A revocation that was interrupted is completed by `complete`. What somebody has 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -32,14 +31,26 @@ from bridge.services.provenance import Clock, now_us
 from bridge.services.statement import Statements
 from bridge.share_model import GRANT, Given, GivenState, Received, ReceivedState
 from ledger.members import Member
+from ledger.types import EMERGENCY, PURPOSES
 
-__all__ = ["Followed", "Listener", "Shares", "Sharing", "Trees", "complete", "grant", "own_tree", "revoke"]
+__all__ = [
+    "PURPOSES_OF_GRANTS",
+    "Followed",
+    "Listener",
+    "Shares",
+    "Sharing",
+    "Trees",
+    "complete",
+    "grant",
+    "own_tree",
+    "revoke",
+]
 
 log = logging.getLogger(__name__)
 SEALED_S: Final = 10.0
 """How long a grant waits to be sealed, so that its id can be told."""
-_PURPOSE: Final = re.compile(r"[A-Z]{1,16}")
-_EMERGENCY: Final = "ETREAT"
+PURPOSES_OF_GRANTS: Final = tuple(code for code in PURPOSES if code not in (EMERGENCY, "BTG"))
+"""What a study may be given for: the purposes of use (HL7 v3 ActReason) but those of breaking the glass."""
 
 
 class Listener(Source, Protocol):
@@ -158,15 +169,15 @@ def grant(sharing: Sharing, actor: Actor, study: str, to: str, purpose: str, exp
     study
         Its Study Instance UID.
     purpose
-        An HL7 purpose of use code.
+        One of `PURPOSES_OF_GRANTS`.
     expires
         Microseconds since the epoch; None: until it is revoked.
 
     Raises NotFound when the study is not held, RequestError when it has no images of this node's own, for a member,
     purpose or time that cannot be; Busy when the grant stands and is not sealed yet: `share list` tells it later.
     """
-    if not _PURPOSE.fullmatch(purpose) or purpose == _EMERGENCY:
-        raise RequestError("a study is shared for an HL7 purpose of use such as TREAT; an emergency is not granted")
+    if purpose not in PURPOSES_OF_GRANTS:
+        raise RequestError(f"a study is shared for one of these HL7 purposes of use: {', '.join(PURPOSES_OF_GRANTS)}")
     if expires is not None and expires <= sharing.clock():
         raise RequestError("the grant would be over already")
     member, tree = _member(sharing.consortium, to), own_tree(sharing.trees, study)  # (1)

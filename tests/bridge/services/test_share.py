@@ -43,6 +43,7 @@ from bridge.services.receive_share import Receiver, take_in
 from bridge.services.share import Sharing
 from bridge.share_model import Given, Received
 from bridge.sharing import ending_of, receiver_of
+from ledger.types import PURPOSES
 from tests.bridge.consortium_in_memory import Consortium, Hospital
 from tests.bridge.services.conftest import SENDER, VIEWER, instance, part10, recorded
 
@@ -381,6 +382,9 @@ def test_only_what_is_this_nodes_own_is_given(members: Members, study: str) -> N
         ("h0", "TREAT", None, RequestError),
         ("h1", "treat", None, RequestError),
         ("h1", "ETREAT", None, RequestError),
+        ("h1", "BTG", None, RequestError),
+        ("h1", "TREATMENT", None, RequestError),
+        ("h1", "", None, RequestError),
         ("h1", "TREAT", 1, RequestError),
     ],
 )
@@ -392,6 +396,16 @@ def test_a_grant_that_cannot_be_is_refused_and_not_on_the_ledger(
         share.grant(members.desks["h0"].sharing, OPERATOR, STUDY, to, purpose, expires)
     members.consortium.seal()
     assert members.consortium.of_type("consent.grant") == []
+
+
+def test_a_purpose_that_is_none_is_answered_with_those_that_are_and_the_page_names_them(members: Members) -> None:
+    members.store(range(1))
+    with pytest.raises(RequestError) as refused:
+        share.grant(members.desks["h0"].sharing, OPERATOR, STUDY, "h1", "PROFIT", None)
+    allowed = ("TREAT", "HOPERAT", "HPAYMT", "HRESCH", "PATRQT", "PUBHLTH")
+    assert refused.value.detail.endswith(": " + ", ".join(allowed)) and allowed == share.PURPOSES_OF_GRANTS
+    page = (Path(__file__).parents[3] / "docs" / "sharing.md").read_text("utf-8")
+    assert all(f"| `{code}` | {PURPOSES[code]} |" in page for code in allowed)
 
 
 def test_a_retired_member_is_given_nothing(members: Members) -> None:
