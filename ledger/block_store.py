@@ -27,7 +27,7 @@ from ledger.entry import leaf_hash
 from ledger.errors import TreeMismatch
 from ledger.members import Rows, State
 from ledger.merkle import Frontier
-from ledger.source import Cursor
+from ledger.source import ClosedBatch, Cursor
 from ledger.store import SCHEMA, SEGMENT, SEGMENTS, LedgerStore, StoredEntry
 
 _SHARED: Final = (
@@ -273,6 +273,43 @@ class BlockStore(LedgerStore):
             waiting = self._all(f"SELECT root FROM outbox WHERE root IN ({marks})", *roots)
         return {root for (root,) in (*held, *waiting)}
 
+    def unlinked(self, node: bytes) -> int:
+        """How many of this node's entries are of a batch that is not known here: its disk was lost, and is restored."""
+        with self.mutex:
+            tip = self.tip_of(node)
+            known = int(self._one("SELECT count(*) FROM entries WHERE epoch <> x''")[0])
+        return 0 if tip is None else tip[0] - known  # the first entry is of no batch
+
+    def link(self, batches: Sequence[ClosedBatch], epoch: bytes, node: bytes) -> int:
+        """ONE transaction: this node's entries over the records of these batches get them, unless one has; how many.
+
+        Under `writing`.
+        """
+        of = {batch.records_root: batch for batch in batches}
+        marks = ", ".join("?" * len(of))
+        sql = f"""{SEGMENTS} SELECT idx, root FROM segment CROSS JOIN entries
+                  ON {SEGMENT} = number AND root IN ({marks}) AND node = ? AND epoch = x'' ORDER BY idx"""
+        linked = 0
+        found = self._all(sql, *of, node)
+        with self._transaction() as execute:
+            for idx, root in found:
+                values = (epoch, of[root].id, of[root].records, idx)
+                if execute(_LINK, values).rowcount:
+                    linked += execute("INSERT INTO linked (idx) VALUES (?)", (idx,)).rowcount
+        return linked
+
+    def linked(self, after: int, limit: int) -> list[tuple[int, StoredEntry]]:
+        """Entries that got their batch again, in the order in which they did, each with its number in it from 1 on."""
+        with self.mutex:
+            found = self._all("SELECT id, idx FROM linked WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+            held = [(number, self.entry(idx)) for number, idx in found]
+        return [(number, stored) for number, stored in held if stored is not None]
+
+    def newest_linked(self) -> int:
+        """How many entries got their batch again."""
+        with self.mutex:
+            return int(self._one("SELECT coalesce(max(id), 0) FROM linked")[0])
+
     def sealed_otherwise(self, node: bytes, epoch: bytes) -> bool:
         """Whether this node has entries over batches of another epoch, or over batches not known here any more."""
         other = """SELECT 1 FROM entries WHERE epoch <> x'' AND epoch < ? UNION ALL
@@ -281,9 +318,7 @@ class BlockStore(LedgerStore):
         with self.mutex:
             if self._one(other, epoch, epoch, epoch) is not None:
                 return True
-            tip = self.tip_of(node)
-            known = int(self._one("SELECT count(*) FROM entries WHERE epoch <> x''")[0])
-        return tip is not None and known < tip[0]  # the first entry is of no batch
+        return self.unlinked(node) > 0
 
     def blocks(self, after: int = 0, limit: int = 100) -> list[StoredBlock]:
         """At most `limit` blocks of heights above `after`, ascending."""
@@ -376,6 +411,7 @@ class BlockStore(LedgerStore):
                 if self.find(leaf=leaf) is None:
                     _supersede(execute)
                     break
+                execute(_LINK_WAITING, (sequence,))
                 execute("DELETE FROM outbox WHERE sequence = ?", (sequence,))
 
     def _decided(self, execute: Callable[..., sqlite3.Cursor], block: StoredBlock, state: Rows) -> None:
@@ -405,6 +441,11 @@ def _supersede(execute: Callable[..., sqlite3.Cursor]) -> None:
     execute("UPDATE state SET epoch = x'', batch = 0")
 
 
+_LINK: Final = "UPDATE OR IGNORE entries SET epoch = ?, batch = ?, records = ? WHERE idx = ?"
+_LINK_WAITING: Final = f"""{SEGMENTS} UPDATE entries SET (epoch, batch, records) = (
+    SELECT epoch, batch, records FROM outbox WHERE sequence = ?1) WHERE idx = (
+    SELECT idx FROM segment CROSS JOIN entries ON {SEGMENT} = number AND leaf = (
+        SELECT leaf FROM outbox WHERE sequence = ?1))"""
 _OLD_SNAPSHOTS: Final = """DELETE FROM snapshot
     WHERE height <= (SELECT height FROM snapshot ORDER BY height DESC LIMIT 1 OFFSET ?)"""
 _PROVED: Final = "kind, node, height, time, detail"

@@ -5,6 +5,8 @@
 3. leave out what was sealed under a former epoch         engine.held
 4. make and sign an entry for each, chained to the last
 5. append them and move the cursor, in one transaction    engine.append
+6. when there are none: entries whose batch the engine does not know, for it was restored from others, are linked to it
+   again, by the root over its records                    engine.link
 """
 
 from __future__ import annotations
@@ -34,15 +36,17 @@ class Sealer:
     def __init__(self, source: RecordSource, engine: Engine, signer: keys.Signer, limit: int = BATCHES) -> None:
         self._source, self._engine, self._signer, self._limit = source, engine, signer, limit
         self._kid = keys.key_id(signer.public_key())
+        self._looked = 0  # (6) up to which batch was looked
+        self._unknown = 0  # of how many entries no batch was found in all of them
 
     def step(self) -> int:
-        """Seal the next closed batches; how many entries were made."""
+        """Seal the next closed batches; how many entries were made, or linked to their batches again."""
         position = self._engine.position()  # (1)
         epoch = self._source.epoch()
         after = position.cursor.id if position.cursor.epoch == epoch else 0
         batches = self._source.closed_batches(after, self._limit)  # (2)
         if not batches:
-            return 0
+            return self._link(epoch)  # (6)
         if [batch.id for batch in batches] != sorted({batch.id for batch in batches}) or batches[0].id <= after:
             raise ChainBroken("the source's batches are not in ascending order behind the cursor", f"batch {after}")
         # (3) A batch without records has nothing to prove and gets no entry.
@@ -70,6 +74,19 @@ class Sealer:
                 unsettled = not self._engine.settle()
             if idle.wait(POLL) and wake is not None:
                 wake.clear()
+
+    def _link(self, epoch: bytes) -> int:
+        """Some of the source's batches, from the first on, until nothing is left to be linked; how many were."""
+        unknown = self._engine.unlinked()
+        if unknown == self._unknown:
+            self._looked = 0
+            return 0
+        batches = self._source.closed_batches(self._looked, self._limit)
+        if not batches:
+            self._looked, self._unknown = 0, unknown  # those are of batches that the source does not hold either
+            return 0
+        self._looked = batches[-1].id
+        return self._engine.link(batches, epoch)
 
     def _seal(self, batches: Sequence[ClosedBatch], position: Position, epoch: bytes) -> list[Sealed]:
         sealed = []

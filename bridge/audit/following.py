@@ -4,6 +4,7 @@
     (2) the next entries, from the ledger's database, read-only; behind the last of a closed log, those of the next
     (3) the closed batches they are of, from the index: who is behind the actor's tag, the records' leaves
     (4) rows and counts, in one transaction with (1)
+    (5) entries of this node's that got their batch only later, after its disk was lost and restored: as (3) and (4)
 
 An entry whose batch the index does not hold (another node's, or closed under another epoch) is taken in as its envelope
 tells it: the actor's kind and role, no name, no address.
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from bridge.audit.database import AuditDatabase
-from bridge.audit.taking_in import Known, take_in
+from bridge.audit.taking_in import Known, link, take_in
 from bridge.errors import StorageFault
 from bridge.index.audit_source import AuditSource
 from ledger import entry as ledger_entry
@@ -59,7 +60,7 @@ class Follower:
     def __init__(self, logs: Sequence[Followed], source: AuditSource) -> None:
         self._logs = [_Reading(log) for log in logs]
         self._source = source
-        self._seen: tuple[object, int] | None = None  # the file, and how many entries are in it
+        self._seen: tuple[object, ...] | None = None  # the file, how many entries are in it, and how many linked again
 
     def size(self) -> int:
         """How many entries the logs hold."""
@@ -67,12 +68,13 @@ class Follower:
 
     def step(self, database: AuditDatabase) -> int:
         """Take in the next entries, at most ENTRIES; how many. Raises Rewritten."""
-        file = database.file()
-        if file is not None and self._seen == (file, self.size()):
+        file, linked = database.file(), [log.linked() for log in self._logs]
+        if file is not None and self._seen == (file, self.size(), *linked):
             return 0
         with database.writing() as connection:
             taken, size = self._step(connection)
-        self._seen = database.file(), size
+            taken = taken or self._link(connection)
+        self._seen = None if taken else (database.file(), size, *linked)
         return taken
 
     def close(self) -> None:
@@ -90,11 +92,23 @@ class Follower:
         for log in self._logs[number:]:
             entries = log.next(end - first)  # (2)
             if entries:
-                connection.execute("INSERT INTO log VALUES (?, ?) ON CONFLICT DO NOTHING", (number, first))
+                row = number, first, log.linked()
+                connection.execute("INSERT INTO log VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row)
                 take_in(connection, self._known(entries, log.block_times(entries)), first)  # (3), (4)
                 return len(entries), end + len(entries)
             number, first = number + 1, end
         return 0, end
+
+    def _link(self, connection: sqlite3.Connection) -> int:
+        """(5), for some of one log's; how many."""
+        for number, first, linked in connection.execute("SELECT number, first, linked FROM log").fetchall():
+            found = self._logs[number].linked_after(linked) if number < len(self._logs) else ()
+            if found:
+                entries = [stored for _, stored in found]
+                link(connection, self._known(entries, [None] * len(entries)), first)
+                connection.execute("UPDATE log SET linked = ? WHERE number = ?", (found[-1][0], number))
+                return len(found)
+        return 0
 
     def _holds(self, connection: sqlite3.Connection, index: int, leaf: bytes) -> bool:
         """Whether the log of an event that was taken in still has its entry at that place."""
@@ -148,6 +162,18 @@ class _Reading:
     def next(self, start: int) -> Sequence[StoredEntry]:
         """The entries from an index on, at most ENTRIES."""
         return self.read(lambda ledger: ledger.entries(start - 1, ENTRIES)) or []
+
+    def linked(self) -> int:
+        """How many entries got their batch again."""
+        return self.read(lambda ledger: ledger.newest_linked() if isinstance(ledger, BlockStore) else 0) or 0
+
+    def linked_after(self, number: int) -> Sequence[tuple[int, StoredEntry]]:
+        """Those behind the first so many, at most ENTRIES, each with its number."""
+
+        def linked(ledger: LedgerStore) -> Sequence[tuple[int, StoredEntry]]:
+            return ledger.linked(number, ENTRIES) if isinstance(ledger, BlockStore) else ()
+
+        return self.read(linked) or ()
 
     def block_times(self, entries: Sequence[StoredEntry]) -> Sequence[int | None]:
         """Of entries without a gap; None for each in a log without blocks."""

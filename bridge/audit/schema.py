@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x43614155  # "CaAU", in the header of the file
-VERSION: Final = 2
+VERSION: Final = 3
 STRETCH: Final = 1024
 """Events, by index, of which the earliest and latest time are kept together."""
 
@@ -32,8 +32,9 @@ SCHEMA: Final = (
         events INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
         earliest INTEGER NOT NULL, latest INTEGER NOT NULL,
         UNIQUE (type, actor, role, purpose, outcome, node))""",
-    # A log that the trail has begun to follow, by its number in their order, and the trail's index of its entry 0.
-    "CREATE TABLE log (number INTEGER PRIMARY KEY, first INTEGER NOT NULL)",
+    # A log that the trail has begun to follow, by its number in their order; the trail's index of its entry 0; of how
+    # many of its entries it is known here that they got their batch only later.
+    "CREATE TABLE log (number INTEGER PRIMARY KEY, first INTEGER NOT NULL, linked INTEGER NOT NULL)",
     # `idx` is the index in the trail; `study` a tag; (`epoch`, `batch`) the closed batch that the entry is of, empty
     # and 0 for another node's; `block_time` NULL in a log of the node's own.
     """CREATE TABLE event (

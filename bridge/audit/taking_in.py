@@ -28,6 +28,9 @@ _COUNT_COMBINATION: Final = (
     " latest = max(latest, ?) WHERE id = ?"
 )
 _ADD_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LINK_EVENT: Final = (
+    "UPDATE event SET address = ?, how = ?, epoch = ?, batch = ?, records = ? WHERE idx = ? AND leaf = ?"
+)
 _ADD_TALLY: Final = (
     "INSERT INTO tally VALUES (?, ?, ?, ?)"
     " ON CONFLICT (length, start, combination) DO UPDATE SET events = events + excluded.events"
@@ -106,6 +109,16 @@ def take_in(connection: sqlite3.Connection, known: Iterable[Known], first: int =
         _COUNT_COMBINATION,
         ((of.events, of.last, min(of.times), max(of.times), combination) for combination, of in counted.items()),
     )
+
+
+def link(connection: sqlite3.Connection, known: Iterable[Known], first: int) -> None:
+    """Add what was not known of entries when they were taken in: whose batch each is, its records. As `take_in`."""
+    for one in known:
+        entry, index = one.entry, first + one.entry.idx
+        values = (one.actor.address, one.actor.how, entry.epoch, entry.batch, entry.records, index, entry.leaf)
+        if connection.execute(_LINK_EVENT, values).rowcount:
+            _actor(connection, entry.actor, one.actor)
+            connection.executemany(_ADD_LEAF, sorted((leaf_start(leaf), index) for leaf in one.leaves))
 
 
 def _actor(connection: sqlite3.Connection, tag: bytes, actor: Participant) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from ledger.entry import Entry
-from ledger.source import Cursor
+from ledger.source import ClosedBatch, Cursor
 
 
 class Position(NamedTuple):
@@ -42,6 +42,12 @@ class Engine(Protocol):
 
     def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
         """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
+
+    def unlinked(self) -> int:
+        """How many entries of this node's are of a batch that the engine does not know: it was restored from others."""
+
+    def link(self, batches: Sequence[ClosedBatch], epoch: bytes) -> int:
+        """Take it that these batches are those of the entries over their records; how many of them there were."""
 
     def publish(self) -> None:
         """Let those who read files see what was appended."""

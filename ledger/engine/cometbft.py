@@ -22,7 +22,7 @@ from ledger.engine import Position, Sealed
 from ledger.entry import Entry, Who
 from ledger.errors import ChainBroken, LedgerError, TreeMismatch
 from ledger.publication import LOG_LIMIT, Publication
-from ledger.source import Cursor
+from ledger.source import ClosedBatch, Cursor
 from ledger.store import FOREIGN, LedgerStore
 from ledger.tile_files import TileFiles
 
@@ -99,6 +99,7 @@ class CometEngine:
         self._ended, self._changed = False, threading.Condition()
         self._turns = 0  # how often something was appended or committed
         self._refused = ""
+        self._linked = -1, 0  # at which size of the log it was asked last how many are not linked, and how many
         with store.writing():
             self._recover()
             self._join(closed)
@@ -145,6 +146,23 @@ class CometEngine:
         if self._store.sealed_otherwise(self._member.node, epoch):
             found |= self._store.own_sealed(records_roots, self._member.node)
         return found
+
+    def unlinked(self) -> int:
+        """As the port; none while a snapshot is being taken in."""
+        with self._store.mutex:
+            if not self._whole():
+                return 0
+            size = self._store.size()
+            if size != self._linked[0]:
+                self._linked = size, self._store.unlinked(self._member.node)
+            return self._linked[1]
+
+    def link(self, batches: Sequence[ClosedBatch], epoch: bytes) -> int:
+        """As the port; one transaction."""
+        with self._store.writing():
+            linked = self._store.link(batches, epoch, self._member.node)
+            self._linked = -1, 0
+        return linked
 
     def committed(self) -> None:
         """To be called after each commit of the application, from any thread."""

@@ -11,7 +11,7 @@ from ledger.engine import Position, Sealed
 from ledger.errors import ChainBroken, LedgerError, TreeMismatch
 from ledger.journal import Journal, Journaled
 from ledger.publication import LOG_LIMIT, Publication
-from ledger.source import Cursor
+from ledger.source import ClosedBatch, Cursor
 from ledger.store import LedgerStore, StoredEntry, row
 from ledger.tile_files import TileFiles
 from ledger.tiles import WIDTH
@@ -114,6 +114,14 @@ class SoloEngine:
             self._epoch = epoch
             return set()
         return self._store.sealed(records_roots)
+
+    def unlinked(self) -> int:
+        """None: a log of the node's own is lost with what it knows."""
+        return 0
+
+    def link(self, batches: Sequence[ClosedBatch], epoch: bytes) -> int:
+        """Nothing is left to be linked."""
+        return 0
 
     def publish(self) -> None:
         """Commit what the journal holds; write the tiles that are new, and the newest checkpoint."""

@@ -10,9 +10,13 @@ import pytest
 
 from bridge.audit.following import Followed
 from bridge.audit.trail import LedgerTrail
-from bridge.ledger_reading import ledger_home, opener
+from bridge.ledger_reading import ledger_home, opener, record_source
+from ledger import entry
+from ledger.engine import Position
 from ledger.engine.solo import DATABASE
 from ledger.event import EventQuery
+from ledger.sealer import entry_of
+from ledger.source import Cursor
 from tests.bridge.audit.sealed_facts import Archive
 from tests.contract.audit_trail import day
 from tests.ledger.shared_log import START_US, Network
@@ -112,3 +116,29 @@ def test_another_shared_log_than_was_followed_makes_the_trail_anew(joined: Joine
     joined.trail = joined.opened()
     assert joined.trail.follow() == BEFORE + 2
     assert dict(joined.trail.facets(EventQuery())["hospital"]) == {"": BEFORE, "east": 1, "north": 1}
+
+
+def test_entries_that_get_their_batches_again_show_who_and_what(joined: Joined) -> None:
+    east, (fact, *_) = joined.network["east"], day()
+    joined.archive.record(fact)
+    with closing(record_source(joined.archive.settings, joined.archive.keys, joined.archive.keystore)) as source:
+        (batch,) = source.closed_batches(BEFORE, 9)
+        position = Position(joined.network.ledger, east.node, east.sequence, east.previous, Cursor(b"", 0))
+        said = entry_of(batch, position, east.sequence, east.previous)
+        assert joined.network.decide([[entry.sign(entry.encode(said), east.signer)]]) == [0]
+        assert joined.trail.follow() == 5
+        restored = joined.trail.search(EventQuery(limit=1))[0]
+        assert (restored.type, restored.records, restored.actor.address) == (fact.type, 0, "")
+        assert joined.trail.details(restored.id) == []
+        with east.store.writing():
+            assert east.store.link([batch], source.epoch(), east.node) == 1
+            assert east.store.link([batch], source.epoch(), east.node) == 0
+    assert joined.trail.follow() == 1 and joined.trail.follow() == 0
+    linked = joined.trail.search(EventQuery(limit=1))[0]
+    assert (linked.id, linked.records, linked.actor) == (restored.id, batch.records, fact.actor)
+    details = joined.trail.details(linked.id)
+    assert len(details) == batch.records and all(detail.body is not None for detail in details)
+    assert joined.trail.event(details[0].leaf).id == linked.id
+    before = joined.trail.search(EventQuery(limit=100))
+    joined.trail.rebuild()
+    assert joined.trail.search(EventQuery(limit=100)) == before

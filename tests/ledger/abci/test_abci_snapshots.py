@@ -181,3 +181,21 @@ def test_a_member_that_lost_its_disk_gives_up_what_it_signed_without_knowing_its
     assert lost.store.state().cursor == Cursor(b"", 0)
     assert lost.store.sealed_otherwise(lost.own.node, bytes(16))
     lost.store.close()
+
+
+def test_entries_that_waited_and_come_with_a_snapshot_keep_their_batches(network: Network, tmp_path: Path) -> None:
+    behind = Newcomer(network, tmp_path / "behind", "east")
+    envelopes = [item.envelope for item in network["east"].store.all_entries() if item.node == behind.own.node][1:4]
+    waiting = [Sealed(one, read(one), Cursor(bytes(16), at), 7) for at, one in enumerate(envelopes, 1)]
+    with behind.store.writing():
+        behind.store.put(waiting, Cursor(bytes(16), 3))
+    snapshot, chunks, app_hash = offered(network["east"])
+    behind.application.offer_snapshot(snapshot, app_hash)
+    for at, chunk in enumerate(chunks):
+        assert behind.application.apply_snapshot_chunk(at, chunk, "north") == messages.CHUNK_ACCEPT
+    assert (behind.store.waiting(), behind.store.state().cursor) == (0, Cursor(bytes(16), 3))
+    linked = [item for item in behind.store.all_entries() if item.epoch]
+    assert [(item.envelope, item.batch, item.records) for item in linked] == [
+        (one.envelope, one.batch.id, 7) for one in waiting
+    ]
+    behind.store.close()

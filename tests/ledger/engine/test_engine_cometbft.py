@@ -6,8 +6,9 @@ Here a chain of one validator stands for CometBFT: what it is handed it decides 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ import pytest
 from ledger import entry, genesis, keys, merkle, transaction
 from ledger.abci.application import ConsortiumApplication, Signers
 from ledger.abci.messages import Block
+from ledger.audit_shared import audit_shared
 from ledger.block_store import BlockStore
 from ledger.engine import Engine
 from ledger.engine.cometbft import Closed, CometEngine, Membership
 from ledger.engine.solo import SoloEngine
 from ledger.sealer import Sealer
-from ledger.source import Cursor
+from ledger.source import ClosedBatch, Cursor
 from ledger.store import LedgerStore
 from tests.contract.engine import EngineContract, sealed
 from tests.ledger.ledger_source import EPOCH, KEY, ORIGIN, Source, octets
@@ -42,6 +44,7 @@ class Chain:
         self.genesis = genesis.make("test", START_US, [hospital.card])
         self.height = 0
         self.handed: list[bytes] = []
+        self.decided: list[Block] = []
         self.answer: Callable[[bytes], tuple[int, str]] = self.decide
 
     def open(self, home: Path, closed: Closed = NOTHING, former: LedgerStore | None = None) -> CometEngine:
@@ -74,9 +77,16 @@ class Chain:
         self.height += 1
         hash = hashlib.sha256(str(self.height).encode()).digest()
         decided = Block(txs, self.height, (START_US + self.height) * 1000, bytes(20), hash)
+        self.decided.append(decided)
         verdict = self.application.finalize_block(decided).results[0]
         self.application.commit()
         return verdict.code, verdict.log
+
+    def replay(self) -> None:
+        """Have the application execute every block again, as CometBFT does where its own disk was lost."""
+        for decided in self.decided:
+            self.application.finalize_block(decided)
+            self.application.commit()
 
     def until(self, holds: Callable[[], object]) -> None:
         over = time.monotonic() + PATIENCE_S
@@ -128,9 +138,6 @@ def test_the_first_entry_states_the_log_that_was_kept_before(chain: Chain, tmp_p
 
 
 def test_what_is_appended_while_nobody_answers_waits_and_nothing_is_lost(chain: Chain, tmp_path: Path) -> None:
-    def nobody(tx: bytes) -> tuple[int, str]:
-        raise ConnectionRefusedError("no CometBFT")
-
     chain.answer = nobody
     engine = chain.open(tmp_path)
     for number in range(3):
@@ -201,3 +208,75 @@ def test_a_run_longer_than_a_transaction_goes_in_several(chain: Chain, tmp_path:
     assert all(len(tx) <= transaction.MAX_SIZE for tx in chain.handed)
     assert len(chain.handed) > 1
     engine.close()
+
+
+@pytest.mark.parametrize("sealed_before", [True, False])
+def test_entries_get_their_batches_again_when_the_disk_was_lost(
+    chain: Chain, tmp_path: Path, sealed_before: bool
+) -> None:
+    source = Source()
+    engine = chain.open(tmp_path)
+    for records in (2, 3, 1):
+        source.close(records=records)
+        assert Sealer(source, engine, KEY).step() == 1
+        chain.until(lambda: chain.store.waiting() == 0)
+    engine.close()
+    shutil.rmtree(tmp_path / "shared")
+    chain.answer = nobody
+    engine = chain.open(tmp_path)
+    sealer = Sealer(source, engine, KEY)
+    if sealed_before:  # before the first block is there
+        assert sealer.step() == 3
+    chain.replay()
+    if not sealed_before:
+        assert chain.store.unlinked(chain.hospital.node) == 3
+    chain.answer = chain.decide
+    chain.until(lambda: not any([sealer.step(), engine.unlinked(), chain.store.waiting()]))
+    assert [(row.epoch, row.batch, row.records) for row in chain.store.all_entries()] == [
+        (b"", 0, 0),
+        *((EPOCH, number, records) for number, records in enumerate((2, 3, 1), 1)),
+    ]
+    assert len(chain.store.linked(0, 9)) == chain.store.newest_linked() <= 3
+    assert engine.settle()
+    trusted = audit_shared(tmp_path / "shared", chain.genesis, chain.hospital.node, source=source)
+    assert trusted.findings == [] and trusted.entries == 4
+    engine.close()
+
+
+def test_entries_whose_batches_are_nowhere_are_looked_for_once(chain: Chain, tmp_path: Path) -> None:
+    source = Source()
+    engine = chain.open(tmp_path)
+    for _ in range(2):
+        source.close()
+    Sealer(source, engine, KEY).step()
+    chain.until(lambda: chain.store.waiting() == 0)
+    engine.close()
+    shutil.rmtree(tmp_path / "shared")
+    chain.answer = nobody
+    engine = chain.open(tmp_path)
+    chain.replay()
+    restored = Asked(epoch=octets("another epoch"))  # an index from before the second batch
+    restored.batches = source.batches[:1]
+    sealer = Sealer(restored, engine, KEY)
+    while sealer.step() or restored.asked < 4:
+        pass
+    assert [row.batch for row in chain.store.all_entries()] == [0, 1, 0]
+    asked = restored.asked
+    for _ in range(5):
+        assert sealer.step() == 0
+    assert restored.asked == asked + 5  # for what is new, and no more
+    engine.close()
+
+
+class Asked(Source):
+    """It counts how often it was asked for batches."""
+
+    asked = 0
+
+    def closed_batches(self, after: int, limit: int) -> Sequence[ClosedBatch]:
+        self.asked += 1
+        return super().closed_batches(after, limit)
+
+
+def nobody(tx: bytes) -> tuple[int, str]:
+    raise ConnectionRefusedError("no CometBFT")
