@@ -10,7 +10,7 @@ from bridge.consortium import SharedConsortium
 from bridge.consortium_rotation import awaits_restart
 from bridge.consortium_setup import Place, make_card, read_card
 from bridge.crypto.next_key import make_next
-from bridge.errors import ConfigError, RequestError
+from bridge.errors import ConfigError
 from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services.govern import Governance
@@ -46,19 +46,12 @@ def members(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 def propose(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """Propose a change; its id once it is sealed, what became of it once it is final. Raises as `Governance`."""
-    governance, do, member = _governance(node), str(arguments["do"]), str(arguments.get("member") or "")
-    match do:
-        case terms.ENROLL:
-            root = governance.enroll(OPERATOR, read_card(Path(arguments["card"])))
-        case terms.ROTATE:
-            card = read_card(Path(arguments["card"])) if arguments.get("card") else _next_card(node, arguments)
-            root = governance.rotate(OPERATOR, card.name, card)
-        case terms.RETIRE:
-            root = governance.retire(OPERATOR, member)
-        case terms.POWER:
-            root = governance.power(OPERATOR, member, int(arguments["power"]))
-        case _:
-            raise RequestError("there is no such change to propose")
+    governance, do = _governance(node), str(arguments["do"])
+    card = read_card(Path(arguments["card"])) if arguments.get("card") else None
+    if do == terms.ROTATE and card is None:
+        card = _next_card(node, arguments)
+    plan = governance.plan(do, str(arguments.get("member") or ""), card, arguments.get("power"))
+    root = governance.propose(OPERATOR, plan)
     return _stated(node, root, arguments, None)
 
 

@@ -5,7 +5,8 @@ Times are microseconds since the epoch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,54 @@ class ProposalOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class Motion:
+    """A change that is to be proposed: "enroll" and "rotate" (with a member's card as text), "retire", "power"."""
+
+    do: str
+    member: str = ""
+    card: str = ""
+    power: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CardOverview:
+    """What a card says: `fingerprint` is what two people compare; `key`, `consensus` and `certificate` are SHA-256.
+
+    `until_us` is when its certificate ends; None when that cannot be read.
+    """
+
+    name: str
+    node: bytes
+    url: str
+    address: str
+    power: int
+    fingerprint: str
+    key: bytes
+    consensus: bytes
+    certificate: bytes
+    until_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A motion that would have an effect: the member it is about, by name, with the card it has and is to have.
+
+    `power` is the member's now; `total` that of all, `after` that of all when it has taken effect; `largest` the most
+    votes of one validator then. `needed` members must vote for it.
+    """
+
+    motion: Motion
+    member: str
+    power: int
+    total: int
+    after: int
+    largest: int
+    needed: int
+    former: CardOverview | None = None
+    card: CardOverview | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceOverview:
     """A proved wrong of a member, such as two signatures for one height, or two roots for one size."""
 
@@ -54,11 +103,21 @@ class EvidenceOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why entries of this node wait for their block, in words; what to do; since when, where that is known."""
+
+    what: str
+    advice: str
+    since_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConsortiumOverview:
     """How the consortium stands, as this node sees it.
 
     `quorum` members must cosign a checkpoint; `cosigned` is the newest size for which so many did. `outbox` entries of
-    this node wait for consensus, the oldest since `waiting_since`. `trouble` says why nothing is committed now.
+    this node wait for consensus, the oldest since `waiting_since`; `hindrances` say why. `unheard` are members, by
+    name, to whose CometBFT this node's has no connection, and since when.
     """
 
     name: str
@@ -73,7 +132,8 @@ class ConsortiumOverview:
     waiting_since: int | None = None
     proposals: tuple[ProposalOverview, ...] = ()
     evidence: tuple[EvidenceOverview, ...] = ()
-    trouble: str | None = None
+    hindrances: tuple[Hindrance, ...] = ()
+    unheard: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from bridge import replica_overview
 from bridge.access import expiry
+from bridge.consensus import condition
 from bridge.consortium import DATABASE, SharedConsortium, folder
-from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
+from bridge.consortium_model import ConsortiumOverview, Emergency, Motion, Planned, Replica, Share
+from bridge.consortium_motion import described, planned
 from bridge.consortium_overview import overview
+from bridge.consortium_waiting import hindrances
 from bridge.errors import ConfigError, NotFound, RequestError, StorageFault
 from bridge.index.index import SqlIndex
 from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState
@@ -23,6 +27,9 @@ from bridge.services.share import Sharing
 from bridge.services.statement import Statements
 from ledger.block_store import BlockStore
 from ledger.errors import LedgerError
+
+FINAL_S: Final = 5.0
+"""How long a proposal or vote is waited for, so that who made it sees what became of it."""
 
 
 class Membership:
@@ -50,8 +57,10 @@ class Membership:
         index: SqlIndex,
         sharing: Sharing | None = None,
     ) -> None:
+        self._home = home
         self._database = folder(home) / DATABASE
         self._consortium = consortium
+        self._statements = statements
         self._governance = Governance(consortium, statements)
         self._index = index
         self._shares = index.shares
@@ -62,13 +71,30 @@ class Membership:
         own = self._consortium.own()
         try:
             with contextlib.closing(BlockStore(self._database, readonly=True)) as store:
-                return overview(store, self._consortium.genesis, own.node if own is not None else b"")
+                stands = overview(store, self._consortium.genesis, own.node if own is not None else b"")
         except (LedgerError, OSError) as error:
             raise StorageFault(f"the shared log cannot be read ({type(error).__name__})") from error
+        told, active = condition.read(self._home), self._consortium.state().active
+        found = hindrances(own, active, stands.waiting_since, told, now_us())
+        return replace(stands, hindrances=found, unheard={} if told is None else told.unheard)
 
-    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
-        """Vote on a proposal, durably on its way when it returns. Raises NotFound, RequestError."""
-        self._governance.vote(actor, proposal, yes)
+    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> bool:
+        """Vote on a proposal, durably on its way when it returns; whether it is final by then.
+
+        Raises NotFound, RequestError.
+        """
+        return self._final(self._governance.vote(actor, proposal, yes)) is not None
+
+    def plan(self, motion: Motion) -> Planned:
+        """What a proposal would change; nothing is stated. Raises NotFound, RequestError with the reason."""
+        return described(self._consortium.state(), motion, planned(self._governance, motion))
+
+    def propose(self, actor: Actor, motion: Motion) -> bytes | None:
+        """Put it to the vote, durably on its way when it returns; its id when it is final. Raises as `plan`."""
+        return self._final(self._governance.propose(actor, planned(self._governance, motion)))
+
+    def _final(self, root: bytes) -> bytes | None:
+        return self._statements.entry_id(root, FINAL_S, final=True)
 
     def grant(self, actor: Actor, study: str, member: str, purpose: str, expires: str | None) -> str:
         """As `services.share.grant`; the grant's id in hexadecimal digits."""

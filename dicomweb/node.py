@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bridge.consortium_model import ConsortiumOverview, Emergency, Replica, Share
+from bridge.consortium_model import ConsortiumOverview, Emergency, Motion, Planned, Replica, Share
 from bridge.dicom.matching import Query
 from bridge.errors import AccessError
 from bridge.model import (
@@ -245,8 +245,17 @@ class Membership(Protocol):
     def emergencies(self) -> Sequence[Emergency]:
         """Break-glass accesses across hospitals that last or are not reviewed, newest first."""
 
-    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
-        """Vote on a proposal, durably on its way when it returns. Raises NotFound, RequestError."""
+    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> bool:
+        """Vote on a proposal, durably on its way when it returns; whether it is final by then.
+
+        Raises NotFound, RequestError.
+        """
+
+    def plan(self, motion: Motion) -> Planned:
+        """What a proposal would change; nothing is stated. Raises NotFound, RequestError with the reason."""
+
+    def propose(self, actor: Actor, motion: Motion) -> bytes | None:
+        """Put it to the vote, durably on its way when it returns; its id when it is final. Raises as `plan`."""
 
 
 class Witnessing(Protocol):

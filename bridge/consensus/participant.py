@@ -6,6 +6,7 @@
 4. what the sealer appends to; its outbox goes to CometBFT's mempool                          CometEngine
 5. CometBFT, when it is managed: started, asked, started again                                Watch, a step at a time
 6. members' cosignatures of each other's checkpoints                                          Cosigning, in a thread
+7. what hinders all that, for who looks                                                       Reporter, a step at a time
 
 What fails in 3 ends the process (`broken`): both are started afresh, and CometBFT has the application execute what it
 had not committed.
@@ -26,6 +27,7 @@ from bridge.child_watch import Watch
 from bridge.config import Settings
 from bridge.consensus import home
 from bridge.consensus.closing import closed_log
+from bridge.consensus.condition import ANSWER_S, Reporter
 from bridge.consensus.configuration import StateSync
 from bridge.consensus.cosigning import open_cosigning
 from bridge.consensus.daemon import MANNER, ManagedCometBFT, Plan
@@ -107,6 +109,8 @@ class Participant:
         assert others is not None
         self._others = MemberGateways(others, settings.members)
         self._source = StateSyncSource()
+        asked, active = Rpc(settings.ledger.cometbft.rpc, ANSWER_S), lambda: self.application.state.active
+        self._reporter = Reporter(settings.home, asked, who.node, active)  # (7)
         self._watch = Watch(ManagedCometBFT(settings, self._plan), MANNER) if settings.ledger.cometbft.managed else None
 
     @property
@@ -115,15 +119,16 @@ class Participant:
         return self._watch.reason if self._watch is not None else None
 
     def step(self) -> None:
-        """(5) Look after CometBFT once."""
-        if self._watch is None:
-            return
-        self._watch.step()
-        if self._watch.reason is None and self.application.info().height:
-            self._source.close()
+        """(5) Look after CometBFT once; (7)."""
+        if self._watch is not None:
+            self._watch.step()
+            if self._watch.reason is None and self.application.info().height:
+                self._source.close()
+        self._reporter.step(self.reason, self.engine.refused if self.engine is not None else "")
 
     def close(self) -> None:
         """End CometBFT first, so that it never waits for an answer; then the rest."""
+        self._reporter.close()
         if self._watch is not None:
             self._watch.end(DRAIN_S)
         self._source.close()

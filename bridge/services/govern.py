@@ -6,7 +6,7 @@ The members decide by entries of the shared ledger (`ledger.governance`); this l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from bridge.errors import ConfigError, NotFound, RequestError
 from bridge.model import Actor
@@ -18,6 +18,14 @@ from ledger.members import Member, Proposal, State
 
 SHORTEST_ID: Final = 8
 """Digits of an id by which a proposal may be named."""
+CHANGES: Final = (terms.ENROLL, terms.ROTATE, terms.RETIRE, terms.POWER)
+
+
+class Plan(NamedTuple):
+    """What is to be proposed: the statement's body, and which member it is about, by name."""
+
+    body: Mapping[str, object]
+    name: str
 
 
 class Governance:
@@ -27,24 +35,42 @@ class Governance:
         self._consortium = consortium
         self._statements = statements
 
-    def enroll(self, actor: Actor, card: Card) -> bytes:
-        """Propose to take in a hospital; the statement's records root. Raises RequestError when it cannot be one."""
-        return self._propose(actor, {"do": terms.ENROLL, "c": card.signed}, card.name)
+    def plan(self, do: str, member: str = "", card: Card | None = None, power: int | None = None) -> Plan:
+        """What is to be proposed, of which it is sure that it would have an effect now; nothing is stated.
 
-    def rotate(self, actor: Actor, member: str, card: Card) -> bytes:
-        """Propose a member's new card, with other keys or another place. Raises NotFound, RequestError."""
-        found = self.member(member)
-        return self._propose(actor, {"do": terms.ROTATE, "m": found.node, "c": card.signed}, found.name)
+        Parameters
+        ----------
+        do
+            Of `ledger.terms`: ENROLL and ROTATE need a card, POWER a number of votes.
+        member
+            By name, or node id in hexadecimal; of ROTATE the one that the card names, when it is empty.
 
-    def retire(self, actor: Actor, member: str) -> bytes:
-        """Propose that a member's entries are taken no more. Raises NotFound, RequestError."""
-        found = self.member(member)
-        return self._propose(actor, {"do": terms.RETIRE, "m": found.node}, found.name)
+        Raises NotFound for a member that is none, RequestError with the reason for what cannot be.
+        """
+        own, state = self._own(), self._consortium.state()
+        body: dict[str, object] = {"do": do}
+        if do not in CHANGES or (card is None) is (do in (terms.ENROLL, terms.ROTATE)):
+            raise RequestError("there is no such change to propose")
+        name = card.name if card is not None else ""
+        if do != terms.ENROLL:
+            found = self.member(member or name)
+            body["m"], name = found.node, found.name
+        if card is not None:
+            body["c"] = card.signed
+        if do == terms.POWER:
+            if power is None or not 0 <= power <= terms.MAX_POWER:
+                raise RequestError(f"a validator’s votes are a number from 0 to {terms.MAX_POWER:,}")
+            body["w"] = power
+        if sum(row.node == own.node and row.outcome is None for row in state.proposals) >= governance.OPEN_PER_MEMBER:
+            raise RequestError(f"{governance.OPEN_PER_MEMBER} proposals of this node are open; more have no effect")
+        if why := _hindrance(state, own, body):
+            raise RequestError(why)
+        return Plan(body, name)
 
-    def power(self, actor: Actor, member: str, power: int) -> bytes:
-        """Propose the voting power of a member's validator, 0 for none. Raises NotFound, RequestError."""
-        found = self.member(member)
-        return self._propose(actor, {"do": terms.POWER, "m": found.node, "w": power}, found.name)
+    def propose(self, actor: Actor, plan: Plan) -> bytes:
+        """Put it to the vote; the statement's records root."""
+        detail = {"proposed": f"{plan.body['do']} {plan.name}"}
+        return self._statements.make("gov.propose", actor, plan.body, detail=detail)
 
     def vote(self, actor: Actor, proposal: bytes, yes: bool) -> bytes:
         """Vote on an open proposal; the statement's records root. Raises NotFound, RequestError, ConfigError."""
@@ -74,14 +100,6 @@ class Governance:
             if member.active and name in (member.name, member.node.hex()):
                 return member
         raise NotFound("no active member has this name")
-
-    def _propose(self, actor: Actor, body: Mapping[str, object], name: str) -> bytes:
-        own, state = self._own(), self._consortium.state()
-        if sum(row.node == own.node and row.outcome is None for row in state.proposals) >= governance.OPEN_PER_MEMBER:
-            raise RequestError(f"{governance.OPEN_PER_MEMBER} proposals of this node are open; more have no effect")
-        if why := _hindrance(state, own, body):
-            raise RequestError(why)
-        return self._statements.make("gov.propose", actor, body, detail={"proposed": f"{body['do']} {name}"})
 
     def _own(self) -> Member:
         own = self._consortium.own()

@@ -14,14 +14,18 @@ from dicomweb.console.html import Content, Html, link, tag
 from dicomweb.exchange import Exchange
 
 SECTION: Final = "/console/consortium"
+PROPOSE: Final = "/console/consortium/propose"
 VOTES: Final = "/console/consortium/votes"
+_SENT: Final = {
+    "proposal": "The proposal is stated and waits for its block; it stands below as soon as the members have it.",
+    "vote": "The vote is stated and waits for its block; it counts as soon as the members have it.",
+}
 _OUTCOMES: Final = {
     "accepted": "Accepted, in force",
     "rejected": "Rejected",
     "withdrawn": "Withdrawn",
     "void": "Accepted, but could no longer take effect",
 }
-_LATE_US: Final = 60 * 1_000_000
 
 
 def alone(exchange: Exchange, title: str, section: str) -> Response:
@@ -48,8 +52,10 @@ def show(exchange: Exchange) -> Response:
         return alone(exchange, "Consortium", SECTION)
     stands, now_us = membership.overview(), time.time_ns() // 1000
     admin = exchange.actor.role is Role.ADMIN
+    sent = dict(exchange.parameters).get("sent", "")
     body = [
         tag("h1", f"Consortium {stands.name}"),
+        page.note(_SENT[sent]) if sent in _SENT else None,
         emergencies.banner(membership.emergencies(), now_us),
         _verdict(stands, now_us),
         page.tiles(_figures(stands, now_us)),
@@ -59,7 +65,7 @@ def show(exchange: Exchange) -> Response:
             link("/console/replicas", "Copies kept at members", class_="button"),
             class_="actions before",
         ),
-        _members(stands),
+        _members(stands, now_us),
         page.panel("Put to the vote", *_proposals(stands, admin), id_="proposals"),
         page.panel("Proved against members", *_evidence(stands.evidence), id_="evidence"),
     ]
@@ -67,34 +73,58 @@ def show(exchange: Exchange) -> Response:
 
 
 def _verdict(stands: ConsortiumOverview, now_us: int) -> Html:
-    """The one thing to know: whether the members agree, and whether anything waits."""
+    """The one thing to know: whether the members agree, and whether anything waits, why, and what to do."""
     if stands.evidence:
         count = words.count(len({one.member for one in stands.evidence}), "member is", "members are")
         return page.note("Look at this: ", count, " proved to have broken the rules; see below.", kind="bad")
-    late = stands.waiting_since is not None and now_us - stands.waiting_since > _LATE_US
-    if stands.trouble or late:
-        waits = words.count(stands.outbox, "entry waits", "entries wait")
-        why = f" {stands.trouble}." if stands.trouble else ""
-        return page.note(
-            f"No agreement at the moment.{why} {waits} for consensus on this node; storing and viewing go on, and what "
-            "waits is committed when enough members can be reached again.",
-            kind="warn",
-        )
+    if stands.hindrances:
+        return _hindered(stands, now_us)
     active = sum(member.active for member in stands.members)
     if stands.cosigned is not None and stands.cosigned >= stands.size:
         return page.note(f"Agreed: {stands.quorum} or more of {active} members have signed the whole log.", kind="good")
     if not stands.size:
         return page.note("The log has no entry yet.")
     signed = f"{stands.cosigned:,}" if stands.cosigned is not None else "none"
-    return page.note(f"Committed. Of {stands.size:,} entries, {signed} bear the signatures of a quorum so far.")
+    bear = "bears" if stands.cosigned == 1 else "bear"
+    return page.note(
+        f"Committed. Of {words.count(stands.size, 'entry', 'entries')}, {signed} {bear} the signatures of a quorum so "
+        "far."
+    )
+
+
+def _hindered(stands: ConsortiumOverview, now_us: int) -> Html:
+    """Why there is no agreement, since when, and what to do about each cause."""
+    waits = words.count(stands.outbox, "entry of this hospital waits", "entries of this hospital wait")
+    said = f"{waits} for consensus" + (
+        f", the oldest for {_ago(stands.waiting_since, now_us)}" if stands.outbox else ""
+    )
+    causes = [
+        tag(
+            "div",
+            tag("dt", one.what, ".", (" Since ", words.stamp(one.since_us), ".") if one.since_us is not None else None),
+            tag("dd", tag("b", "What to do: "), one.advice),
+        )
+        for one in stands.hindrances
+    ]
+    return tag(
+        "div",
+        tag("p", tag("b", "No agreement at the moment. "), said, ". Storing and viewing go on."),
+        tag("dl", causes, class_="causes"),
+        class_="note warn",
+        role="status",
+    )
+
+
+def _ago(moment: int | None, now_us: int) -> str:
+    return words.span(max(0, now_us - (now_us if moment is None else moment)) / 1e6)
 
 
 def _figures(stands: ConsortiumOverview, now_us: int) -> dict[str, tuple[Content, Content]]:
     active = sum(member.active for member in stands.members)
-    block = words.span(max(0, now_us - stands.block_us) / 1e6) + " ago" if stands.block_us is not None else "none yet"
+    block = f"{_ago(stands.block_us, now_us)} ago" if stands.block_us is not None else "none yet"
     waiting = "for consensus"
     if stands.waiting_since is not None:
-        waiting += f", the oldest for {words.span(max(0, now_us - stands.waiting_since) / 1e6)}"
+        waiting += f", the oldest for {_ago(stands.waiting_since, now_us)}"
     cosigned = f"{stands.cosigned:,} entries" if stands.cosigned is not None else "none"
     return {
         "Height": (f"{stands.height:,}", "of the last block with entries"),
@@ -105,42 +135,45 @@ def _figures(stands: ConsortiumOverview, now_us: int) -> dict[str, tuple[Content
     }
 
 
-def _members(stands: ConsortiumOverview) -> Html:
+def _members(stands: ConsortiumOverview, now_us: int) -> Html:
     head = ("Member", "State", "Votes with", "Entries", "Last entry", "Has signed", "Address")
-    table = tag(
-        "table",
-        tag("caption", "Members of the consortium"),
-        tag("thead", tag("tr", [tag("th", name, scope="col") for name in head])),
-        tag("tbody", [_member(member, stands.size) for member in stands.members]),
-        class_="counts",
-    )
+    rows = [_member(member, stands, now_us) for member in stands.members]
+    table = page.listing("Members of the consortium", head, rows, figures=("Votes with", "Entries"))
     ledger = tag("p", "Ledger ", tag("code", stands.ledger.hex()), class_="remark")
-    return page.panel("Members", tag("div", table, class_="wide"), ledger, id_="members")
+    return page.panel("Members", table, ledger, id_="members")
 
 
-def _member(member: MemberOverview, size: int) -> Html:
+def _member(member: MemberOverview, stands: ConsortiumOverview, now_us: int) -> list[Content]:
     here = tag("small", "(this node) ") if member.own else None
-    state = "active" if member.active else "retired"
+    state, colour = ("active", "check") if member.active else ("retired", "node")
+    unheard = stands.unheard.get(member.name) if member.active else None
+    if unheard is not None:
+        state, colour = "not heard", "refuse"
     signed = "–"
     if member.cosigned is not None:
-        signed = "all" if member.cosigned >= size else f"up to {member.cosigned:,}"
-    return tag(
-        "tr",
-        tag("th", tag("b", member.name), " ", here, tag("small", tag("code", member.node.hex()[:8], "…")), scope="row"),
-        tag("td", tag("span", state, class_="badge " + ("check" if member.active else "node"))),
-        tag("td", f"{member.power:,}" if member.power else "no validator"),
-        tag("td", f"{member.entries:,}"),
-        tag("td", words.stamp(member.last_us) if member.last_us is not None else "–"),
-        tag("td", signed),
-        tag("td", tag("code", member.url) if member.url else "–"),
-    )
+        signed = "all" if member.cosigned >= stands.size else f"up to {member.cosigned:,}"
+    return [
+        (tag("b", member.name), " ", here, tag("small", tag("code", member.node.hex()[:8], "…"))),
+        (
+            tag("span", state, class_=f"badge {colour}"),
+            tag("small", f"for {_ago(unheard, now_us)}") if unheard is not None else None,
+        ),
+        f"{member.power:,}" if member.power else "no validator",
+        f"{member.entries:,}",
+        words.stamp(member.last_us) if member.last_us is not None else "–",
+        signed,
+        tag("code", member.url) if member.url else "–",
+    ]
 
 
 def _proposals(stands: ConsortiumOverview, admin: bool) -> list[Html]:
-    if not stands.proposals:
-        said = "Nothing. Members are enrolled, their keys changed and members retired by votes on the ledger: "
-        return [tag("p", said, tag("code", "cairn consortium propose"), ".")]
-    return [_proposal(one, admin) for one in stands.proposals]
+    said = [_proposal(one, admin) for one in stands.proposals]
+    if not said:
+        what = "Nothing. Members are taken in, their keys changed and members retired by votes on the ledger."
+        said.append(tag("p", what))
+    if admin:
+        said.append(tag("p", link(PROPOSE, "Propose a change", class_="button"), class_="actions"))
+    return said
 
 
 def _proposal(one: ProposalOverview, admin: bool) -> Html:

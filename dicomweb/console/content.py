@@ -15,14 +15,15 @@ from dicomweb.exchange import Exchange
 MOST: Final = 1000
 """Instances that are looked at for one page; the command `cairn study show` looks at all."""
 _SHOWN_PACKS: Final = 12
-_KINDS: Final[Mapping[str, str]] = {
-    "root": "Root",
-    "page": "Pages",
-    "instance": "Instance blocks",
-    "metadata": "Sealed metadata",
-    "node": "File nodes",
-    "leaf": "Leaves",
+_KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "root": ("Root", "Roots"),
+    "page": ("Page", "Pages"),
+    "instance": ("Instance block", "Instance blocks"),
+    "metadata": ("Sealed metadata", "Sealed metadata"),
+    "node": ("File node", "File nodes"),
+    "leaf": ("Leaf", "Leaves"),
 }
+"""One and several blocks of a kind."""
 
 
 def show(exchange: Exchange) -> Response:
@@ -137,20 +138,23 @@ def _partly(tree: TreeContent) -> Html | None:
 def _counts(tree: TreeContent) -> list[Html]:
     """Blocks and bytes by kind."""
     total = tree.total
-    head = tag("tr", [tag("th", name, scope="col") for name in ("Kind", "Blocks", "Size")])
+    head = ("Kind", "Blocks", "Size")
     rows = [
-        tag(
-            "tr",
-            tag("th", _KINDS[kind], scope="row"),
-            tag("td", f"{many.blocks:,}"),
-            tag("td", words.size(many.octets)),
+        (
+            _KINDS[kind][many.blocks > 1],
+            f"{many.blocks:,}",
+            words.size(many.octets),
         )
         for kind, many in tree.kinds.items()
         if many.blocks
     ]
-    foot = tag("tr", tag("th", "All", scope="row"), tag("td", f"{total.blocks:,}"), tag("td", words.size(total.octets)))
-    caption = tag("caption", "Blocks of the tree by kind")
-    table = tag("table", caption, tag("thead", head), tag("tbody", rows), tag("tfoot", foot), class_="counts")
+    foot = tag(
+        "tr",
+        tag("th", "All", scope="row"),
+        tag("td", f"{total.blocks:,}", data_label="Blocks", class_="figure"),
+        tag("td", words.size(total.octets), data_label="Size", class_="figure"),
+    )
+    table = page.listing("Blocks of the tree by kind", head, rows, figures=head[1:], foot=foot)
     leaves = tree.kinds["leaf"].octets
     name = (
         f"{words.size(leaves)} of {words.size(total.octets)} are sealed images, the rest is what finds and opens them"

@@ -1,4 +1,7 @@
-"""What the console's forms change: a study is shared, a grant revoked, a vote cast; by administrators alone."""
+"""What the console's forms change: a study is shared, a grant revoked, a change proposed, a vote cast.
+
+By administrators alone, from this server's own pages (`Door.write` refuses a request that another site makes).
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from starlette.types import Receive, Scope, Send
 from bridge.errors import BodyTooLarge, CairnError, NotFound, RequestError, Unauthenticated
 from bridge.model import Action
 from dicomweb import problems
-from dicomweb.console import consortium, page, sharing
-from dicomweb.console.html import path
+from dicomweb.console import consortium, page, proposals, sharing
+from dicomweb.console.html import Html, path
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.node import Membership
 
 log = logging.getLogger("dicomweb")
-_MAX_FORM: Final = 4096
+_MAX_FORM: Final = 32 << 10  # a card, percent-encoded, and little besides
 _HEADERS: Final = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
 Fields = Mapping[str, str]
 
@@ -46,8 +49,8 @@ def vote(exchange: Exchange, fields: Fields) -> str:
     if fields.get("vote") not in ("yes", "no"):
         raise RequestError("a vote is yes or no")
     proposal = _id(fields.get("proposal", ""))
-    _membership(exchange).vote(exchange.actor, proposal, fields["vote"] == "yes")
-    return consortium.SECTION
+    final = _membership(exchange).vote(exchange.actor, proposal, fields["vote"] == "yes")
+    return f"{consortium.SECTION}#p-{proposal.hex()[:16]}" if final else f"{consortium.SECTION}?sent=vote"
 
 
 def _membership(exchange: Exchange) -> Membership:
@@ -67,14 +70,22 @@ class _Visitor:
     method: str = "POST"
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is done with a form: `act` gives the way on, or a whole page; `back` leads to where it is filled in."""
+
+    act: Callable[[Exchange, Fields], str | Html]
+    back: str
+
+
 class ConsoleForm:
     """The ASGI application that takes one form: POST, from this server's own pages or with a token."""
 
     methods = ("POST",)
 
-    def __init__(self, door: Door, act: Callable[[Exchange, Fields], str]) -> None:
+    def __init__(self, door: Door, form: Form) -> None:
         self.door = door
-        self.act = act
+        self.form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -93,14 +104,17 @@ class ConsoleForm:
         headers = headers_of(request.scope["headers"])
         try:
             exchange = self.door.open(request, Action.ADMINISTER)
-            return RedirectResponse(self.act(exchange, _fields(body)), 303, _HEADERS)
+            done = self.form.act(exchange, _fields(body))
+            if isinstance(done, Html):
+                return page.answer(_Visitor(), done)
+            return RedirectResponse(done, 303, _HEADERS)
         except CairnError as error:
             if "text/html" not in headers.get("accept", ""):
                 return refusal(error, headers)
             if isinstance(error, Unauthenticated):
                 return page.login_needed(_Visitor(), error)
             refusal(error, headers)  # which logs what an operator must hear of
-            return page.refused(_Visitor(), error)
+            return page.refused(_Visitor(), error, self.form.back)
         except Exception:
             log.exception("unexpected fault in a form of the console")
             return problems.internal_error()
@@ -124,9 +138,11 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-FORMS: Final[Mapping[str, Callable[[Exchange, Fields], str]]] = {
-    sharing.GRANTS: grant,
-    sharing.REVOCATIONS: revoke,
-    consortium.VOTES: vote,
+FORMS: Final[Mapping[str, Form]] = {
+    sharing.GRANTS: Form(grant, sharing.SECTION),
+    sharing.REVOCATIONS: Form(revoke, sharing.SECTION),
+    consortium.VOTES: Form(vote, consortium.SECTION),
+    proposals.CHECKS: Form(proposals.check, proposals.SECTION),
+    proposals.PROPOSALS: Form(proposals.propose, proposals.SECTION),
 }
 """What is done with each form, by the path that it is sent to."""

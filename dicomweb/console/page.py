@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, Protocol
 
 from starlette.responses import Response
@@ -125,13 +125,51 @@ def tiles(rows: Mapping[str, tuple[Content, Content]]) -> Html:
     )
 
 
+def choice(name: str, label: str, options: Sequence[tuple[str, str]], form: str, chosen: str | None = None) -> Html:
+    """A field of a form in which one of `options` (value, words) is chosen; `form` keeps its id apart from others."""
+    items = [tag("option", said, value=value, selected=value == chosen) for value, said in options]
+    place = f"{form}-{name}"
+    return tag("p", tag("label", label, for_=place), tag("select", items, name=name, id=place), class_="field")
+
+
+def listing(
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[Content]],
+    *,
+    figures: Container[str] = (),
+    foot: Content = None,
+) -> Html:
+    """A table whose rows become cards on a narrow screen; columns named in `figures` are aligned at their last digit.
+
+    The first cell of a row is its head. `foot` are whole rows below it.
+    """
+
+    def cell(place: int, content: Content) -> Html:
+        name = head[place]
+        class_ = "figure" if name in figures else None
+        if place == 0:
+            return tag("th", content, scope="row", class_=class_)
+        return tag("td", content, data_label=name, class_=class_)
+
+    columns = [tag("th", name, scope="col", class_="figure" if name in figures else None) for name in head]
+    return tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", columns)),
+        tag("tbody", [tag("tr", [cell(place, content) for place, content in enumerate(row)]) for row in rows]),
+        tag("tfoot", foot) if foot else None,
+        class_="counts listing",
+    )
+
+
 def note(*content: Content, kind: str = "info") -> Html:
     """A remark that stands out; `kind` is "info", "good", "warn" or "bad"."""
     return tag("p", content, class_=f"note {kind}")
 
 
-def refused(visitor: Visitor, error: CairnError) -> Response:
-    """The page of an error: what happened and what to do; nobody is asked for a password by a dialogue."""
+def refused(visitor: Visitor, error: CairnError, back: str = "/console/") -> Response:
+    """The page of an error: what happened, what to do, the way back; nobody is asked for a password by a dialogue."""
     status = error.answer.http
     titles = {403: "Not for this role", 404: "Not here", 503: "Not now"}
     title = titles.get(status, "That did not work")
@@ -140,11 +178,12 @@ def refused(visitor: Visitor, error: CairnError) -> Response:
         tag("p", error.detail[:1].upper() + error.detail[1:], "." if error.detail[-1:] != "." else ""),
     ]
     if status == 403:
-        said.append(tag("p", "The console is for the roles auditor and admin. Ask an administrator for such a login."))
+        roles = "The console is for the roles auditor and admin; changes are for admin alone. "
+        said.append(tag("p", roles, "Ask an administrator for such a login."))
     else:
         said.append(tag("p", error.advice))
-    if status == 404:
-        said.append(tag("p", link("/console/", "Back to the timeline")))
+    if status != 403:
+        said.append(tag("p", link(back, "Back to the timeline" if back == "/console/" else "Back")))
     headers = {"retry-after": str(problems.RETRY_AFTER_SECONDS)} if status == 503 else {}
     return answer(visitor, page(title, tag("div", said, class_="plain")), status, headers)
 

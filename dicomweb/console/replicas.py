@@ -63,14 +63,12 @@ def _verdict(ours: Sequence[Replica]) -> Html:
 def _listed(found: Sequence[Replica], notes: Mapping[str, words.StudyNote], caption: str) -> list[Html]:
     if not found:
         return [tag("p", "None.")]
-    head = tag("tr", [tag("th", name, scope="col") for name in ("Study", "Member", "State", "Since")])
-    rows = [_row(one, notes) for one in found[:_SHOWN]]
-    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", rows), class_="counts")
-    more = len(found) - len(rows)
-    return [tag("div", table, class_="wide"), tag("p", f"and {more:,} more", class_="remark") if more else Html()]
+    table = page.listing(caption, ("Study", "Member", "State", "Since"), [_row(one, notes) for one in found[:_SHOWN]])
+    more = len(found) - _SHOWN
+    return [table, tag("p", f"and {more:,} more", class_="remark") if more > 0 else Html()]
 
 
-def _row(one: Replica, notes: Mapping[str, words.StudyNote]) -> Html:
+def _row(one: Replica, notes: Mapping[str, words.StudyNote]) -> list[Content]:
     state, colour = _STATES.get(one.state, (one.state, "node"))
     trouble = tag("small", one.trouble) if one.trouble else None
     named: Content = ("study tag ", words.short(one.tag))
@@ -78,10 +76,9 @@ def _row(one: Replica, notes: Mapping[str, words.StudyNote]) -> Html:
         note = notes.get(one.study, words.StudyNote())
         said = " ".join(part for part in (note.modalities, note.description) if part) or f"…{one.study[-16:]}"
         named = link(path("console", "studies", one.study), said, title=one.study)
-    return tag(
-        "tr",
-        tag("td", named),
-        tag("td", tag("b", one.member)),
-        tag("td", tag("span", state, class_=f"badge {colour}"), trouble),
-        tag("td", words.stamp(one.since_us)),
-    )
+    return [
+        named,
+        tag("b", one.member),
+        (tag("span", state, class_=f"badge {colour}"), trouble),
+        words.stamp(one.since_us),
+    ]

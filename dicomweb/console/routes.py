@@ -22,6 +22,7 @@ from dicomweb.console import (
     export,
     health,
     page,
+    proposals,
     replicas,
     sharing,
     storage,
@@ -45,19 +46,21 @@ class ConsolePage:
     """A page: its path, what its reading is called in the ledger, and what makes it.
 
     `private`: whether what the path names stays out of the record of its reading, which outlives erased studies.
+    `action`: what its reader's role must allow.
     """
 
     path: str
     name: str
     handler: Callable[[Exchange], Response]
     private: bool = False
+    action: Action = Action.AUDIT
 
     def __call__(self, door: Door, request: Request) -> Response:
         """Answer a request: authenticate, authorise, record, make the page; errors become pages. Blocking."""
         headers = headers_of(request.scope["headers"])
         visitor = _Visitor(request.scope["method"])
         try:
-            exchange = door.open(request, Action.AUDIT)
+            exchange = door.open(request, self.action)
             subject = "" if self.private else next(iter(exchange.path.values()), "")[:_MAX_SUBJECT]
             exchange.node.access.audited(exchange.actor, f"{self.name} {subject}".rstrip())
             return self.handler(exchange)
@@ -127,6 +130,7 @@ PAGES: Final = (
     ConsolePage("/console/storage", "storage", storage.show),
     ConsolePage("/console/alerts", "alerts", alerts.show),
     ConsolePage(consortium.SECTION, "consortium", consortium.show),
+    ConsolePage(proposals.SECTION, "proposing", proposals.show, action=Action.ADMINISTER),
     ConsolePage(sharing.SECTION, "sharing", sharing.show),
     ConsolePage(replicas.SECTION, "replicas", replicas.show),
     ConsolePage("/console/{path:path}", "page", _nowhere),

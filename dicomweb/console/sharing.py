@@ -107,7 +107,7 @@ def _origin(one: Share) -> Html:
 def _listed(shares: Sequence[Share], notes: Mapping[str, words.StudyNote], admin: bool, name: str) -> list[Html]:
     if not shares:
         return [tag("p", "None.")]
-    return [tag("div", _table(shares, notes, admin, name), class_="wide")]
+    return [_table(shares, notes, admin, name)]
 
 
 def _table(
@@ -121,29 +121,21 @@ def _table(
     head = [*([] if of_study else ["Study"]), "Hospital", "Purpose", "State", "Since", "Until", "Grant"]
     if admin:
         head.append("Revoke")
-    return tag(
-        "table",
-        tag("caption", f"{name} studies, newest first"),
-        tag("thead", tag("tr", [tag("th", one, scope="col") for one in head])),
-        tag("tbody", [_row(one, notes, admin, of_study) for one in shares]),
-        class_="counts",
-    )
+    return page.listing(f"{name} studies, newest first", head, [_row(one, notes, admin, of_study) for one in shares])
 
 
-def _row(one: Share, notes: Mapping[str, words.StudyNote], admin: bool, of_study: bool) -> Html:
+def _row(one: Share, notes: Mapping[str, words.StudyNote], admin: bool, of_study: bool) -> list[Content]:
     state, colour = _STATES.get(one.state, (one.state, "node"))
     trouble = tag("small", one.trouble) if one.trouble else None
-    return tag(
-        "tr",
-        None if of_study else tag("td", _study(one, notes)),
-        tag("td", tag("b", one.member)),
-        tag("td", words.purpose(one.purpose), tag("small", "they broke the glass") if one.emergency else None),
-        tag("td", tag("span", state, class_=f"badge {colour}"), trouble),
-        tag("td", words.stamp(one.granted_us)),
-        tag("td", words.stamp(one.expires_us) if one.expires_us is not None else "no end"),
-        tag("td", link(path("console", "entries", one.grant.hex()), words.short(one.grant))),
-        tag("td", _revoke(one)) if admin else None,
-    )
+    row: list[Content] = [
+        tag("b", one.member),
+        (words.purpose(one.purpose), tag("small", "they broke the glass") if one.emergency else None),
+        (tag("span", state, class_=f"badge {colour}"), trouble),
+        words.stamp(one.granted_us),
+        words.stamp(one.expires_us) if one.expires_us is not None else "no end",
+        link(path("console", "entries", one.grant.hex()), words.short(one.grant)),
+    ]
+    return [*([] if of_study else [_study(one, notes)]), *row, *([_revoke(one)] if admin else [])]
 
 
 def _study(one: Share, notes: Mapping[str, words.StudyNote]) -> Content:
@@ -175,9 +167,9 @@ def _form(study: str, others: Sequence[str]) -> Html:
         tag("input", type="hidden", name="study", value=study),
         tag(
             "div",
-            _choice("to", "Hospital", [(name, name) for name in others], others[0]),
-            _choice("purpose", "Purpose", purposes, "TREAT"),
-            _choice("expires", "Ends after", EXPIRIES, DEFAULT_EXPIRY),
+            page.choice("to", "Hospital", [(name, name) for name in others], "f", others[0]),
+            page.choice("purpose", "Purpose", purposes, "f", "TREAT"),
+            page.choice("expires", "Ends after", EXPIRIES, "f", DEFAULT_EXPIRY),
             class_="row",
         ),
         tag(
@@ -189,11 +181,4 @@ def _form(study: str, others: Sequence[str]) -> Html:
         tag("div", tag("button", "Share", type="submit"), class_="actions"),
         method="post",
         action=GRANTS,
-    )
-
-
-def _choice(name: str, label: str, options: Sequence[tuple[str, str]], chosen: str) -> Html:
-    items = [tag("option", said, value=value, selected=value == chosen) for value, said in options]
-    return tag(
-        "p", tag("label", label, for_=f"f-{name}"), tag("select", items, name=name, id=f"f-{name}"), class_="field"
     )

@@ -68,13 +68,11 @@ def _days(node: Node) -> list[tuple[datetime, int]]:
 
 def _table(days: Sequence[tuple[datetime, int]]) -> Html:
     """The days on which something came, the newest first, for who would rather read than look."""
-    head = tag("tr", tag("th", "Day", scope="col"), tag("th", "Instances", scope="col"))
-    rows = [
-        tag("tr", tag("th", f"{day.day} {day:%B %Y}", scope="row"), tag("td", f"{number:,}"))
-        for day, number in reversed(days)
-        if number
-    ]
-    table = tag("table", tag("caption", "Instances stored by day"), tag("thead", head), tag("tbody", rows))
+    head = ("Day", "Instances")
+    rows = [(f"{day.day} {day:%B %Y}", f"{number:,}") for day, number in reversed(days) if number]
+    if not rows:
+        return tag("p", f"Nothing was stored in the last {_DAYS} days.", class_="remark")
+    table = page.listing("Instances stored by day", head, rows, figures=head[1:])
     return tag("details", tag("summary", "As a table"), table)
 
 

@@ -11,10 +11,14 @@ from node_in_memory import STUDY, Client, FakeNode
 
 from bridge import errors
 from bridge.consortium_model import (
+    CardOverview,
     ConsortiumOverview,
     Emergency,
     EvidenceOverview,
+    Hindrance,
     MemberOverview,
+    Motion,
+    Planned,
     ProposalOverview,
     Replica,
     Share,
@@ -28,6 +32,11 @@ MEMBERS = tuple(
 )
 STANDS = ConsortiumOverview("north", b"\x01" * 8, 17, MADE_US, 40, MEMBERS, 3, cosigned=40)
 OPEN = ProposalOverview(PROPOSAL, "enroll h4", "h1", MADE_US, ("h1",), (), 3, None)
+ARMOUR = "-----BEGIN CAIRN MEMBER CARD-----\nAAAA\n-----END CAIRN MEMBER CARD-----"
+CARD = CardOverview(
+    *("h4", b"\x04" * 16, "https://h4.example:8043", "ab@h4.example:26656", 1, "0123 4567 89ab"),
+    *(b"\x05" * 32, b"\x06" * 32, b"\x07" * 32, MADE_US),
+)
 GIVEN = Share(GRANT, STUDY, "h1", True, "TREAT", "delivered", MADE_US, MADE_US + 1)
 RECEIVED = Share(b"\x0c" * 32, STUDY, "h2", False, "TREAT", "held", MADE_US)
 PAGES = ("/console/consortium", "/console/sharing", "/console/replicas")
@@ -41,6 +50,7 @@ class Membership:
         self.shared: tuple[Share, ...] = (GIVEN, RECEIVED)
         self.kept: tuple[Replica, ...] = ()
         self.broken: tuple[Emergency, ...] = ()
+        self.final = True
         self.asked: list[tuple[object, ...]] = []
 
     def overview(self) -> ConsortiumOverview:
@@ -64,8 +74,22 @@ class Membership:
     def emergencies(self) -> tuple[Emergency, ...]:
         return self.broken
 
-    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> None:
+    def vote(self, actor: Actor, proposal: bytes, yes: bool) -> bool:
         self.asked.append(("vote", actor.name, proposal, yes))
+        return self.final
+
+    def plan(self, motion: Motion) -> Planned:
+        if motion.do in ("enroll", "rotate"):
+            if "CAIRN MEMBER CARD" not in motion.card:
+                raise errors.RequestError("this is not a whole card: not base64")
+            return Planned(motion, CARD.name, 0, 4, 5, 1, 3, None if motion.do == "enroll" else CARD, CARD)
+        after = 3 if motion.do == "retire" else 3 + (motion.power or 0)
+        return Planned(motion, motion.member, 1, 4, after, motion.power or 1, 3)
+
+    def propose(self, actor: Actor, motion: Motion) -> bytes | None:
+        self.plan(motion)
+        self.asked.append(("propose", actor.name, motion))
+        return PROPOSAL if self.final else None
 
 
 @pytest.fixture
@@ -131,9 +155,14 @@ def test_members_height_and_quorum_are_shown(admin: Client, members: Membership)
 
 
 def test_what_waits_for_consensus_is_said(admin: Client, members: Membership) -> None:
-    members.stands = replace(STANDS, outbox=7, waiting_since=MADE_US, trouble="too few members answer")
+    why = Hindrance("No quorum: h2 and h3 are not heard", "Ask there whether the node runs.", MADE_US)
+    unheard = {"h2": MADE_US, "h3": MADE_US}
+    members.stands = replace(STANDS, outbox=7, waiting_since=MADE_US, hindrances=(why,), unheard=unheard)
     page = shown(admin, "/console/consortium")
-    assert "No agreement at the moment. too few members answer. 7 entries wait for consensus" in page
+    assert "7 entries of this hospital wait for consensus" in page
+    assert "<dt>No quorum: h2 and h3 are not heard. Since <time" in page
+    assert "<b>What to do: </b>Ask there whether the node runs." in page
+    assert page.count(">not heard</span>") == 2
 
 
 def test_evidence_comes_first(admin: Client, members: Membership) -> None:
@@ -148,12 +177,82 @@ def test_an_administrator_votes_and_an_auditor_cannot(admin: Client, members: Me
     assert "Vote for it" in shown(admin, "/console/consortium")
     form = {"proposal": PROPOSAL.hex(), "vote": "yes"}
     answer = admin.post("/console/consortium/votes", data=form)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/console/consortium")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/console/consortium#p-{'0b' * 8}")
     assert members.asked == [("vote", "admin", PROPOSAL, True)]
     admin.headers["authorization"] = "Bearer auditor"
     assert "Vote for it" not in shown(admin, "/console/consortium")
     assert admin.post("/console/consortium/votes", data=form).status_code == 403
     assert len(members.asked) == 1
+
+
+def test_what_is_not_final_yet_is_said_to_wait(admin: Client, members: Membership) -> None:
+    members.stands, members.final = replace(STANDS, proposals=(OPEN,)), False
+    answer = admin.post("/console/consortium/votes", data={"proposal": PROPOSAL.hex(), "vote": "no"})
+    assert "The vote is stated and waits for its block" in shown(admin, answer.headers["location"])
+    assert "waits for its block" not in shown(admin, "/console/consortium?sent=anything")
+
+
+def test_proposing_is_for_administrators(admin: Client, members: Membership, node: FakeNode) -> None:
+    page = shown(admin, "/console/consortium/propose")
+    assert node.recorded == [("audited", "admin", "proposing")]
+    assert "cairn consortium propose rotate" in page
+    assert '<option value="h1">' in page
+    assert "Propose a change" in shown(admin, "/console/consortium")
+    admin.headers["authorization"] = "Bearer auditor"
+    assert admin.get("/console/consortium/propose").status_code == 403
+    assert "Propose a change" not in shown(admin, "/console/consortium")
+    for form in ("/console/consortium/proposals/check", "/console/consortium/proposals"):
+        assert admin.post(form, data={"do": "retire", "member": "h3"}).status_code == 403
+    assert members.asked == []
+
+
+def test_a_card_is_shown_decoded_before_it_is_proposed(admin: Client, members: Membership) -> None:
+    sure = admin.post("/console/consortium/proposals/check", data={"do": "enroll", "card": ARMOUR})
+    assert sure.status_code == 200
+    for told in ("Propose to take in h4?", "0123 4567 89ab", "https://h4.example:8043", "by telephone", "AAAA"):
+        assert told in sure.text
+    assert members.asked == []
+    form = {"do": "enroll", "card": ARMOUR}
+    answer = admin.post("/console/consortium/proposals", data=form)
+    assert answer.status_code == 400
+    assert "by telephone first" in answer.text
+    answer = admin.post("/console/consortium/proposals", data={**form, "compared": "yes"})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/console/consortium#p-{'0b' * 8}")
+    assert members.asked == [("propose", "admin", Motion("enroll", card=ARMOUR))]
+
+
+def test_what_a_change_means_is_said_before_it_is_proposed(admin: Client, members: Membership) -> None:
+    sure = admin.post("/console/consortium/proposals/check", data={"do": "retire", "member": "h3"}).text
+    assert "Nothing that h3 writes is taken from then on" in sure
+    assert "It cannot be undone" in sure
+    sure = admin.post("/console/consortium/proposals/check", data={"do": "power", "member": "h3", "power": "5"}).text
+    assert "h3 has 1 vote now" in sure
+    assert "a member with 5 of them that is away stops all agreement" in sure
+    sure = admin.post("/console/consortium/proposals/check", data={"do": "rotate", "card": ARMOUR}).text
+    assert "<small>as before</small>" in sure
+    members.final = False
+    answer = admin.post("/console/consortium/proposals", data={"do": "power", "member": "h3", "power": "0"})
+    assert answer.headers["location"] == "/console/consortium?sent=proposal"
+    assert members.asked == [("propose", "admin", Motion("power", "h3", "", 0))]
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ({"do": "enroll", "card": "x"}, "This is not a whole card"),
+        ({"do": "power", "member": "h3", "power": "-1"}, "Votes are a whole number"),
+        ({"do": "power", "member": "h3", "power": "²"}, "Votes are a whole number"),
+        ({"do": "crown", "member": "h3"}, "There is no such change"),
+    ],
+)
+def test_what_cannot_be_proposed_is_a_page_that_says_why(
+    admin: Client, members: Membership, form: dict[str, str], why: str
+) -> None:
+    for path in ("/console/consortium/proposals/check", "/console/consortium/proposals"):
+        answer = admin.post(path, data={**form, "compared": "yes"})
+        assert answer.status_code == 400
+        assert why in answer.text
+        assert 'href="/console/consortium/propose"' in answer.text
 
 
 def test_shares_are_listed_with_what_revoking_can_and_cannot_do(admin: Client, members: Membership) -> None:
@@ -220,7 +319,14 @@ def test_a_grant_is_revoked(admin: Client, members: Membership) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["/console/sharing/grants", "/console/sharing/revocations", "/console/consortium/votes"]
+    "form",
+    [
+        "/console/sharing/grants",
+        "/console/sharing/revocations",
+        "/console/consortium/votes",
+        "/console/consortium/proposals/check",
+        "/console/consortium/proposals",
+    ],
 )
 def test_another_site_cannot_send_a_form(anonymous: Client, members: Membership, form: str) -> None:
     anonymous.headers = {"cookie": "cairn_session=session-admin", "accept": "text/html", "sec-fetch-site": "cross-site"}
@@ -230,7 +336,7 @@ def test_another_site_cannot_send_a_form(anonymous: Client, members: Membership,
 
 
 def test_a_form_too_large_is_refused(admin: Client, members: Membership) -> None:
-    assert admin.post("/console/sharing/grants", data={"study": "1" * 5000}).status_code == 413
+    assert admin.post("/console/sharing/grants", data={"study": "1" * 40_000}).status_code == 413
 
 
 def test_an_emergency_is_a_banner_until_it_is_over_and_reviewed(admin: Client, members: Membership) -> None:

@@ -21,6 +21,15 @@ for (const time of document.querySelectorAll('time[datetime]')) {
 const filters = document.querySelector('.filters');
 if (filters && matchMedia('(max-width: 46rem)').matches) filters.open = false;
 
+// A card can be put in from its file; what is sent is the text that can be read in the field.
+for (const chosen of document.querySelectorAll('input[data-into]')) {
+  chosen.parentElement.hidden = false;
+  chosen.addEventListener('change', async () => {
+    const [file] = chosen.files;
+    if (file && file.size < 16384) document.getElementById(chosen.dataset.into).value = await file.text();
+  });
+}
+
 const button = document.getElementById('verify');
 if (button) {
   button.hidden = false;
