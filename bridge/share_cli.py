@@ -119,5 +119,7 @@ def _listed(result: Mapping[str, Any]) -> str:
 
 def _line(row: Mapping[str, Any], way: str, member: str) -> str:
     ends = f", until {row['expires']}" if row["expires"] else ""
-    fault = f" ({row['fault']})" if row["fault"] else ""
-    return f"{row['grant']}  {way} {member}: {row['study'] or 'a study'}, {row['state']}{ends}{fault}"
+    why = row.get("refused") or row.get("why")
+    fault = f" ({row['fault']})" if row["fault"] and row["fault"] != why else ""
+    refused = f", not taken in there: {row['refused']}" if row.get("refused") else ""
+    return f"{row['grant']}  {way} {member}: {row['study'] or 'a study'}, {row['state']}{ends}{refused}{fault}"

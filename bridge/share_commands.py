@@ -66,6 +66,7 @@ def _given(row: Given) -> dict[str, object]:
         "receipt": _hex(row.receipt),
         "revocation": _hex(row.revocation),
         "keys_gone": _hex(row.gone),
+        "refused": row.refused,
     }
 
 

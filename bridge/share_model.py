@@ -40,7 +40,8 @@ class Given(NamedTuple):
     """A study given: `grant` is the entry's id; `study` its UID, `tag` that of this node's tree; to which member.
 
     Times are microseconds since the epoch. `root` is what was delivered last; `receipt` and `gone` are entries of the
-    member: that it has the study, that its keys are gone; `revocation` this node's.
+    member: that it has the study, that its keys are gone; `revocation` this node's. `refused`: why the member did not
+    take in what was brought to it, until it does.
     """
 
     grant: bytes
@@ -62,6 +63,7 @@ class Given(NamedTuple):
     fault: str | None = None
     tries: int = 0
     again: int = 0
+    refused: str | None = None
 
     @property
     def live(self) -> bool:
@@ -73,7 +75,8 @@ class Received(NamedTuple):
     """A study received, or to be: `node` and `member` are who gave it, `tag` that of the tree there.
 
     `study` is None until a package (the key file as it came) has told it. `made` is the sender's time of the package,
-    `received` when all was taken in: `instances` of them, `octets` bytes sealed. `why` it ended or was refused.
+    `received` when all was taken in: `instances` of them, `octets` bytes sealed. `why` it ended or was refused; `told`
+    is the refusal that was stated on the ledger last (`ledger.terms.SHARE_REFUSALS`).
     """
 
     grant: bytes
@@ -97,6 +100,7 @@ class Received(NamedTuple):
     fault: str | None = None
     tries: int = 0
     again: int = 0
+    told: int | None = None
 
     @property
     def live(self) -> bool:

@@ -20,6 +20,14 @@ MAX_CARD: Final = 8 * 1024  # bytes of a member's card
 MAX_POWER: Final = 1 << 20  # of one validator; CometBFT's limit of all together is 2**60
 ENROLL, ROTATE, RETIRE, POWER = "enroll", "rotate", "retire", "power"
 """What can be proposed (`do`)."""
+SHARE_REFUSALS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: "the blocks that came are not what they must be",
+        2: "the package does not open, or is not one of this study",
+        3: "the grant did not hold any more when the study had come",
+    }
+)
+"""Why a study that was granted was not taken in, by the number in an entry."""
 _ORIGIN: Final = re.compile(r"[!-~]{1,255}")
 
 
@@ -77,8 +85,12 @@ TERMS: Final[Mapping[str, Terms]] = MappingProxyType(
             {"to": _NODE, "x": _EXPIRES, "g": Field(int, range(2**31), optional=True)}, optional=True
         ),
         "consent.revoke": Terms(),
-        # the grant; c: the commitment of the grant, as the receiver found it
-        "share.receipt": Terms({"c": _COMMITMENT}, optional=True, refs=_ONE),
+        # the grant; c: the commitment of the grant, as the receiver found it; w, with outcome 8: why it was not taken
+        "share.receipt": Terms(
+            {"c": _COMMITMENT, "w": Field(int, range(1, len(SHARE_REFUSALS) + 1), optional=True)},
+            optional=True,
+            refs=_ONE,
+        ),
         # the grant, whose keys are gone
         "share.end": Terms(refs=_ONE),
         # whose study, until when, its tag there

@@ -2,7 +2,8 @@
 
 Version 1 kept one manifest in the row of its study; version 2 keeps trees apart, so that one adopted from another node
 has its place beside this node's own. Version 3 has what a consortium needs: a batch's body and references, how far the
-shared log was followed, what was shared with whom, and which sealed blocks are kept by whom.
+shared log was followed, what was shared with whom, and which sealed blocks are kept by whom. Version 4 knows why a
+member did not take in what it was given, and who else keeps what is kept here.
 """
 
 from __future__ import annotations
@@ -52,5 +53,16 @@ def _from_2(connection: Connection) -> None:
     s.metadata.create_all(connection)  # the tables that are new
 
 
-STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _from_1, 2: _from_2}
+_SHARES_TELL: Final = (("share_out", "refused", "TEXT"), ("share_in", "told", "INTEGER"))
+
+
+def _from_3(connection: Connection) -> None:
+    for table, name, kind in _SHARES_TELL:
+        held = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}
+        if name not in held:  # a table that the step before made is as it is today
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    s.metadata.create_all(connection)  # the tables that are new
+
+
+STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """What makes each former version the next one. A step changes rows and tables, and begins or ends no transaction."""

@@ -67,6 +67,23 @@ replica_in: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# Other members that are to keep the same as this one, so that each gets from the others what the origin cannot give.
+replica_beside: Final = Table(
+    "replica_beside",
+    metadata,
+    # The entry that asks the other member to keep it; whose study it is (node id), its tag there.
+    Column("entry", LargeBinary, primary_key=True),
+    Column("node", LargeBinary, nullable=False),
+    Column("tag", LargeBinary, nullable=False),
+    # The other member's node id and name; whether it has signed that it keeps it.
+    Column("holder", LargeBinary, nullable=False),
+    Column("member", Text, nullable=False),
+    Column("kept", Boolean, nullable=False),
+    Index("replica_beside_by_tag", "tag"),
+    Index("replica_beside_by_member", "member"),
+    sqlite_with_rowid=False,
+)
+
 # The other members, as they were when they were asked last.
 replica_peer: Final = Table(
     "replica_peer",

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from bridge.dicom.attributes import TABLE, Attribute, Level, Matching
 from bridge.index.dialect import ROW_ID, Text
 
-VERSION: Final = 3
+VERSION: Final = 4
 SCHEMA_VERSION: Final = "schema version"
 EPOCH: Final = "epoch"
 """Names in `meta`."""
@@ -285,6 +285,8 @@ share_out: Final = Table(
     Column("fault", Text),
     Column("tries", Integer, nullable=False),
     Column("again", BigInteger, nullable=False),
+    # Why the member did not take in what was brought to it, in words, until it does.
+    Column("refused", Text),
     sqlite_with_rowid=False,
 )
 
@@ -315,6 +317,8 @@ share_in: Final = Table(
     Column("fault", Text),
     Column("tries", Integer, nullable=False),
     Column("again", BigInteger, nullable=False),
+    # Which refusal was stated on the ledger last.
+    Column("told", Integer),
     sqlite_with_rowid=False,
 )
 

@@ -33,6 +33,8 @@ SETTLING: Final = 10 * SECOND
 """How long a study that still grows is waited for before what there is of it is delivered."""
 INTERRUPTED: Final = 30 * SECOND
 """A revocation this old is nobody's any more who is still at it."""
+REFUSED_WAIT: Final = 600 * SECOND
+"""How long a member that refuses a package is not asked to take it again."""
 FIRST_WAIT, LONGEST_WAIT = SECOND // 4, 30 * SECOND
 
 
@@ -98,15 +100,25 @@ def _deliver(sharing: Sharing, given: Given, now: int) -> bool:
     try:
         member = next(one for one in sharing.consortium.members() if one.node == given.node)
         data = package(sharing, given, root, member)  # (3)
-        sharing.listener(given.node).ask("POST", PATH, data)  # (4)
+        listener = sharing.listener(given.node)
     except CairnError as error:
-        tries = given.tries + 1
-        log.warning("a share is not delivered yet", extra={"slug": error.slug, "peer": given.member, "tries": tries})
-        sharing.shares.change_given(given, fault=error.detail[:200], tries=tries, again=again(now, tries))
-        return False
+        return _later(sharing, given, error, again(now, given.tries + 1))
+    try:
+        listener.ask("POST", PATH, data)  # (4)
+    except (ContentMissing, RequestError) as error:  # it answered, and does not take it
+        return _later(sharing, given, error, now + REFUSED_WAIT)
+    except CairnError as error:
+        return _later(sharing, given, error, again(now, given.tries + 1))
     return sharing.shares.change_given(
         given, state=GivenState.DELIVERED.value, root=root, delivered=sharing.clock(), fault=None, tries=0, again=0
     )
+
+
+def _later(sharing: Sharing, given: Given, error: CairnError, when: int) -> bool:
+    tries = given.tries + 1
+    log.warning("a share is not delivered yet", extra={"slug": error.slug, "peer": given.member, "tries": tries})
+    sharing.shares.change_given(given, fault=error.detail[:200], tries=tries, again=when)
+    return False
 
 
 def _root(sharing: Sharing, given: Given, now: int) -> bytes | None:

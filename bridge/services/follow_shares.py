@@ -2,7 +2,7 @@
 
     consent.grant    of this node: to be delivered; naming this node: to be expected
     consent.revoke   of a grant to this node, by who gave it: to be ended (services.end_share)
-    share.receipt    of a grant of this node: the member has the study
+    share.receipt    of a grant of this node: the member has the study; or, of another outcome than 0, does not take it
     share.end        of a grant of this node: the member says that its keys are gone
 
 The ledger decides: a grant whose row was lost, as with an index that was rebuilt, is found here again.
@@ -16,12 +16,14 @@ from bridge.model import FinalEntry
 from bridge.services.share import Followed, Sharing
 from bridge.share_model import EMERGENCY, GRANT, Given, GivenState, Received, ReceivedState
 from ledger.members import Member
+from ledger.terms import SHARE_REFUSALS
 
 __all__ = ["EXPIRED", "NAME", "REVOKED", "Terms", "end", "expected", "follow", "terms_of"]
 
 NAME: Final = "shares"
 TYPES: Final = ("consent.grant", "consent.revoke", "share.receipt", "share.end")
 REVOKED, EXPIRED = "revoked", "expired"
+UNKNOWN: Final = "it does not say why"
 
 
 def follow(sharing: Sharing, followed: Followed) -> int:
@@ -91,9 +93,17 @@ def _note(sharing: Sharing, own: Member, entry: FinalEntry) -> None:
         if said.type == "consent.revoke":
             _revoked(sharing, own, entry, given, received)
         elif given is not None and said.node == given.node and said.type == "share.receipt":
-            sharing.shares.note(given.grant, receipt=entry.id)
+            sharing.shares.note(given.grant, **_received(entry))
         elif given is not None and said.node == given.node and said.type == "share.end":
             sharing.shares.note(given.grant, gone=entry.id)
+
+
+def _received(entry: FinalEntry) -> dict[str, object]:
+    """What a member's receipt says of what it was given."""
+    if entry.entry.outcome == 0:
+        return {"receipt": entry.id, "refused": None}
+    reason = entry.entry.terms.get("w")
+    return {"refused": SHARE_REFUSALS.get(reason if isinstance(reason, int) else 0, UNKNOWN)}
 
 
 def _granted(sharing: Sharing, own: Member, entry: FinalEntry) -> None:

@@ -12,8 +12,9 @@ Behind it (`take_in`), once for each package
     (7) the entry `share.receipt`
     (8) the row: it is held
 
-What is refused leaves nothing but a record of that, and words for who looks. What fails for now is tried again, ever
-more seldom; what came of the blocks stays until then.
+What is refused leaves nothing but a record of that, words for who looks, and an entry that tells the giver why: a
+`share.receipt` of outcome 8, once for each reason. What fails for now is tried again, ever more seldom; what came of
+the blocks stays until then.
 """
 
 from __future__ import annotations
@@ -38,12 +39,16 @@ from bridge.services.import_study import Delivery, Recipient, import_study
 from bridge.services.share import Sharing
 from bridge.share_model import EMERGENCY, Received, ReceivedState
 from ledger.members import Member
+from ledger.terms import SHARE_REFUSALS
 
 __all__ = ["Receiver", "accept", "member_actor", "refusal", "state", "take_in"]
 
 log = logging.getLogger(__name__)
 MOST_WRONG: Final = 3
 """Times that blocks which are not what they must be are asked for again."""
+FAILED: Final = 8
+"""EventOutcomeIndicator of what was not taken in (PS3.15 A.5): serious failure."""
+BLOCKS, PACKAGE, ENDED = SHARE_REFUSALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +238,8 @@ class _Pull:
             )  # (6)
         state(sharing, "share.receipt", received._replace(study=imported.study))  # (7)
         size, now = self._incoming.size, sharing.clock()
-        held = sharing.shares.change_received(
-            received, state=ReceivedState.HELD.value, received=now, instances=imported.instances, octets=size
-        )  # (8)
+        told = {"instances": imported.instances, "octets": size, "told": None}
+        held = sharing.shares.change_received(received, state=ReceivedState.HELD.value, received=now, **told)  # (8)
         self._incoming.discard()
         return held
 
@@ -266,17 +270,27 @@ def _later(sharing: Sharing, received: Received, error: CairnError) -> None:
 
 
 def _refuse(receiver: Receiver, received: Received, error: CairnError) -> None:
-    """For good: until its giver brings another package."""
-    sharing = receiver.sharing
+    """For good: until its giver brings another package. The giver is told by the ledger."""
+    sharing, reason = receiver.sharing, _reason(error)
+    if received.told != reason:
+        told = {"member": received.member, "why": error.detail[:400]}
+        sharing.statements.make(
+            *("share.receipt", SYSTEM, {"w": reason}, [received.grant], None, received.purpose, told), outcome=FAILED
+        )
     log.warning("a share is refused", extra={"slug": error.slug, "peer": received.member})
     receiver.access.refused(member_actor(received.member), "", f"a share: {error.detail}"[:400])
     why = error.detail[:200]
     kept: dict[str, object] = {"state": ReceivedState.REFUSED.value, "why": why, "fault": None, "package": None}
     if received.received is not None:  # an earlier state of the study is held, and stays until the grant ends
         kept = {"state": ReceivedState.HELD.value, "fault": why, "tries": 0, "again": 0}
-    sharing.shares.change_received(received, **kept)
+    sharing.shares.change_received(received, **kept, told=reason)
     if isinstance(error, IntegrityError | Forbidden):
         _remove(receiver, received)
+
+
+def _reason(error: CairnError) -> int:
+    """A refusal as entries tell it (`ledger.terms.SHARE_REFUSALS`)."""
+    return PACKAGE if isinstance(error, KeyFileInvalid) else BLOCKS if isinstance(error, CarInvalid) else ENDED
 
 
 def _quiet(text: str) -> None:

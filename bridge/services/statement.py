@@ -56,6 +56,7 @@ class Statements:
         detail: Mapping[str, object] | None = None,
         *,
         tag: bytes | None = None,
+        outcome: int = 0,
     ) -> bytes:
         """State something; durable when it returns. The records root, by which `entry_id` finds the entry.
 
@@ -71,6 +72,8 @@ class Statements:
             What the record holds besides, sealed on this node; not named as the record's own fields are.
         tag
             The study's tag at another member, to be borne in the place of that of `study`: of a study received from it.
+        outcome
+            0, or 4, 8, 12 for what failed (PS3.15 A.5 EventOutcomeIndicator).
 
         Raises RequestError for a body or references that the type does not have, and as `Index.append`.
         """
@@ -89,7 +92,7 @@ class Statements:
         if refs:
             told["refs"] = list(refs)
         named = study if study is None or tag is None else study._replace(tag=tag)
-        batch = self._batches.open(kind, actor, named, purpose, body=encoded, refs=tuple(refs))
+        batch = self._batches.open(kind, actor, named, purpose, outcome, body=encoded, refs=tuple(refs))
         record = self._provenance.seal(kind, told, self._node_key if study is None else derive.record_key(study))  # (2)
         if not self._batches.append(batch, [record]):
             raise Busy("the statement's batch was closed before it was made")

@@ -57,7 +57,7 @@ def shape(path: Path) -> dict[str, object]:
         }
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_migrated_database_has_the_shape_of_a_new_one(tmp_path: Path, version: int) -> None:
     home = former(version, tmp_path)
     SqliteDatabase(home / "index.db").close()
@@ -116,4 +116,19 @@ def test_batches_of_version_2_state_nothing_and_new_ones_may(tmp_path: Path) -> 
         assert fsck(node, lambda _: None) == []
     finally:
         source.close()
+        node.close()
+
+
+def test_shares_and_replicas_of_version_3_stand(tmp_path: Path) -> None:
+    home = former(3, tmp_path)
+    node = Node(Settings(home=home, content=Content(reserve_bytes=0)), open_keystore(home), "command")
+    try:
+        (given,), (received,) = node.index.shares.all_given(), node.index.shares.all_received()
+        assert (given.state, given.receipt, given.refused) == ("delivered", bytes([3]) * 32, None)
+        assert (received.state, received.told) == ("granted", None)
+        assert node.index.shares.note(given.grant, refused="the blocks")
+        assert [row.refused for row in node.index.shares.all_given()] == ["the blocks"]
+        assert len(node.index.replicas_out.all()) == len(node.index.replicas_in.all()) == 1
+        assert fsck(node, lambda _: None) == []
+    finally:
         node.close()

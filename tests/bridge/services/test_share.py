@@ -43,8 +43,9 @@ from bridge.services.receive_share import Receiver, take_in
 from bridge.services.share import Sharing
 from bridge.share_model import Given, Received
 from bridge.sharing import ending_of, receiver_of
+from ledger.terms import SHARE_REFUSALS
 from ledger.types import PURPOSES
-from tests.bridge.consortium_in_memory import Consortium, Hospital
+from tests.bridge.consortium_in_memory import Consortium, Hospital, Listener
 from tests.bridge.services.conftest import SENDER, VIEWER, instance, part10, recorded
 
 STUDY = "1.2.826.0.1.3680043.8.498.91"
@@ -365,6 +366,28 @@ def test_a_receiver_without_room_says_so_and_goes_on_when_there_is(members: Memb
     assert studies(members.receiver) == [STUDY]
 
 
+def test_a_package_that_is_refused_at_the_door_is_told_of_and_not_brought_again_at_once(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members.store(range(1))
+    asked: list[str] = []
+
+    def refusing(listener: Listener, method: str, path: str, body: object = None) -> Any:
+        asked.append(path)
+        raise ContentMissing("member h1 does not give this (403): the grant is to another member")
+
+    monkeypatch.setattr(Listener, "ask", refusing)
+    grant = members.grant()
+    for _ in range(10):
+        members.consortium.clock.pass_by(30)
+        members.settle(1)
+    assert asked == ["/consortium/shares"] and "403" in (members.given(grant).fault or "")
+    monkeypatch.undo()
+    members.consortium.clock.pass_by(600)
+    members.settle()
+    assert members.given(grant).state == "delivered" and members.given(grant).fault is None
+
+
 @pytest.mark.parametrize("study", ["unknown", "theirs"])
 def test_only_what_is_this_nodes_own_is_given(members: Members, study: str) -> None:
     members.store(range(1))
@@ -608,6 +631,7 @@ def test_blocks_that_are_not_what_they_must_be_are_refused_in_the_end_and_nothin
     empty = content(members.receiver)
     members.store(range(1))
     desk = members.desks["h1"]
+    whole = desk.receiver
     wrong = Wrong(CarInvalid("member h0: section at byte 60 is not the block"))
     desk.receiver = replace(desk.receiver, sharing=replace(desk.sharing, listener=lambda node: wrong))
     grant = members.grant()
@@ -619,6 +643,22 @@ def test_blocks_that_are_not_what_they_must_be_are_refused_in_the_end_and_nothin
     assert content(members.receiver) == empty
     assert list((members.receiver.settings.home / "incoming").iterdir()) == []
     assert refused(members.receiver)
+    # the giver is told why, by an entry that says no more than that
+    (receipt,) = members.consortium.of_type("share.receipt")
+    assert (receipt.entry.outcome, receipt.entry.terms, receipt.entry.study) == (8, {"w": 1}, None)
+    given = members.given(grant)
+    assert (given.state, given.receipt, given.refused) == ("delivered", None, SHARE_REFUSALS[1])
+    # again, and it is said once; then the blocks are right
+    members.store(range(1, 2))
+    for _ in range(4):
+        members.consortium.clock.pass_by(10)
+        members.settle()
+    assert len(members.consortium.of_type("share.receipt")) == 1 and members.received(grant).state == "refused"
+    desk.receiver = whole
+    members.store(range(2, 3))
+    members.settle()
+    assert members.given(grant).refused is None and members.given(grant).receipt is not None
+    assert members.received(grant).told is None and len(members.receiver.retrieve.locate(STUDY)) == 3
 
 
 @pytest.mark.parametrize("error", [EngineFault("it stopped"), ContentMissing("404"), StorageFull("full")])
@@ -658,6 +698,8 @@ def test_a_manifest_of_another_study_than_the_keys_is_refused(
     take_in(members.desks["h1"].receiver)
     assert members.received(grant).state == "refused"
     assert studies(members.receiver) == []
+    members.consortium.seal()
+    assert [one.entry.terms for one in members.consortium.of_type("share.receipt")] == [{"w": 2}]
 
 
 def test_ending_and_taking_in_do_not_overtake_each_other(members: Members) -> None:
