@@ -144,6 +144,8 @@ class Share:
     key), "received" (it has stated so on the ledger), "revoking" (nothing is served, the ledger does not say so yet),
     "revoked", "expired", "ended" (the receiver attested that its keys are gone). Of what is received: "announced"
     (granted, its key is not here yet), "fetching", "held", "ending", "ended", "refused".
+
+    `refused`: why the receiver did not take in what was given, as its entry says, until it does; the grant goes on.
     """
 
     grant: bytes
@@ -156,6 +158,7 @@ class Share:
     expires_us: int | None = None
     trouble: str | None = None
     emergency: bool = False
+    refused: str | None = None
 
     @property
     def live(self) -> bool:

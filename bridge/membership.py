@@ -161,6 +161,7 @@ def _given(row: Given) -> Share:
         expires_us=row.expires,
         trouble=row.fault,
         emergency=row.kind == EMERGENCY,
+        refused=row.refused,
     )
 
 
