@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from ledger import block, checkpoint, cosignature, entry, genesis, keys, members, state, transaction
 from ledger.abci import messages
+from ledger.abci.admission import Admission
 from ledger.abci.messages import Answer, Checked, Finalized, InitChain, Misbehavior, Proposal, Snapshot, ValidatorUpdate
 from ledger.abci.snapshots import Restoring, Snapshots
 from ledger.block_store import BlockStore, Commit, Proved, StoredBlock
@@ -89,6 +90,7 @@ class ConsortiumApplication:
         self._opened: OrderedDict[bytes, Opened] = OrderedDict()
         self._lock = threading.Lock()  # of what was opened
         self._verifying = threading.Lock()
+        self._admission = Admission()
         self._executed: _Executed | None = None
         self.height = 0
         """The newest height that was executed and committed, whether it left something or not."""
@@ -129,13 +131,16 @@ class ConsortiumApplication:
 
     def check_tx(self, tx: bytes, recheck: bool) -> Checked:
         """Taken when it could be executed now, or soon: a transaction may come before the block that it follows."""
-        at = self._state
+        at, ahead = self._state, False
         try:
             opened = self._open(at, tx)
             state.check(at, tx, self._lookup({}), opened)
         except Refused as refused:
-            if refused.code != Code.AHEAD or opened.entries[0].entry.sequence > at.chain(opened.node).sequence + AHEAD:
+            ahead = refused.code == Code.AHEAD
+            if not ahead or opened.entries[0].entry.sequence > at.chain(opened.node).sequence + AHEAD:
                 return Checked(int(refused.code), refused.detail)
+        if not self._admission.admit(opened.node, sha256(tx).digest(), ahead):
+            return Checked(int(Code.AHEAD if ahead else Code.FULL), "enough of this node's transactions wait")
         return Checked(messages.OK)
 
     def prepare_proposal(self, proposal: Proposal) -> Sequence[bytes]:
@@ -201,6 +206,7 @@ class ConsortiumApplication:
         if executed is None:
             raise TreeMismatch("CometBFT commits what was not executed", "commit")
         self.height = max(self.height, executed.height)
+        self._admission.committed()
         if executed.commit is None:
             return 0
         self._step("commit.1")
@@ -306,7 +312,11 @@ class ConsortiumApplication:
             if opened.node in run.nodes or len(run.taken) + len(opened.entries) > limit.block_entries:
                 raise Refused(Code.FULL, "the block holds one transaction of a node, and no more entries than agreed")
         except Refused as refused:
+            node = _node_of(tx) if refused.code == Code.AHEAD else None  # whose signatures verified
+            if node is not None and node not in run.nodes:
+                self._admission.executed(node, ahead=True)
             return Checked(int(refused.code), refused.detail)
+        self._admission.executed(opened.node, ahead=False)
         run.state = state.apply(run.state, opened, run.height)
         run.nodes.add(opened.node)
         run.taken.extend(opened.entries)

@@ -178,6 +178,45 @@ def test_a_transaction_may_enter_the_mempool_before_the_one_that_it_follows(netw
     assert [result.code for result in finalized.results] == [Code.AHEAD, OK]
 
 
+def test_a_flood_of_transactions_that_are_ahead_leaves_two_in_the_mempool_and_makes_no_more_empty_blocks(
+    network: Network,
+) -> None:
+    application, liar = network["east"].application, network["west"]
+    following = run(network, "west")
+    flood = []
+    for _ in range(50):
+        liar.sequence += 1
+        flood.append(run(network, "west"))
+    entered = [tx for tx in flood if application.check_tx(tx, False).code == OK]
+    assert entered == flood[:2]
+    assert all(application.check_tx(tx, True).code == OK for tx in entered)  # they are the same two
+    assert application.check_tx(run(network, "south"), False).code == OK  # nobody else is hindered
+    (proposed,) = application.prepare_proposal(proposal(network, *entered))
+    assert [one.code for one in application.finalize_block(block(network, proposed)).results] == [Code.AHEAD]
+    application.commit()
+    assert {application.check_tx(tx, tx in entered).code for tx in flood} == {Code.AHEAD}
+    assert application.check_tx(following, False).code == OK
+    network.height += 1
+    assert [one.code for one in application.finalize_block(block(network, following)).results] == [OK]
+    application.commit()
+    assert application.check_tx(flood[0], False).code == OK  # what was taken made it good
+
+
+def test_of_a_flood_of_transactions_for_one_place_two_enter_the_mempool_and_one_is_taken(network: Network) -> None:
+    application, liar = network["east"].application, network["west"]
+    sequence, previous = liar.sequence, liar.previous
+    flood = []
+    for number in range(20):
+        liar.sequence, liar.previous = sequence, previous
+        flood.append(transaction.encode([network.sign("west", at_s=number)]))
+    assert [application.check_tx(tx, False).code for tx in flood] == [OK, OK, *[Code.FULL] * 18]
+    assert application.check_tx(flood[1], True).code == OK
+    (proposed,) = application.prepare_proposal(proposal(network, *flood[:2]))
+    assert [one.code for one in application.finalize_block(block(network, proposed)).results] == [OK]
+    application.commit()
+    assert {application.check_tx(tx, False).code for tx in flood} == {Code.TAKEN}
+
+
 def test_a_proposal_holds_one_transaction_of_each_node_the_one_that_can_be_taken(network: Network) -> None:
     application = network["east"].application
     stale = run(network, "west")
