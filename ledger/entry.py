@@ -245,19 +245,19 @@ def open(envelope: bytes, public_key: keys.PublicKey, kid: bytes | None = None) 
     Raises CodecError for anything but the strict encoding, SignatureInvalid when the envelope names another key or the
     signature does not verify.
     """
-    key = keys.verifier(public_key)
-    protected, payload, signature = unwrap(envelope)
-    if protected != _PROTECTED + (keys.key_id(key) if kid is None else kid):
-        raise SignatureInvalid("the envelope names another algorithm or key")
-    keys.check(key, signature, _to_be_signed(protected, payload))
-    return decode(payload)
+    parts = unwrap(envelope)
+    check_signature(parts, public_key, kid)
+    return decode(parts[1])
 
 
-def check_signature(parts: tuple[bytes, bytes, bytes], public_key: keys.PublicKey) -> None:
-    """Raise SignatureInvalid unless what `unwrap` gave is signed with this key, which it must name."""
+def check_signature(parts: tuple[bytes, bytes, bytes], public_key: keys.PublicKey, kid: bytes | None = None) -> None:
+    """Raise SignatureInvalid unless what `unwrap` gave is signed with this key, which it must name.
+
+    `kid` is the key's id, computed when not given.
+    """
     protected, payload, signature = parts
     key = keys.verifier(public_key)
-    if protected != _PROTECTED + keys.key_id(key):
+    if protected != _PROTECTED + (keys.key_id(key) if kid is None else kid):
         raise SignatureInvalid("the envelope names another algorithm or key")
     keys.check(key, signature, _to_be_signed(protected, payload))
 

@@ -69,6 +69,25 @@ def test_one_block_over_a_unix_socket(serve: Serve) -> None:
         assert info.ask(query={"path": "/"}).value == b"a=1"
 
 
+def test_what_is_sent_while_the_application_works_is_read(serve: Serve) -> None:
+    """The client's buffer holds far less, so `send` returns only when the server reads meanwhile."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Words):
+        def check_tx(self, tx: bytes, recheck: bool) -> Checked:
+            begun.set()
+            assert go_on.wait(PATIENCE_S)
+            return super().check_tx(tx, recheck)
+
+    with AbciClient(serve(Slow()).address) as client:
+        client.send(check_tx={"tx": b"a=1"})
+        assert begun.wait(PATIENCE_S)
+        for number in range(16):
+            client.send(check_tx={"tx": b"b=%d" % number + bytes(256 << 10)})
+        go_on.set()
+        assert [client.read().code for _ in range(17)] == [0] * 17
+
+
 def test_over_tcp_at_a_free_port(serve: Serve) -> None:
     place = serve(Words(), "tcp://127.0.0.1:0").address
     assert not place.endswith(":0")
