@@ -187,6 +187,9 @@ class Replication:
     copies: int = setting(0, "other members that keep the sealed blocks of each study of this node; 0: none")
     accept: Literal["on", "off"] = setting("on", "whether this node keeps sealed blocks for other members")
     lost_hours: int = setting(24, "hours after which a member that does not answer counts as lost, and another keeps")
+    retired_days: int = setting(
+        365, "days for which the sealed blocks of a retired member are kept here, from when it was heard of last"
+    )
 
 
 @dataclass(frozen=True, slots=True)

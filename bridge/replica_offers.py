@@ -2,7 +2,8 @@
 
     {"accepts": true,                      whether this node keeps sealed blocks for others
      "refused": [{"entry", "why"}],        assignments of the asking member that are not kept here
-     "replicas": [{"entry", "tag", "salt", "root", "bytes"}],   what it is to keep, in the order of changes
+     "replicas": [{"entry", "tag", "salt", "root", "bytes",      what it is to keep, in the order of changes
+                   "beside": [{"entry", "kept"}]}],             who else is to keep the same, and has signed
      "next": 1767225600000000, "more": false}
 
 Bytes are hexadecimal, roots CIDs as text. A root is told to nobody else: the ledger has its commitment.
@@ -17,6 +18,7 @@ from bridge.config import Replication
 from bridge.content import cid as cids
 from bridge.errors import NotFound, RequestError
 from bridge.index.index import SqlIndex
+from bridge.index.replicas import OutRow
 from bridge.index.replicas_kept import Wanted
 from bridge.ports import Consortium
 
@@ -25,6 +27,7 @@ __all__ = ["PATH", "Offer", "ReplicaOffers", "read"]
 PATH: Final = "/consortium/replicas"
 AT_ONCE: Final = 500
 MOST_REFUSED: Final = 2000
+MOST_BESIDE: Final = 16
 _ID, _TAG, _SALT = 32, 16, 16
 
 
@@ -63,12 +66,17 @@ class ReplicaOffers:
                     "salt": row.salt.hex(),
                     "root": cids.to_text(row.root),
                     "bytes": row.octets,
+                    "beside": self._beside(row),
                 }
                 for row in rows
             ],
             "next": rows[-1].changed if rows else after,
             "more": len(rows) == AT_ONCE,
         }
+
+    def _beside(self, row: OutRow) -> list[dict[str, object]]:
+        others = [one for one in self._index.replicas_out.held(row.tag) if one.node != row.node]
+        return [{"entry": one.entry.hex(), "kept": one.kept is not None} for one in others if one.entry][:MOST_BESIDE]
 
 
 def read(answer: Any) -> Offer:
@@ -81,10 +89,12 @@ def read(answer: Any) -> Offer:
                 _octets(one["salt"], _SALT),
                 cids.from_text(one["root"]),
                 _number(one["bytes"]),
+                tuple((_octets(also["entry"], _ID), also["kept"] is True) for also in one["beside"][:MOST_BESIDE]),
             )
-            for one in answer["replicas"]
+            for one in answer["replicas"][:AT_ONCE]
         )
-        refused = tuple((_octets(one["entry"], _ID), str(one["why"])[:200]) for one in answer["refused"])
+        told = answer["refused"][:MOST_REFUSED]
+        refused = tuple((_octets(one["entry"], _ID), str(one["why"])[:200]) for one in told)
         return Offer(answer["accepts"] is True, refused, replicas, _number(answer["next"]), answer["more"] is True)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise RequestError("the member's answer is not one about replicas") from None

@@ -21,8 +21,9 @@ from bridge.index.index import SqlIndex
 from bridge.index.replicas import OutRow, PeerRow
 from bridge.model import StudyKey
 from bridge.services.access import SYSTEM
+from bridge.services.member_pace import LONGEST_US
 from bridge.services.provenance import Clock, now_us
-from bridge.services.replica_plan import Holding, Move, Peer, Step, is_lost, plan
+from bridge.services.replica_plan import Holding, Move, Peer, Step, is_lost, plan, to_ask
 from bridge.services.statement import Statements
 from ledger.block import FinalEntry
 from ledger.members import Member
@@ -32,6 +33,8 @@ __all__ = ["AT_ONCE", "Replicating", "commitment"]
 AT_ONCE: Final = 200
 HOUR_US: Final = 3600 * 1_000_000
 RESTS_US: Final = 3 * 1_000_000
+FRESH_US: Final = 2 * LONGEST_US
+"""How long what a member answered is good for."""
 SALT: Final = 16
 
 
@@ -55,6 +58,9 @@ class Replicating:
     clock: Clock = now_us
     _after: int = field(default=0, init=False)
     _rests_until: int = field(default=0, init=False)
+    _answered: dict[bytes, int] = field(default_factory=dict, init=False)
+    candidates: set[bytes] = field(default_factory=set, init=False)
+    """Members (nodes) that are to be asked, since some study has too few copies."""
 
     def step(self, others: Sequence[Member]) -> bool:
         """Some of what there is to do; whether anything was. `others` are all other members, retired ones too."""
@@ -67,15 +73,19 @@ class Replicating:
         silent = None if answered else before.silent or now
         lost = is_lost(Peer(member.node, member.active, silent=silent), now, self._lost_us)
         after = before._replace(silent=silent, lost=lost, accepts=accepts if answered else before.accepts)
+        self._answered[member.node], self._rests_until = now, 0
         if after != known:
             self.index.replicas_out.note_peers([after])
 
-    def refused(self, node: bytes, refused: Iterable[tuple[bytes, str]], now: int) -> None:
-        """What a member says that it does not keep."""
+    def refused(self, node: bytes, refused: Iterable[tuple[bytes, str]], now: int) -> int:
+        """What a member says that it does not keep; how much of that is new."""
+        new = 0
         for entry, why in refused:
             row = self.index.replicas_out.by_entry(entry)
             if row is not None and row.node == node and row.refused is None and row.kept is None:
                 self.index.replicas_out.refuse(node, entry, why, now)
+                new += 1
+        return new
 
     def assigned(self, final: FinalEntry, others: Sequence[Member]) -> None:
         """A replica.assign of this node on the ledger: known, or of an index that was lost or never told of it."""
@@ -139,13 +149,16 @@ class Replicating:
         now = self.clock()
         if now < self._rests_until:
             return False
+        first = not self._after
         found = self.index.replicas_out.unsettled(self.settings.copies, self._after, AT_ONCE)
         self._after = found[-1][0] if len(found) == AT_ONCE else 0
         known, peers = {member.node: member for member in others}, self._peers(others)
         done = False
+        self.candidates = set() if first else self.candidates
         for _, tag in found:
             rows = self.index.replicas_out.held(tag)
             held = [Holding(row.node, row.kept == row.root, row.refused) for row in rows]
+            self.candidates.update(to_ask(tag, self.settings.copies, peers, held, now, self._lost_us))
             for step in plan(tag, self.settings.copies, peers, held, now, self._lost_us):
                 done = self._take(step, tag, known, {row.node: row for row in rows}) or done
         for row in self.index.replicas_out.gone(AT_ONCE):
@@ -156,13 +169,14 @@ class Replicating:
         return done
 
     def _peers(self, others: Sequence[Member]) -> list[Peer]:
-        """The members as they were when they were asked last; one that never answered yet is given nothing."""
+        """The members as they were when they were asked last."""
         rows = self.index.replicas_out.peers()
-        now = self.clock()
+        since = self.clock() - FRESH_US
         peers = []
         for member in others:
-            row = rows.get(member.node, PeerRow(member.node, silent=now))
-            peers.append(Peer(member.node, member.active, row.accepts, row.silent))
+            row = rows.get(member.node, PeerRow(member.node))
+            fresh = self._answered.get(member.node, 0) > since
+            peers.append(Peer(member.node, member.active, row.accepts, row.silent, fresh))
         return peers
 
     def _take(self, step: Step, tag: bytes, known: Mapping[bytes, Member], rows: Mapping[bytes, OutRow]) -> bool:

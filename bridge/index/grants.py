@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, or_, select, union, union_all
+from sqlalchemy import and_, bindparam, or_, select, union, union_all
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.index.replica_schema import replica_in, replica_out
+from bridge.index.replica_schema import replica_beside, replica_in, replica_out
 
-_t, _a = s.tree.c, s.assignment.c
+_t, _a, _b = s.tree.c, s.assignment.c, replica_beside.c
 _OF_BLOCK: Final = sql(
     select(s.study.c.uid, _t.tag)
     .select_from(
@@ -42,11 +42,18 @@ _MAY: Final = sql(
         _keeps.where(_t.tag == bindparam("of_tag")),
     )
 )
+_kept = select(_t.tag, _t.root).where(_t.root.is_not(None), replica_in.c.kept.is_not(None))
 _KEPT_FOR: Final = sql(
-    select(_t.tag, _t.root)
-    .select_from(s.tree.join(replica_in, replica_in.c.tag == _t.tag))
-    .where(replica_in.c.member == bindparam("to"), _t.root.is_not(None))
-    .order_by(_t.id)
+    union(
+        _kept.select_from(s.tree.join(replica_in, replica_in.c.tag == _t.tag)).where(
+            replica_in.c.member == bindparam("to")
+        ),
+        _kept.select_from(
+            s.tree.join(replica_in, replica_in.c.tag == _t.tag).join(
+                replica_beside, and_(_b.tag == _t.tag, _b.node == replica_in.c.node)
+            )
+        ).where(_b.member == bindparam("to")),
+    )
 )
 
 
@@ -81,5 +88,5 @@ class Grants:
         return [(uid, root) for uid, root in self._database.rows(_OF_MEMBER, {"to": member, "now": now})]
 
     def kept_for(self, member: str) -> Sequence[tuple[bytes, bytes]]:
-        """The study tag and root of each tree that is kept here for a member, whose own it is."""
+        """The study tag and root of each tree kept here for a member: its own, or one that it is to keep as well."""
         return [(tag, root) for tag, root in self._database.rows(_KEPT_FOR, {"to": member})]

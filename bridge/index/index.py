@@ -24,6 +24,7 @@ from bridge.index.pins import Pins
 from bridge.index.placement import positions_of
 from bridge.index.reader import Reader
 from bridge.index.replicas import ReplicasOut
+from bridge.index.replicas_beside import ReplicasBeside
 from bridge.index.replicas_kept import ReplicasIn
 from bridge.index.rows import RebuiltInstance, block_rows, instance_rows, rebuilt
 from bridge.index.scrub_state import ScrubState
@@ -85,6 +86,7 @@ class SqlIndex:
         self.shares = Shares(self.database, self.run)
         self.replicas_out = ReplicasOut(self.database, self.run)
         self.replicas_in = ReplicasIn(self.database, self.run)
+        self.replicas_beside = ReplicasBeside(self.database, self.run)
         self.emergencies = Emergencies(self.database, self.run)
         self._reader = Reader(self.database)
         self._search = Search(self.database)

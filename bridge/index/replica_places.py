@@ -1,4 +1,5 @@
-"""Which members are likely to have a block: those that keep the study that it is of, or whose study it is."""
+"""Which members are likely to have a block: those that keep the study that it is of, or whose study it is, and who
+else keeps what is kept here."""
 
 from __future__ import annotations
 
@@ -40,3 +41,6 @@ class ReplicaPlaces:
                 yield Likely(row.node, row.kept)
         for kept in self._index.replicas_in.of_tag(tree.tag):
             yield Likely(kept.node, kept.root)
+            for beside in self._index.replicas_beside.of_tree(kept.node, kept.tag):
+                if beside.kept:
+                    yield Likely(beside.holder, kept.root)

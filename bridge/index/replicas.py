@@ -65,7 +65,7 @@ _UNSETTLED: Final = sql(
 )
 _HELD: Final = sql(_ROW.where(_r.tag == bindparam("of_tag"), _live).order_by(_r.node))
 _OF_TAG: Final = sql(_ROW.where(_r.tag == bindparam("of_tag")).order_by(_r.node))
-_OF_NODE: Final = sql(_ROW.where(_r.node == bindparam("of_node"), _live).order_by(_r.tag))
+_NODES: Final = sql(select(_r.node).where(_live).distinct())
 _ALL: Final = sql(_ROW.order_by(_r.assigned, _r.tag, _r.node))
 _BY_ENTRY: Final = sql(_ROW.where(_r.entry == bindparam("of_entry")))
 _LISTED: Final = sql(
@@ -188,6 +188,10 @@ class ReplicasOut:
     def of_tag(self, tag: bytes) -> list[OutRow]:
         """All assignments of a study."""
         return [OutRow(*row) for row in self._rows(_OF_TAG, {"of_tag": tag})]
+
+    def nodes(self) -> set[bytes]:
+        """The members that are asked to keep anything."""
+        return {node for (node,) in self._rows(_NODES, {})}
 
     def all(self) -> list[OutRow]:
         """Every assignment, the oldest first."""

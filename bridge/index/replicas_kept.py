@@ -56,6 +56,7 @@ _UNSTATED: Final = sql(
 )
 _BY_ENTRY: Final = sql(_ROW.where(_k.entry == bindparam("of_entry")))
 _OF_TAG: Final = sql(_ROW.where(_k.tag == bindparam("of_tag")).order_by(_k.asked))
+_NODES: Final = sql(select(_k.node).distinct())
 _OF_NODE: Final = sql(_ROW.where(_k.node == bindparam("of_node")).order_by(_k.asked))
 _ALL: Final = sql(_ROW.order_by(_k.asked, _k.node, _k.tag))
 _REFUSED: Final = sql(
@@ -78,13 +79,17 @@ _DROP: Final = sql(delete(replica_in).where(_which))
 
 
 class Wanted(NamedTuple):
-    """What a member asks to be kept: the study's tag there, the entry that says so, salt, root, bytes of its blocks."""
+    """What a member asks to be kept: the study's tag there, the entry that says so, salt, root, bytes of its blocks.
+
+    `beside`: the entries by which it asks others to keep the same, and whether they have signed.
+    """
 
     tag: bytes
     entry: bytes
     salt: bytes
     root: bytes
     octets: int
+    beside: tuple[tuple[bytes, bool], ...] = ()
 
 
 class InRow(NamedTuple):
@@ -148,6 +153,10 @@ class ReplicasIn:
     def of_node(self, node: bytes) -> list[InRow]:
         """Everything that a member asks for."""
         return self._rows(_OF_NODE, {"of_node": node})
+
+    def nodes(self) -> set[bytes]:
+        """The members that ask for anything."""
+        return {node for (node,) in self._database.rows(_NODES, {})}
 
     def all(self) -> list[InRow]:
         """Everything, the oldest first."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-__all__ = ["Holding", "Move", "Peer", "Step", "is_lost", "plan", "ranked", "usable"]
+__all__ = ["Holding", "Move", "Peer", "Step", "is_lost", "plan", "ranked", "to_ask", "usable"]
 
 _LABEL: Final = b"cairn/1 replica\0"
 REFUSED_FOR_US: Final = 3600 * 1_000_000
@@ -24,13 +24,15 @@ class Peer(NamedTuple):
     """Another member as this node sees it.
 
     `node` is its 16-byte id; `active`: it is a member and was not retired; `accepts`: it says that it keeps blocks for
-    others; `silent` since when (microseconds) it has not answered, None: it answered when it was asked last.
+    others; `silent` since when (microseconds) it has not answered, None: it answered when it was asked last. `fresh`:
+    it was asked a short while ago, or else what is known of it is out of date, or nothing is.
     """
 
     node: bytes
     active: bool = True
     accepts: bool = True
     silent: int | None = None
+    fresh: bool = True
 
 
 class Holding(NamedTuple):
@@ -65,9 +67,25 @@ def is_lost(peer: Peer, now: int, lost_us: int) -> bool:
     return not peer.active or (peer.silent is not None and now - peer.silent >= lost_us)
 
 
-def usable(peers: Iterable[Peer], now: int, lost_us: int) -> list[Peer]:
-    """The members that a copy may be given to: neither lost nor silent just now, and accepting."""
+def usable(peers: Iterable[Peer]) -> list[Peer]:
+    """The members that a copy may be given to as far as is known: neither lost nor silent just now, and accepting."""
     return [peer for peer in peers if peer.active and peer.accepts and peer.silent is None]
+
+
+def to_ask(
+    tag: bytes, copies: int, peers: Sequence[Peer], held: Sequence[Holding], now: int, lost_us: int
+) -> list[bytes]:
+    """The members next in rank for a study that has too few copies: to be asked whether they keep blocks for others.
+
+    As many as are lacking and one more; those that refused or were silent when they were asked last come behind.
+    """
+    taken = {holding.node for holding in held}
+    counting = {peer.node for peer in peers if not is_lost(peer, now, lost_us)}
+    lacking = copies - sum(holding.refused is None and holding.node in counting for holding in held)
+    free = [peer for peer in peers if peer.active and peer.node not in taken]
+    good = {peer.node for peer in usable(free)}
+    order = ranked(tag, good) + ranked(tag, [peer.node for peer in free if peer.node not in good])
+    return order[: lacking + 1] if lacking > 0 else []
 
 
 def ranked(tag: bytes, nodes: Collection[bytes]) -> list[bytes]:
@@ -91,6 +109,8 @@ def plan(tag: bytes, copies: int, peers: Sequence[Peer], held: Sequence[Holding]
     now, lost_us
         The time, and after how long a silent member counts as lost, both in microseconds.
 
+    Nothing is given to a member before it was asked (`to_ask`), and nobody else takes its place before it has answered.
+
     A member that is lost is replaced at once and let go when the others suffice: one that comes back before that is
     taken as it is. One that was retired is let go at once. One that refuses does not count; it is let go after an hour,
     and may then be asked again.
@@ -111,8 +131,8 @@ def plan(tag: bytes, copies: int, peers: Sequence[Peer], held: Sequence[Holding]
         else:
             good.append(holding)
     taken = {holding.node for holding in held}
-    free = [peer.node for peer in usable(peers, now, lost_us) if peer.node not in taken]
-    for node in ranked(tag, free)[: max(0, copies - len(good))]:
+    free = [peer.node for peer in usable(peers) if peer.node not in taken]
+    for node in [node for node in ranked(tag, free)[: max(0, copies - len(good))] if known[node].fresh]:
         steps.append(Step(Move.ASSIGN, node, "the study has too few copies" if not lost else "a member is lost"))
     return [*steps, *_surplus(tag, copies, good, lost)]
 

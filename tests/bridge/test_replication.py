@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bridge.config import Replication as Policy
+from bridge.content import cid as cids
 from bridge.content.car_transfer import export_car
-from bridge.errors import ContentMissing
+from bridge.content.incoming import Source
+from bridge.errors import ContentMissing, EngineFault
+from bridge.index.replica_places import ReplicaPlaces
 from bridge.model import Tree
 from bridge.replicating import commitment
 from bridge.replication import Replication
-from tests.bridge.consortium_in_memory import Consortium, Hospital
-from tests.bridge.services.conftest import SENDER, instance, part10
+from tests.bridge.consortium_in_memory import Consortium, Hospital, Listener
+from tests.bridge.services.conftest import SENDER, instance, part10, recorded
 
 STUDY = "1.2.826.0.1.3680043.8.498.79"
 ONE, NONE = Policy(copies=1), Policy()
@@ -250,6 +254,229 @@ def test_an_index_that_was_lost_learns_from_the_ledger_who_keeps_what(running: C
     assert three.holders(tree.tag) == [holder]
     assert len(three.consortium.of_type("replica.assign")) == 1
     assert three.consortium.of_type("replica.release") == []
+
+
+def test_members_at_rest_hardly_ask_each_other(
+    running: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted over an hour. When each asked each every five seconds it was 8,640 questions, 2.4 a second."""
+    four = running(Policy(copies=2), NONE, NONE, NONE)
+    tree = four.store("h0", range(2))
+    four.settle()
+    assert len(four.holders(tree.tag)) == 2
+    asked: list[tuple[str, str]] = []
+    ask = Listener.ask
+
+    def counted(listener: Listener, method: str, path: str, body: object = None) -> object:
+        asked.append((listener.asking.name, listener.asked.name))
+        return ask(listener, method, path, body)
+
+    monkeypatch.setattr(Listener, "ask", counted)
+    four.settle(600)  # an hour, six seconds each
+    pairs = {frozenset(pair) for pair in asked}
+    assert pairs == {frozenset(("h0", name)) for name in four.holders(tree.tag)}  # who has nothing with whom is silent
+    assert len(asked) <= 4 * 12
+    # and still what happens is seen at once
+    before, grown = len(asked), four.store("h0", range(2, 4))
+    four.settle(3)
+    assert len(four.holders(tree.tag)) == 2 and grown.tag == tree.tag
+    assert len(asked) - before <= 4 * 4
+
+
+def test_a_holder_gets_from_another_what_the_origin_cannot_give(running: Callable[..., Running]) -> None:
+    """h0 goes down when one of its two holders has the newest state of a study and the other has heard of it."""
+    four = running(Policy(copies=2), NONE, NONE, NONE)
+    tree = four.store("h0", range(2))
+    four.settle()
+    first, second = four.holders(tree.tag)
+    grown = four.store("h0", range(2, 5))
+    late = four.steps[second]
+    whole, late._in = late._in, replace(late._in, gateway=unreachable)  # it hears of the growth and cannot fetch it
+    four.settle(4)
+    assert four.holders(tree.tag) == [first]
+    four.hospitals["h0"].down, late._in = True, whole
+    four.clock.pass_by(600)
+    four.settle(4)
+    node = four.hospitals[second].node
+    assert grown.root is not None and car(node, grown.root) == car(four.hospitals["h0"].node, grown.root)
+    (row,) = node.index.replicas_in.all()
+    assert row.kept == grown.root and node.index.pins.of(grown.root) is not None
+    four.hospitals["h0"].down = False
+    four.clock.pass_by(600)
+    four.settle()
+    assert four.holders(tree.tag) == sorted([first, second])
+
+
+def test_a_holder_is_given_blocks_by_another_only_while_both_are_to_keep_them(running: Callable[..., Running]) -> None:
+    four = running(Policy(copies=2), NONE, NONE, NONE)
+    tree = four.store("h0", range(2))
+    four.settle()
+    first, second = four.holders(tree.tag)
+    (third,) = {"h1", "h2", "h3"} - {first, second}
+    assert tree.root is not None
+
+    def may(name: str) -> bool:
+        asking = four.hospitals[name].node.gateways.of(four.hospitals[first].member.node)
+        try:
+            return bool(asking(tree.root))
+        except ContentMissing:
+            return False
+
+    assert may("h0") and may(second) and not may(third)
+    four.steps["h0"]._out.settings = ONE
+    four.settle()
+    kept = four.holders(tree.tag)
+    assert kept == [first] or kept == [second]
+    assert not may(second if kept == [first] else third)
+
+
+def test_blocks_that_a_holder_lost_come_from_the_other_while_the_origin_is_down(
+    running: Callable[..., Running],
+) -> None:
+    four = running(Policy(copies=2), NONE, NONE, NONE)
+    tree = four.store("h0", range(3))
+    four.settle()
+    first, second = four.holders(tree.tag)
+    assert tree.root is not None
+    whole = car(four.hospitals[first].node, tree.root)
+    four.hospitals["h0"].down = True
+    node = four.hospitals[first].node
+    likely = ReplicaPlaces(node.index).likely(tree.root)
+    assert [one.node for one in likely] == [four.hospitals[name].member.node for name in ("h0", second)]
+    (row,) = node.index.replicas_in.all()
+    shutil.rmtree(node.settings.home / "packs")
+    (node.settings.home / "packs").mkdir()
+    node.index.replicas_in.lost(row)
+    four.settle(3)
+    (row,) = node.index.replicas_in.all()
+    assert row.kept == tree.root and car(node, tree.root) == whole
+
+
+def test_while_the_origin_is_down_nothing_is_let_go_and_then_the_lost_one_is_replaced(
+    running: Callable[..., Running],
+) -> None:
+    four = running(Policy(copies=2), NONE, NONE, NONE)
+    tree = four.store("h0", range(2))
+    four.settle()
+    first, second = four.holders(tree.tag)
+    (third,) = {"h1", "h2", "h3"} - {first, second}
+    four.hospitals["h0"].down = four.hospitals[first].down = True
+    four.settle()
+    four.clock.pass_by(30 * 24 * 3600)
+    four.settle()
+    assert tree.root is not None
+    assert car(four.hospitals[second].node, tree.root) == car(four.hospitals["h0"].node, tree.root)
+    assert four.consortium.of_type("replica.release") == []
+    four.hospitals["h0"].down = False
+    four.settle()
+    four.clock.pass_by(24 * 3600)
+    four.settle()
+    assert four.holders(tree.tag) == sorted([second, third])
+
+
+def test_what_a_retired_member_had_kept_stays_for_some_days_and_goes_with_an_entry(
+    running: Callable[..., Running],
+) -> None:
+    two = running(ONE, Policy(retired_days=30))
+    tree = two.store("h0", range(2))
+    two.settle()
+    assert tree.root is not None and two.holders(tree.tag) == ["h1"]
+    whole = car(two.hospitals["h0"].node, tree.root)
+    two.consortium.retire("h0")
+    two.hospitals["h0"].down = True
+    two.settle()
+    two.clock.pass_by(29 * 24 * 3600)
+    two.settle()
+    node = two.hospitals["h1"].node
+    assert car(node, tree.root) == whole and len(two.consortium.of_type("replica.receipt")) == 1
+    two.clock.pass_by(2 * 24 * 3600)
+    two.settle()
+    assert node.index.replicas_in.all() == [] and node.index.trees.by_tag(tree.tag) is None
+    _, gone = two.consortium.of_type("replica.receipt")
+    (assigned,) = two.consortium.of_type("replica.assign")
+    assert (gone.entry.outcome, gone.entry.refs, gone.entry.node) == (
+        8,
+        (assigned.id,),
+        two.hospitals["h1"].member.node,
+    )
+
+
+class Liar:
+    """A member's listener that answers what it likes."""
+
+    def __init__(self, answers: Callable[[int], object]) -> None:
+        self.answers, self.asked = answers, 0
+
+    def ask(self, method: str, path: str, body: object = None) -> object:
+        self.asked += 1
+        return self.answers(self.asked)
+
+
+def offers(number: int, **changes: object) -> dict[str, object]:
+    """One part of a list that never ends, of assignments that nobody made."""
+    wanted = {
+        "entry": bytes([number % 256] * 32).hex(),
+        "tag": bytes([number % 256] * 16).hex(),
+        "salt": bytes(16).hex(),
+        "root": cids.to_text(cids.make(cids.DAG_CBOR, b"%d" % number)),
+        "bytes": 1 << 60,
+        "beside": [],
+    }
+    return {"accepts": True, "refused": [], "replicas": [wanted] * 600, "next": number, "more": True, **changes}
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        offers,
+        lambda number: offers(number, replicas=[]),
+        lambda number: offers(number, next=1 << 63),
+        lambda number: offers(number, replicas=[{"entry": "zz"}]),
+        lambda number: offers(number, replicas=[{**offers(1)["replicas"][0], "beside": "x"}]),  # type: ignore[index]
+        lambda number: [],
+        lambda number: {"accepts": True},
+    ],
+)
+def test_a_list_that_lies_or_never_ends_leaves_nothing_and_holds_nobody_up(
+    running: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, answers: Callable[[int], object]
+) -> None:
+    three = running(ONE, NONE, NONE)
+    tree = three.store("h0", range(2))
+    three.settle()
+    (holder,) = three.holders(tree.tag)
+    node = three.hospitals[holder].node
+    rows, liar = node.index.replicas_in.all(), Liar(answers)
+    monkeypatch.setattr(three.steps[holder]._gateways, "of", lambda member: liar)
+    three.clock.pass_by(3601)
+    three.steps[holder].step()
+    assert liar.asked <= 20
+    assert node.index.replicas_in.all() == rows
+
+
+def test_an_offer_under_another_members_assignment_is_refused_and_on_record(
+    running: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = running(ONE, NONE, NONE)
+    tree = three.store("h0", range(2))
+    three.settle()
+    (holder,) = three.holders(tree.tag)
+    (other,) = {"h1", "h2"} - {holder}
+    node, (assigned,) = three.hospitals[holder].node, three.consortium.of_type("replica.assign")
+    rows = node.index.replicas_in.all()
+    stolen = {**offers(1)["replicas"][0], "entry": assigned.id.hex(), "tag": tree.tag.hex()}  # type: ignore[index]
+    liar = Liar(lambda number: offers(number, replicas=[stolen], more=False))
+    monkeypatch.setattr(three.steps[holder]._gateways, "of", lambda member: liar)
+    monkeypatch.setattr(three.steps[holder], "_business", {three.hospitals[other].member.node})
+    monkeypatch.setattr(three.steps[holder], "_looked", three.clock() + (1 << 60))
+    three.steps[holder].step()
+    assert liar.asked == 1 and node.index.replicas_in.all() == rows
+    node.access.flush()
+    (body,) = [body for body in recorded(node, "access.refused") if body["items"]]
+    assert body["actor"]["name"] == other and "assigns nothing of that member" in str(body["items"])
+
+
+def unreachable(node: bytes) -> Source:
+    raise EngineFault("it cannot be reached")
 
 
 def test_with_no_copies_wanted_any_more_all_are_released(running: Callable[..., Running]) -> None:

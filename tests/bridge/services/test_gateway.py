@@ -247,6 +247,10 @@ def test_whose_study_is_kept_here_without_a_key_gets_it_back_block_by_block(node
         with pytest.raises(NotFound):
             grant(MEMBER, cids.to_text(root))
         keeper.index.replicas_in.ask(bytes(16), MEMBER.name, [Wanted(tag, b"entry", bytes(16), root, 1)], 1_000)
+        with pytest.raises(NotFound):  # it only says so: nothing is kept for it yet
+            grant(MEMBER, cids.to_text(root))
+        (row,) = keeper.index.replicas_in.all()
+        keeper.index.replicas_in.took(row, root, 2_000)
         assert {(granted.study, granted.tag) for granted in (grant(MEMBER, cids.to_text(cid)) for cid in own)} == {
             (None, tag)
         }

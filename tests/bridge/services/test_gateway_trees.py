@@ -128,6 +128,8 @@ def test_whose_tree_is_kept_here_gets_that_back_and_nobody_else_does(members: Me
     assert kept.root is not None
     wanted = Wanted(kept.tag, b"entry", bytes(16), kept.root, 1)
     members.receiver.index.replicas_in.ask(origin.node, "h0", [wanted], 1_000)
+    (row,) = members.receiver.index.replicas_in.all()
+    members.receiver.index.replicas_in.took(row, kept.root, 2_000)
     give(members, "h1", "h2")
     lent, own = tree(members.receiver, own=False), tree(members.receiver)
     assert has_all(members.receiver, "h0", lent) and has_none(members.receiver, "h0", own)

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.services.replica_plan import REFUSED_FOR_US, Holding, Move, Peer, is_lost, plan, ranked, usable
+from bridge.services.replica_plan import REFUSED_FOR_US, Holding, Move, Peer, is_lost, plan, ranked, to_ask, usable
 
 HOUR = 3600 * 1_000_000
 LOST = 24 * HOUR
@@ -19,6 +19,7 @@ peers = st.builds(
     active=st.booleans(),
     accepts=st.booleans(),
     silent=st.none() | st.integers(NOW - 2 * LOST, NOW),
+    fresh=st.booleans(),
 )
 consortia = st.lists(peers, max_size=7, unique_by=lambda peer: peer.node)
 
@@ -45,11 +46,15 @@ def after(held, steps):
 
 
 def settled(tag, copies, members, held):
-    """The assignments when there is nothing left to do and every holder has stated its receipt."""
-    for _ in range(20):
+    """The assignments when there is nothing left to do or to ask and every holder has stated its receipt."""
+    members = list(members)
+    for _ in range(40):
         steps = plan(tag, copies, members, held, NOW, LOST)
-        if not steps:
+        asked = set(to_ask(tag, copies, members, held, NOW, LOST))
+        stale = [peer for peer in members if peer.node in asked and not peer.fresh]
+        if not steps and not stale:
             return held
+        members = [peer._replace(fresh=True) if peer in stale else peer for peer in members]
         held = [holding._replace(confirmed=holding.refused is None) for holding in after(held, steps)]
     raise AssertionError("the plan never settles")
 
@@ -59,7 +64,7 @@ def test_a_copy_is_given_only_to_members_that_take_it_and_to_none_twice(situatio
     tag, copies, members, held = situation
     steps = plan(tag, copies, members, held, NOW, LOST)
     assert len({step.node for step in steps}) == len(steps)
-    able = {peer.node for peer in usable(members, NOW, LOST)}
+    able = {peer.node for peer in usable(members)}
     given_to = [step.node for step in steps if step.move is Move.ASSIGN]
     assert set(given_to) <= able - {holding.node for holding in held}
     assert {step.node for step in steps if step.move is Move.RELEASE} <= {holding.node for holding in held}
@@ -81,7 +86,7 @@ def test_it_settles_with_as_many_copies_as_are_wanted_or_can_be_had(situation):
     final = settled(tag, copies, members, held)
     known = {peer.node: peer for peer in members}
     good = [one for one in final if one.refused is None and not is_lost(known[one.node], NOW, LOST)]
-    free = {peer.node for peer in usable(members, NOW, LOST)} - {one.node for one in final}
+    free = {peer.node for peer in usable(members)} - {one.node for one in final}
     assert len(good) == copies or (len(good) < copies and not free)
     assert all(known[one.node].active for one in final)
 
@@ -115,10 +120,38 @@ def test_a_new_member_moves_no_copy_that_is_good_where_it_is(situation, newcomer
     tag, copies, members, held = situation
     final = settled(tag, copies, members, held)
     good = sum(one.refused is None for one in final)
+    members = [peer._replace(fresh=True) for peer in members]
     grown = plan(tag, copies, [*members, Peer(newcomer)], final, NOW, LOST)
     if newcomer in {peer.node for peer in members} or good >= copies:
         return
     assert all(step.move is Move.ASSIGN and step.node == newcomer for step in grown)
+
+
+@given(situations())
+def test_nothing_is_given_to_who_was_not_asked_lately(situation):
+    tag, copies, members, held = situation
+    fresh = {peer.node for peer in members if peer.fresh}
+    given_to = {step.node for step in plan(tag, copies, members, held, NOW, LOST) if step.move is Move.ASSIGN}
+    assert given_to <= fresh
+    asked = to_ask(tag, copies, members, held, NOW, LOST)
+    assert len(asked) <= copies + 1 and not set(asked) & {holding.node for holding in held}
+    assert given_to <= set(asked)
+
+
+def test_of_very_many_members_few_are_asked_and_none_when_a_study_has_its_copies():
+    tag, members = bytes(16), [Peer(number.to_bytes(16, "big"), fresh=False) for number in range(1_000)]
+    asked = to_ask(tag, 2, members, [], NOW, LOST)
+    assert asked == ranked(tag, [peer.node for peer in members])[:3]
+    assert to_ask(tag, 2, members, [Holding(node) for node in asked[:2]], NOW, LOST) == []
+    assert plan(tag, 2, members, [], NOW, LOST) == []
+    silent = [peer._replace(silent=NOW) if peer.node in asked else peer for peer in members]
+    assert not set(to_ask(tag, 2, silent, [], NOW, LOST)) & set(asked)
+
+
+def test_who_refused_or_was_silent_is_asked_again_where_there_is_nobody_else():
+    members = [Peer(bytes([1]) * 16, accepts=False), Peer(bytes([2]) * 16, silent=NOW), Peer(bytes([3]) * 16)]
+    asked = to_ask(bytes(16), 2, members, [], NOW, LOST)
+    assert asked[0] == members[2].node and set(asked) == {peer.node for peer in members}
 
 
 @given(tags, st.lists(nodes, min_size=2, max_size=9, unique=True))
