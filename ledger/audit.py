@@ -21,7 +21,7 @@ from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.keys import PublicKey
 from ledger.page_digests import PageDigests
-from ledger.run_reader import Bounds, RunReaders, SoundRows, bounds, column_faults, read, result
+from ledger.run_reader import Bounds, Reader, Reading, RunReaders, SoundRows, bounds, column_faults, result
 from ledger.source import Cursor, RecordSource
 from ledger.store import LedgerStore, StoredEntry, digests_path, lock, wal_path
 from ledger.tile_files import CHECKPOINT, TileFiles
@@ -131,7 +131,10 @@ class LogAudit:
             processes = len(os.sched_getaffinity(0)) if self.database.stat().st_size > _ALONE else 1
         if processes == 1:
             return None
-        return held.enter_context(closing(RunReaders(self.database, self._trust, self._signatures, run, processes)))
+        return held.enter_context(closing(RunReaders(self.database, self._reading(run), processes)))
+
+    def _reading(self, run: int) -> Reading:
+        return Reading(self._trust, self._signatures, run)
 
     def current(self, epoch: bytes) -> Iterator[int]:
         """The indices of the entries made under an epoch of the source."""
@@ -197,8 +200,10 @@ class LogAudit:
     def _read_all(self, store: LedgerStore, check: LogCheck, readers: RunReaders | None, run: int) -> None:
         total = store.size()
         runs = bounds(total, run)
-        alone = (read(store, of, self._trust, self._signatures, run) for of in runs)
-        self._read_log(store, check, zip(runs, readers.read(runs) if readers else alone, strict=True), total)
+        alone = Reader(store, self._reading(run))
+        found = readers.read(runs[:-1]) if readers else map(alone.read, runs[:-1])
+        # The last by this connection: others see what was added meanwhile.
+        self._read_log(store, check, zip(runs, chain(found, map(alone.read, runs[-1:])), strict=True), total)
 
     def _structure(self, store: LedgerStore, lines: list[str]) -> list[Finding]:
         findings = [Finding(DATABASE, line) for line in lines]

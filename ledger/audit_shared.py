@@ -7,16 +7,15 @@ long as it takes. An outsider with a copy of the shared log's folder and the gen
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from ledger import entry, keys, members
-from ledger.audit import RUN, Due, LogAudit, Progress, counted
+from ledger.audit import RUN, LogAudit, Progress, counted
 from ledger.block_store import BlockStore, Proved, Waiting
 from ledger.checkpoint import Checkpoint
 from ledger.engine.solo import DATABASE
@@ -27,7 +26,9 @@ from ledger.genesis import Genesis
 from ledger.members import Chain, Evidence, State
 from ledger.published import SharedCopy
 from ledger.replay import BlockRow, SharedTrust
-from ledger.run_reader import RunReaders
+from ledger.run import Run
+from ledger.run_reader import Reading, RunReaders
+from ledger.run_shared import Known, SharedRunCheck
 from ledger.shared_policy import quorum_policy
 from ledger.source import RecordSource
 from ledger.store import LedgerStore
@@ -48,6 +49,26 @@ class SharedReport:
     state: State | None = None
 
 
+@dataclass(frozen=True)
+class SharedReading(Reading):
+    """How runs of a shared log are read: by the state that its database holds, which the replay has to bear out."""
+
+    own: bytes | None = None
+
+    def open(self, database: Path) -> LedgerStore:
+        """The database, for reading."""
+        return BlockStore(database, readonly=True)
+
+    def checks(self, store: LedgerStore) -> Callable[[Run], LogCheck] | None:
+        """As `Reading.checks`; None before the first block."""
+        assert isinstance(store, BlockStore)
+        state = store.consensus().state()
+        if state is None:
+            return None
+        known = Known.of(state, self.trust.origin, self.own)
+        return lambda run: SharedRunCheck(known, run, self.signatures)
+
+
 class SharedLogAudit(LogAudit):
     """The checks of the shared log's files below `home`."""
 
@@ -62,8 +83,8 @@ class SharedLogAudit(LogAudit):
     def _open(self) -> LedgerStore:
         return BlockStore(self.database, readonly=True)
 
-    def _readers(self, held: ExitStack, processes: int | None, run: int) -> RunReaders | None:
-        return None
+    def _reading(self, run: int) -> Reading:
+        return SharedReading(self._trust, self._signatures, run, self._shared.own)
 
     def _begun(self, store: LedgerStore) -> LogCheck:
         assert isinstance(store, BlockStore)
@@ -74,29 +95,11 @@ class SharedLogAudit(LogAudit):
         known = None
         with suppress(LedgerError):  # a damaged state is told in the end
             known = consensus.state()
-        return SharedLogCheck(trust, self._signatures, known)
+        return SharedLogCheck(trust, self._signatures, known, _blocks(store))
 
     def _read_all(self, store: LedgerStore, check: LogCheck, readers: RunReaders | None, run: int) -> None:
         assert isinstance(store, BlockStore) and isinstance(check, SharedLogCheck)
-        total = store.size()
-        with closing(store.checkpoints()) as checkpoints:
-            due = Due(checkpoints)
-            due.checked(check)
-            blocks = _blocks(store)
-            block = next(blocks, None)
-            with closing(store.all_entries()) as rows:
-                for stored in rows:
-                    while block is not None and block.size <= check.report.frontier.size:
-                        check.block(block)
-                        block = next(blocks, None)
-                    check.height = block.height if block is not None else 0
-                    envelope = stored.envelope if type(stored.envelope) is bytes else b""
-                    said = check.entry(envelope)
-                    due.checked(check)
-                    self.visit(check, stored, total, envelope, said)
-            for rest in chain([block] if block is not None else [], blocks):
-                check.block(rest)
-            check.end(due.size)
+        super()._read_all(store, check, readers, run)
         consensus = store.consensus()
         check.blocks_end(consensus.height, consensus.app_hash)
         self.state = check.state
@@ -146,6 +149,8 @@ def audit_shared(
     now_us: int | None = None,
     signatures: bool = True,
     progress_of_records: Progress | None = None,
+    processes: int | None = None,
+    run: int = RUN,
 ) -> SharedReport:
     """Every finding about the shared log below `home`, and about what belongs to it. Changes nothing.
 
@@ -157,7 +162,7 @@ def audit_shared(
         The id of the node whose copy it is; None for an outsider, who has neither outbox nor records to compare.
     solo
         The log that this node kept before it joined, with the trust in it.
-    source, progress, now_us, signatures, progress_of_records
+    source, progress, now_us, signatures, progress_of_records, processes, run
         As `ledger.audit.audit`.
     """
     now = time.time_ns() // 1000 if now_us is None else now_us
@@ -167,11 +172,11 @@ def audit_shared(
         logs: list[tuple[LogAudit, LedgerStore]] = []
         if solo is not None and (solo[0] / DATABASE).is_file():
             former = LogAudit(*solo, progress, signatures)
-            store = former.read(held, None, RUN)
+            store = former.read(held, processes, run)
             report.findings += [Finding(f"own log, {found.place}", found.what) for found in former.findings]
             if store is not None:
                 logs.append((former, store))
-        store = shared.read(held, None, RUN)
+        store = shared.read(held, processes, run)
         report.findings += shared.findings
         report.state, report.waiting = shared.state, len(shared.outbox)
         if store is not None:

@@ -6,6 +6,7 @@ thirds of the members decided in the log itself.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from ledger.genesis import Genesis
 from ledger.members import Chain, Evidence, Member
 from ledger.shared_policy import log_policy
 from ledger.state import Grant, Opened, OpenedEntry, Refused, State
+from ledger.verify import Stretch
 
 UNKNOWN: Final = "it is of a node that was no member then"
 OTHER_KEY: Final = "it is signed with a key that was not its member's then"
@@ -58,10 +60,17 @@ class Replay:
         self._last: block.BlockRecord | None = None
         self._hash = block.FIRST
 
-    def open(self, envelope: bytes, height: int = 0) -> tuple[Entry | None, list[str]]:
+    def copy(self) -> Replay:
+        """One that goes on from here by itself."""
+        other = copy.copy(self)
+        other._grants, other._evidence = dict(self._grants), list(self._evidence)
+        return other
+
+    def open(self, envelope: bytes, height: int = 0, verified: bytes | None = None) -> tuple[Entry | None, list[str]]:
         """The next entry, None when its signature does not verify; what does not hold.
 
-        `height` is that of its block; where blocks are not known nothing that is decided depends on it.
+        `height` is that of its block; where blocks are not known nothing that is decided depends on it. `verified` is a
+        key with which the envelope was verified already.
         """
         try:
             parts = entry.unwrap(envelope)
@@ -73,7 +82,7 @@ class Replay:
             return None, [UNKNOWN]
         if self._began is None or self._began.node != member.node:
             self._began = member
-        key, fault = self._key(parts, member)
+        key, fault = self._key(parts, member, verified)
         if key is None:
             self._passed(said, envelope)
             return None, [fault]
@@ -88,6 +97,21 @@ class Replay:
         self.state = state.apply(self.state, opened, height)
         self._grants.update(state.grants_of(opened.entries))
         return said, []
+
+    def go_on(self, of: Stretch) -> bool:
+        """Take in a stretch of a member's entries, verified before; False when it cannot be taken as it is."""
+        member = self.state.members.get(of.node)
+        if member is None:
+            return False
+        if self._began is None or self._began.node != member.node:
+            self._began = member
+        # With the key in use; the first entry under the one that follows it is for `open`.
+        if not self._began.active or {self._began.usable()[0], member.usable()[0]} != {of.key}:
+            return False
+        if of.sequence == 0 or self.state.chain(of.node) != (of.sequence, of.previous):
+            return False
+        self.state = self.state.with_chain(of.node, Chain(of.sequence + of.size, of.last))
+        return True
 
     def block(self, row: BlockRow, root: bytes) -> Iterator[str]:
         """What of a block does not hold, when the log has grown to its size; `root` is that of the tree then."""
@@ -130,7 +154,9 @@ class Replay:
         """The tree head of a checkpoint that a member signed, this one when it is its own copy. Raises LedgerError."""
         return log_policy(self.state, self._origin, self._trust.own).accept(note).head
 
-    def _key(self, parts: tuple[bytes, bytes, bytes], member: Member) -> tuple[bytes | None, str]:
+    def _key(
+        self, parts: tuple[bytes, bytes, bytes], member: Member, verified: bytes | None
+    ) -> tuple[bytes | None, str]:
         """The member's key that verifies an unwrapped envelope; else what does not hold."""
         kid = parts[0][-keys.KID_SIZE :]
         began = self._began or member
@@ -138,7 +164,8 @@ class Replay:
         if key is None:
             return None, OTHER_KEY
         try:
-            entry.check_signature(parts, key)
+            if key != verified:
+                entry.check_signature(parts, key)
         except LedgerError as error:
             return None, error.detail
         return key, ""

@@ -28,19 +28,25 @@ class Run(NamedTuple):
     checkpoints: Sequence[tuple[int, str]]
 
 
-def read_run(run: Run, trust: Trust, signatures: bool = True, visit: Visitor | None = None) -> Sound | None:
-    """Steps 1 to 3 of `ledger.verify`, leaves, and of step 5 the checkpoints' signatures; None if any finds anything.
-
-    Whoever gets None reads the run entry by entry, to say what it is. Without `signatures`, envelopes are only hashed.
-    """
+def begun(run: Run, trust: Trust, signatures: bool) -> LogCheck:
+    """The check of a run of a log that one key signs."""
     check = LogCheck(trust, signatures)
     check.sequence, check.previous = run.first, run.previous
+    return check
+
+
+def read_run(run: Run, check: LogCheck, signatures: bool = True, visit: Visitor | None = None) -> Sound | None:
+    """Steps 1 to 3 of `ledger.verify`, leaves, and of step 5 the checkpoints' signatures; None if any finds anything.
+
+    Whoever gets None reads the run entry by entry, to say what it is. `check` stands where the run begins. Without
+    `signatures`, envelopes are only hashed.
+    """
     roots = []
     if signatures:
         for index, envelope in enumerate(run.envelopes, run.first):
             said = check.opened(index, envelope)
             if said is not None:
-                roots.append(said.records_root)
+                roots.append(check.root(said))
             if visit:
                 visit(index, envelope, said)
     heads = [check.head(size, note) for size, note in run.checkpoints]
@@ -60,6 +66,7 @@ def read_run(run: Run, trust: Trust, signatures: bool = True, visit: Visitor | N
         tuple(roots),
         frozenset(check.report.erased),
         tuple(_full_tiles(run, leaves)),
+        tuple(check.steps),
     )
 
 

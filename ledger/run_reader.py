@@ -12,17 +12,19 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ledger import entry, keys
 from ledger.entry import Entry
 from ledger.errors import LedgerError
-from ledger.run import Run, read_run
+from ledger.run import Run, begun, read_run
 from ledger.source import Cursor
 from ledger.store import LedgerStore, StoredEntry, row
-from ledger.verify import Sound, Trust
+from ledger.verify import LogCheck, Sound, Trust
 
 T = TypeVar("T")
 
@@ -46,47 +48,83 @@ def bounds(size: int, run: int) -> list[Bounds]:
     return list(zip((None, *starts), (*starts, None), strict=True))
 
 
-def read(store: LedgerStore, of: Bounds, trust: Trust, signatures: bool, run: int) -> SoundRows | None:
-    """A run of a store, checked as far as it can be by itself; None when anything is wrong with it."""
-    try:
-        return _read_sound(store, of, trust, run) if signatures else _read_hashes(store, of, trust, run)
-    except (LedgerError, TypeError, ValueError):  # what a damaged database makes of reading it
-        return None
+@dataclass(frozen=True)
+class Reading:
+    """How runs of a log are read: who signs it, with or without entries' signatures, so many entries at a time."""
+
+    trust: Trust
+    signatures: bool
+    run: int
+
+    def open(self, database: Path) -> LedgerStore:
+        """The database, for reading."""
+        return LedgerStore(database, readonly=True)
+
+    def checks(self, store: LedgerStore) -> Callable[[Run], LogCheck] | None:
+        """What checks runs of this store, one each; None when nothing can be said of runs by themselves."""
+        return lambda run: begun(run, self.trust, self.signatures)
+
+    def plain(self) -> Reading:
+        """The same, as it can be sent to another process."""
+        return replace(self, trust=self.trust._replace(key=keys.raw(self.trust.key)))
 
 
-def _read_sound(store: LedgerStore, of: Bounds, trust: Trust, run: int) -> SoundRows | None:
-    rows = store.first_of(*of, run + 1)
-    first = of[0] or 0
-    end = first + len(rows) if of[1] is None else of[1]
-    if len(rows) > run or [stored.idx for stored in rows] != list(range(first, end)):
-        return None
-    before = store.entry(first - 1) if first else None
-    if bool(first) != (before is not None):
-        return None
-    faults = []
+class Reader:
+    """Reads runs of one store."""
 
-    def compare(index: int, envelope: bytes, said: Entry | None) -> None:
-        if said is not None and column_faults(rows[index - first], index, envelope, said):
-            faults.append(index)
+    def __init__(self, store: LedgerStore, reading: Reading) -> None:
+        self._store, self._reading = store, reading
+        self._checks: Callable[[Run], LogCheck] | None = None
+        with suppress(*_UNREADABLE):
+            self._checks = reading.checks(store)
 
-    previous = entry.GENESIS if before is None else entry.envelope_hash(before.envelope)
-    of_rows = [stored.envelope for stored in rows], [stored.leaf for stored in rows]
-    found = read_run(Run(first, previous, *of_rows, list(store.checkpoints(first, end))), trust, True, compare)
-    if found is None or faults:
-        return None
-    return SoundRows(found, tuple((epoch, len(list(of_it))) for epoch, of_it in groupby(item.epoch for item in rows)))
+    def read(self, of: Bounds) -> SoundRows | None:
+        """A run, checked as far as it can be by itself; None when anything is wrong with it."""
+        if self._checks is None:
+            return None
+        try:
+            return self._sound(of, self._checks) if self._reading.signatures else self._hashes(of, self._checks)
+        except _UNREADABLE:
+            return None
+
+    def _sound(self, of: Bounds, checks: Callable[[Run], LogCheck]) -> SoundRows | None:
+        store, size = self._store, self._reading.run
+        rows = store.first_of(*of, size + 1)
+        first = of[0] or 0
+        end = first + len(rows) if of[1] is None else of[1]
+        if len(rows) > size or [stored.idx for stored in rows] != list(range(first, end)):
+            return None
+        before = store.entry(first - 1) if first else None
+        if bool(first) != (before is not None):
+            return None
+        faults = []
+
+        def compare(index: int, envelope: bytes, said: Entry | None) -> None:
+            if said is not None and column_faults(rows[index - first], index, envelope, said):
+                faults.append(index)
+
+        previous = entry.GENESIS if before is None else entry.envelope_hash(before.envelope)
+        of_rows = [stored.envelope for stored in rows], [stored.leaf for stored in rows]
+        run = Run(first, previous, *of_rows, list(store.checkpoints(first, end)))
+        found = read_run(run, checks(run), True, compare)
+        if found is None or faults:
+            return None
+        return SoundRows(found, tuple((epoch, len(list(of_it))) for epoch, of_it in groupby(row.epoch for row in rows)))
+
+    def _hashes(self, of: Bounds, checks: Callable[[Run], LogCheck]) -> SoundRows | None:
+        store, size = self._store, self._reading.run
+        indices, leaves, envelopes = store.first_hashes(*of, size + 1)
+        first = of[0] or 0
+        end = first + len(indices) if of[1] is None else of[1]
+        if len(indices) > size or indices != list(range(first, end)):
+            return None
+        run = Run(first, entry.GENESIS, envelopes, leaves, list(store.checkpoints(first, end)))
+        found = read_run(run, checks(run), signatures=False)
+        return None if found is None else SoundRows(found, ())
 
 
-def _read_hashes(store: LedgerStore, of: Bounds, trust: Trust, run: int) -> SoundRows | None:
-    indices, leaves, envelopes = store.first_hashes(*of, run + 1)
-    first = of[0] or 0
-    end = first + len(indices) if of[1] is None else of[1]
-    if len(indices) > run or indices != list(range(first, end)):
-        return None
-    found = read_run(
-        Run(first, entry.GENESIS, envelopes, leaves, list(store.checkpoints(first, end))), trust, signatures=False
-    )
-    return None if found is None else SoundRows(found, ())
+# What a damaged database makes of reading it.
+_UNREADABLE: Final = (LedgerError, TypeError, ValueError)
 
 
 def column_faults(stored: StoredEntry, index: int, envelope: bytes, said: Entry) -> list[str]:
@@ -101,12 +139,11 @@ def column_faults(stored: StoredEntry, index: int, envelope: bytes, said: Entry)
 class RunReaders:
     """Processes that read a ledger's database; each reads one run at a time, and few results wait to be taken."""
 
-    def __init__(self, database: Path, trust: Trust, signatures: bool, run: int, processes: int) -> None:
-        plain = trust._replace(key=keys.raw(trust.key))
+    def __init__(self, database: Path, reading: Reading, processes: int) -> None:
         self._waiting = processes * 2
         # Spawned: the process that asks may have threads, which a fork would not copy.
         self._pool = ProcessPoolExecutor(
-            processes, multiprocessing.get_context("spawn"), _open, (database, plain, signatures, run)
+            processes, multiprocessing.get_context("spawn"), _open, (database, reading.plain())
         )
         for _ in range(processes):  # so that they start now
             self._ask(_nothing)
@@ -116,7 +153,7 @@ class RunReaders:
         return self._ask(_structure)
 
     def read(self, runs: Sequence[Bounds]) -> Iterator[SoundRows | None]:
-        """What `read` gives for each run, in order; None also when its process failed."""
+        """What `Reader.read` gives for each run, in order; None also when its process failed."""
         ahead: deque[Future[SoundRows | None]] = deque()
         rest = iter(runs)
         for _ in runs:
@@ -145,17 +182,19 @@ def result(future: Future[T]) -> T | None:
         return None
 
 
-# Of each process: what it was started with, and its own connection.
+# Of each process: its own connection, and what reads runs from it.
 _state: dict[str, Any] = {}
 
 
-def _open(database: Path, trust: Trust, signatures: bool, run: int) -> None:
+def _open(database: Path, reading: Reading) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked, which ends this one
-    _state.update(store=LedgerStore(database, readonly=True), trust=trust, signatures=signatures, run=run)
+    store = reading.open(database)
+    _state.update(store=store, reader=Reader(store, reading))
 
 
 def _read(of: Bounds) -> SoundRows | None:
-    return read(_state["store"], of, _state["trust"], _state["signatures"], _state["run"])
+    reader: Reader = _state["reader"]
+    return reader.read(of)
 
 
 def _nothing() -> None:

@@ -215,6 +215,8 @@ def note_evidence(state: State, kind: int, address: bytes, height: int, time_us:
 _GRANTING: Final = frozenset({"consent.grant", "replica.assign"})
 _BY_GRANTER: Final = frozenset({"consent.revoke", "replica.release"})
 _BY_RECEIVER: Final = frozenset({"share.receipt", "share.end", "replica.receipt"})
+STATING: Final = _GRANTING | _BY_GRANTER | _BY_RECEIVER | {"ledger.join", "gov.propose", "gov.vote"}
+"""Types whose entries change, or are judged by, more than their node's chain."""
 
 
 def _judge(said: Entry, lookup: Lookup) -> None:

@@ -19,10 +19,10 @@ Of the records (`verify_records`), given their source:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ledger import checkpoint, entry, keys, merkle, record
 from ledger.checkpoint import Checkpoint
@@ -71,14 +71,40 @@ class LogReport:
 Visitor = Callable[[int, bytes, Entry | None], None]
 
 
+class Stretch(NamedTuple):
+    """Entries of one member in a row, in a shared log, that change nothing but its chain: signed with one key.
+
+    From a sequence and a previous hash on, so many (`size`), the last of this hash.
+    """
+
+    node: bytes
+    key: bytes
+    sequence: int
+    previous: bytes
+    size: int
+    last: bytes
+
+
+class Stated(NamedTuple):
+    """An entry of a shared log that says more: its envelope, and the key that its signature was verified with."""
+
+    envelope: bytes
+    key: bytes
+    size: int = 1
+
+
+Step: TypeAlias = Stretch | Stated
+
+
 class Sound(NamedTuple):
     """A run of entries in which nothing is wrong by itself (`ledger.run`), as it goes into the whole.
 
     `first` and `previous` are the index and the hash of the former envelope that it was read with, `last` the hash of
     its last envelope; `size` and `frontier` are of its own leaves alone; `heads` the tree heads of its checkpoints,
     each with that frontier at its size; `nodes` the subtrees in it (level, index, hash) that are in tiles above level
-    0; `roots` the records roots; `erased` the tags of erased studies; `tiles` the SHA-256 of its full tiles and
-    bundles.
+    0; `roots` the records roots, each in the place of its entry (empty: none that is compared); `erased` the tags of
+    erased studies; `tiles` the SHA-256 of its full tiles and bundles; `steps` what the members' state machine has to
+    take in, of a shared log.
     """
 
     first: int
@@ -91,6 +117,7 @@ class Sound(NamedTuple):
     roots: tuple[bytes, ...]
     erased: frozenset[bytes]
     tiles: tuple[tuple[Tile, bytes], ...]
+    steps: tuple[Step, ...] = ()
 
 
 class LogCheck:
@@ -98,6 +125,9 @@ class LogCheck:
 
     Without `signatures`, envelopes are hashed alone: steps 1 to 4 are left out.
     """
+
+    steps: Sequence[Step] = ()
+    """As `Sound` has them, of a check that reads a run of a shared log."""
 
     def __init__(self, trust: Trust | None = None, signatures: bool = True) -> None:
         self.report = LogReport()
@@ -132,20 +162,27 @@ class LogCheck:
         """The next entry; None when it does not verify, or is not to be."""
         index = self.report.frontier.size
         said = self.opened(index, envelope)
-        self._grow(entry.leaf_hash(envelope), said.records_root if said is not None else b"")
+        self._grow(entry.leaf_hash(envelope), self.root(said) if said is not None else b"")
         return said
+
+    def root(self, said: Entry) -> bytes:
+        """The records root of an entry that no other may have (4); empty when others may."""
+        return said.records_root
 
     def sound(self, run: Sound) -> bool:
         """The next run; False, and nothing done, when it does not continue the log here or disagrees with it."""
         report, tree = self.report, self.report.frontier
-        if (run.first, run.first, run.previous) != (tree.size, self.sequence, self.previous):
+        if not self._continues(run):
             return False
-        roots = dict(zip(run.roots, range(tree.size, tree.size + run.size), strict=False))
-        if len(roots) != len(run.roots) or not report.roots.keys().isdisjoint(roots):  # (4)
+        compared = [(root, index) for index, root in enumerate(run.roots, tree.size) if root]
+        roots = dict(compared)
+        if len(roots) != len(compared) or not report.roots.keys().isdisjoint(roots):  # (4)
             return False
         for head, within in run.heads:  # (5)
             if head.root != _joined(tree.copy(), head.size - tree.size, within).root():
                 return False
+        if not self._takes(run):
+            return False
         _joined(tree, run.size, run.frontier, self._keep)
         report.nodes.update({(level, index): hash for level, index, hash in run.nodes})
         report.roots.update(roots)
@@ -154,6 +191,15 @@ class LogCheck:
         if run.heads:
             self._newest = run.heads[-1][0].size
         self.sequence, self.previous = tree.size, run.last
+        return True
+
+    def _continues(self, run: Sound) -> bool:
+        """Whether this is where a run was read from."""
+        size = self.report.frontier.size
+        return (run.first, run.first, run.previous) == (size, self.sequence, self.previous)
+
+    def _takes(self, run: Sound) -> bool:
+        """Whether the steps of a run can be taken here; they are, when they can."""
         return True
 
     def checkpoint(self, size: int, note: str) -> None:

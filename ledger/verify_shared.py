@@ -12,30 +12,40 @@ Of its blocks:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from itertools import takewhile
 
-from ledger import entry
 from ledger.checkpoint import Checkpoint
 from ledger.entry import Entry
 from ledger.finding import Finding
 from ledger.members import State
 from ledger.replay import BlockRow, Replay, SharedTrust
+from ledger.run_shared import own_root
 from ledger.shared_policy import log_policy
-from ledger.verify import LogCheck, LogReport, Visitor, read_head
+from ledger.verify import LogCheck, LogReport, Sound, Stretch, Visitor, read_head
 
 
 class SharedLogCheck(LogCheck):
-    """Steps 1 to 6 over a shared log: `entry`, `checkpoint` and `block` in order; then `end`.
+    """Steps 1 to 6 over a shared log: `entry` or `sound`, and `checkpoint` in order; then `end`.
 
     Without `signatures`, envelopes are hashed alone. `known` is a state whose members' keys count for checkpoints; by
-    default those of the members as far as the log was read.
+    default those of the members as far as the log was read. `blocks` are all of the log, in order, as far as they are
+    known.
     """
 
-    def __init__(self, trust: SharedTrust, signatures: bool = True, known: State | None = None) -> None:
+    def __init__(
+        self,
+        trust: SharedTrust,
+        signatures: bool = True,
+        known: State | None = None,
+        blocks: Iterable[BlockRow] = (),
+    ) -> None:
         super().__init__(signatures=signatures)
         self.replay = Replay(trust)
-        self.height = 0
-        self._shared, self._known = trust, known
+        self._shared = trust
+        self._policy = None if known is None else log_policy(known, trust.genesis.origin, trust.own)
+        self._blocks, self._coming = iter(blocks), deque[BlockRow]()
 
     @property
     def state(self) -> State:
@@ -46,7 +56,7 @@ class SharedLogCheck(LogCheck):
         """Steps 1 to 3 of the next entry; None when it does not verify, or is not to be."""
         if not self._signatures:
             return None
-        said, faults = self.replay.open(envelope, self.height)
+        said, faults = self.replay.open(envelope, self._height())
         self.report.findings += [Finding(f"entry {index}", what) for what in faults]
         if said is not None and said.node == self._shared.own and said.type == "study.erase" and said.study is not None:
             self.report.erased.add(said.study)
@@ -54,28 +64,84 @@ class SharedLogCheck(LogCheck):
 
     def entry(self, envelope: bytes) -> Entry | None:
         """The next entry; None when it does not verify, or is not to be."""
-        said = self.opened(self.report.frontier.size, envelope)
-        own = said is not None and said.node == self._shared.own and said.type != "ledger.join"
-        self._grow(entry.leaf_hash(envelope), said.records_root if said is not None and own else b"")
-        return said
+        self._pass_blocks()
+        return super().entry(envelope)
+
+    def root(self, said: Entry) -> bytes:
+        """Roots are compared among this member's own entries, for anybody may sign one that another chose."""
+        return own_root(said, self._shared.own)
 
     def head(self, size: int, note: str) -> Checkpoint | None:
         """The tree head of a stored checkpoint, signed and of this log; None when it is not."""
-        origin, own = self._shared.genesis.origin, self._shared.own
-        at = self.replay.state if self._known is None else self._known
-        found, head = read_head(note, size, lambda signed: log_policy(at, origin, own).accept(signed).head)
+        policy = self._policy or log_policy(self.replay.state, self._shared.genesis.origin, self._shared.own)
+        found, head = read_head(note, size, lambda signed: policy.accept(signed).head)
         self.report.findings += found
         return head
 
     def end(self, beyond: int | None) -> LogReport:
         """Step 6, and the whole report; a log without entries needs no checkpoint."""
+        self._pass_blocks(all=True)
         return self.report if beyond is None and not self.report.frontier.size else super().end(beyond)
 
-    def block(self, row: BlockRow) -> None:
-        """A block, given when the log has grown to its size (a); `height` must have been set before its entries."""
-        if self._signatures:
-            faults = self.replay.block(row, self.report.frontier.root())
-            self.report.findings += [Finding(f"block {row.height}", what) for what in faults]
+    def _continues(self, run: Sound) -> bool:
+        return run.first == self.report.frontier.size
+
+    def _takes(self, run: Sound) -> bool:
+        """Replay the steps of a run, and the blocks that end in it; nothing is changed when anything does not hold."""
+        if not self._signatures:
+            return True
+        self._pass_blocks()
+        end = run.first + run.size
+        blocks = deque(self._blocks_until(end))
+        behind = self._height(len(blocks))
+        roots = {head.size: head.root for head, _ in run.heads}
+        replay, at = self.replay.copy(), run.first
+        for step in run.steps:
+            due = blocks[0].size if blocks else end
+            if at + step.size > due:
+                return False
+            if isinstance(step, Stretch):
+                if not replay.go_on(step):
+                    return False
+            else:
+                height = blocks[0].height if blocks else behind
+                said, faults = replay.open(step.envelope, height, step.key)
+                if said is None or faults:
+                    return False
+            at += step.size
+            while blocks and blocks[0].size <= at:
+                block = blocks.popleft()
+                if block.size not in roots or any(replay.block(block, roots[block.size])):
+                    return False
+        if at != end:
+            return False
+        self.replay = replay
+        while self._coming and self._coming[0].size <= end:
+            self._coming.popleft()
+        return True
+
+    def _blocks_until(self, size: int) -> list[BlockRow]:
+        """The coming blocks up to a size of the log; the one behind them is at hand, too."""
+        while not self._coming or self._coming[-1].size <= size:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            self._coming.append(block)
+        return list(takewhile(lambda block: block.size <= size, self._coming))
+
+    def _height(self, number: int = 0) -> int:
+        """The height of the next block but so many; 0 when it is not known."""
+        return self._coming[number].height if len(self._coming) > number else 0
+
+    def _pass_blocks(self, all: bool = False) -> None:
+        """The blocks that the log has grown to (a); at its end `all` that are left."""
+        size = self.report.frontier.size
+        self._blocks_until(2**63 if all else size)
+        while self._coming and (all or self._coming[0].size <= size):
+            row = self._coming.popleft()
+            if self._signatures:
+                faults = self.replay.block(row, self.report.frontier.root())
+                self.report.findings += [Finding(f"block {row.height}", what) for what in faults]
 
     def blocks_end(self, height: int, app_hash: bytes) -> None:
         """What was committed last, against the blocks (b)."""

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import strategies as st
 from shared_log import Network, seed_of
 
-from ledger import block, entry, members, terms
+from ledger import block, entry, members, run_reader, terms
 from ledger.audit_shared import SharedReport, audit_shared
 from ledger.block_store import BlockStore
 from ledger.entry import leaf_hash
 from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.replay import Replay, SharedTrust
-from ledger.verify_shared import verify_shared
+from ledger.verify_shared import SharedLogCheck, verify_shared
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +245,63 @@ def test_bytes_that_are_no_entry_are_told_and_passed_over(story: Network) -> Non
     assert said is None and len(faults) == 1
     with pytest.raises(LedgerError):
         replay.head("no note")
+
+
+COLUMNS = st.sampled_from(["leaf", "envelope", "type", "study", "time", "root", "epoch", "batch", "seq", "node"])
+PLACES, HEIGHTS, BYTES = st.integers(0, 14), st.integers(0, 8), st.integers(0, 255)
+DAMAGE = st.one_of(
+    st.builds("UPDATE OR IGNORE entries SET {} = zeroblob({}) WHERE idx = {}".format, COLUMNS, PLACES, PLACES),
+    st.builds("UPDATE OR IGNORE entries SET idx = {} WHERE idx = {}".format, st.integers(-5, 20), PLACES),
+    st.builds("DELETE FROM entries WHERE idx = {}".format, PLACES),
+    st.builds("UPDATE checkpoints SET note = replace(note, 'a', 'b') WHERE size = {}".format, PLACES),
+    st.builds("DELETE FROM checkpoints WHERE size = {}".format, PLACES),
+    st.builds("UPDATE block SET size = size - 1, first = first - 1 WHERE height = {}".format, HEIGHTS),
+    st.builds("UPDATE block SET record = zeroblob(9) WHERE height = {}".format, HEIGHTS),
+    st.builds("DELETE FROM block WHERE height = {}".format, HEIGHTS),
+    st.builds("DELETE FROM evidence WHERE height = {}".format, HEIGHTS),
+    st.builds("UPDATE state_row SET row = zeroblob(3) WHERE kind = '{}'".format, st.sampled_from(["mb", "ch", "pp"])),
+    st.builds("UPDATE state_row SET row = replace(row, x'{:02x}', x'{:02x}') WHERE kind = 'mb'".format, BYTES, BYTES),
+)
+
+
+def find_in_runs(story: Network, home: Path, run: int, own: bool, **given: Any) -> tuple[list[Finding], list[int]]:
+    """The findings, and the progress that was told."""
+    seen: list[int] = []
+    node = story["east"].node if own else None
+    report = audit_shared(
+        home, story.genesis, node, progress=lambda done, total: seen.append(done), run=run, **{"processes": 1, **given}
+    )
+    return report.findings, seen
+
+
+@hypothesis.given(st.lists(DAMAGE, max_size=3), st.booleans(), st.booleans())
+@hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_what_is_found_does_not_depend_on_how_many_entries_are_read_at_a_time(
+    story: Network, monkeypatch: pytest.MonkeyPatch, changes: list[str], own: bool, signatures: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = shutil.copytree(story["east"].home, Path(folder) / "ledger")
+        with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as database:
+            for change in changes:
+                database.execute(change)
+        with monkeypatch.context() as patched:
+            patched.setattr(run_reader.Reader, "read", lambda *run: None)  # entry by entry
+            alone = find_in_runs(story, home, 2048, own, signatures=signatures)
+        assert changes or alone == ([], list(range(1, 16)))
+        for run in (1, 2, 4, 8, 64):
+            assert find_in_runs(story, home, run, own, signatures=signatures) == alone
+
+
+def test_processes_of_their_own_find_the_same(story: Network, home: Path) -> None:
+    assert find_in_runs(story, home, 4, True, processes=2) == ([], list(range(1, 16)))
+    rewrite(home, "UPDATE entries SET time = 0 WHERE idx IN (2, 9)")
+    alone = find_in_runs(story, home, 2048, True)
+    assert {found.place for found in alone[0]} >= {"entry 2", "entry 9"}
+    assert find_in_runs(story, home, 4, True, processes=2) == alone
+
+
+def test_a_sound_log_is_read_in_runs_alone(story: Network, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No entry is looked at by itself, but where a member's new key is used for the first time."""
+    opened = []
+    monkeypatch.setattr(SharedLogCheck, "opened", lambda self, index, envelope: opened.append(index))
+    assert find_in_runs(story, home, 2048, False)[0] == [] and opened == []

@@ -28,6 +28,7 @@ PURE = (
     "proof",
     "record",
     "replay",
+    "run_shared",
     "run",
     "shared_policy",
     "source",
