@@ -209,7 +209,7 @@ def open_log(
     home, origin, key = ledger_home(settings), origin_of(settings, keystore), public_key(keystore)
     if consortium is None:
         return LedgerFiles(home, origin, key, leaves, open_record, trail.places, witnessed)
-    first = keys.verifier(former_key(settings, keystore, consortium))
+    first = keys.raw(former_key(settings, keystore, consortium))
     former = LedgerFiles(home, origin, first, leaves, open_record, trail.places)
     place, shared_origin = shared_ledger_home(settings), consortium.genesis.origin
     cosigned = MemberCosignatures(place / DATABASE, shared_origin, consortium)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.config import Settings
 from bridge.consortium import own_consortium
 from bridge.crypto.keystore import Keystore, open_keystore
@@ -45,5 +43,5 @@ def accepted(settings: Settings, keystore: Keystore) -> bool:
         own = consortium.own()
     finally:
         consortium.close()
-    public = keys.raw(Ed25519PrivateKey.from_private_bytes(following).public_key())
+    public = keys.raw(keys.SigningKey(following).public_key())
     return own is not None and own.keys[-1].key == public

@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -75,7 +74,7 @@ def make_card(settings: Settings, keystore: Keystore, place: Place, signing_seed
     that cannot be one, ConfigError when the home cannot be written or its keys not be read.
     """
     seed = keystore.signing_seed if signing_seed is None else signing_seed
-    signer = Ed25519PrivateKey.from_private_bytes(seed)
+    signer = keys.SigningKey(seed)
     _make_folder(settings.home)
     identity = cometbft_home.make_keys(cometbft_home.home_of(settings))
     recipient = Recipient.of(keystore.node_id, keystore.agreement_seed)

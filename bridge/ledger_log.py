@@ -14,14 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from bridge.errors import NotFound, StorageFault
 from bridge.index.record_leaves import RecordLeaves, RecordPlace
 from bridge.model import SealedRecord
 from ledger import checkpoint, merkle, proof, tiles
 from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError, ProofInvalid, RecordUnreadable
+from ledger.keys import PublicKey
 from ledger.store import LedgerStore, StoredEntry
 from ledger.tile_files import TileFiles
 from ledger.tiles import ENTRIES, HEIGHT, WIDTH, Tile
@@ -74,7 +73,7 @@ class LedgerFiles:
         self,
         home: Path,
         origin: str,
-        public_key: Ed25519PublicKey,
+        public_key: PublicKey,
         leaves: RecordLeaves,
         open_record: Opener,
         places: Places = _nowhere,

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from bridge.config import Settings
 from bridge.crypto import derive, records
 from bridge.crypto.keyring import Keyring
@@ -20,6 +18,7 @@ from bridge.index.record_source import SqlRecordSource
 from bridge.model import SealedRecord
 from ledger.engine.solo import DATABASE
 from ledger.errors import LedgerError, RecordUnreadable
+from ledger.keys import SigningKey
 from ledger.store import LedgerStore
 
 TAG_SIZE = 16
@@ -50,9 +49,9 @@ def origin_of(settings: Settings, keystore: Keystore) -> str:
     return settings.ledger.origin or f"cairn/{keystore.node_id.hex()}"
 
 
-def public_key(keystore: Keystore) -> Ed25519PublicKey:
+def public_key(keystore: Keystore) -> bytes:
     """The key that this node's entries and its log are verified with."""
-    return Ed25519PrivateKey.from_private_bytes(keystore.signing_seed).public_key()
+    return SigningKey(keystore.signing_seed).public_key()
 
 
 def actor_tags(keystore: Keystore) -> Callable[[str, str], bytes]:

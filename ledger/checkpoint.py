@@ -116,7 +116,7 @@ def open_note(note: str, verifier: Verifier) -> str:
     own = signatures_of(verifier, signatures)
     if not own:
         raise SignatureInvalid(f"not signed by {verifier.name}", "note")
-    key = keys.verifier(verifier.key)
+    key = keys.raw(verifier.key)
     for signature in own:
         keys.check(key, signature, text.encode())
     return text

@@ -60,7 +60,7 @@ def cosigned(text: str, signatures: Sequence[Signature], by: Verifier) -> int | 
         if len(signature) != _TIME_SIZE + keys.SIGNATURE_SIZE or time_s > LATEST:
             raise SignatureInvalid(f"the cosignature of {by.name} is malformed", "cosignature")
         try:
-            keys.check(keys.verifier(by.key), signature[_TIME_SIZE:], message(text, time_s))
+            keys.check(by.key, signature[_TIME_SIZE:], message(text, time_s))
         except SignatureInvalid as error:
             raise SignatureInvalid(f"the cosignature of {by.name} does not verify", "cosignature") from error
         times.append(time_s)

@@ -256,7 +256,7 @@ def check_signature(parts: tuple[bytes, bytes, bytes], public_key: keys.PublicKe
     `kid` is the key's id, computed when not given.
     """
     protected, payload, signature = parts
-    key = keys.verifier(public_key)
+    key = keys.raw(public_key)
     if protected != _PROTECTED + (keys.key_id(key) if kid is None else kid):
         raise SignatureInvalid("the envelope names another algorithm or key")
     keys.check(key, signature, _to_be_signed(protected, payload))

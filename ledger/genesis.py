@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ledger import codec, cosignature, keys
@@ -122,9 +121,9 @@ def cosigner_seed(signing_seed: bytes) -> bytes:
     return HKDF(hashes.SHA256(), 32, None, _COSIGNER).derive(signing_seed)
 
 
-def cosigner_key(signing_seed: bytes) -> Ed25519PrivateKey:
+def cosigner_key(signing_seed: bytes) -> keys.SigningKey:
     """As `cosigner_seed`, as an object that signs."""
-    return Ed25519PrivateKey.from_private_bytes(cosigner_seed(signing_seed))
+    return keys.SigningKey(cosigner_seed(signing_seed))
 
 
 def sign_card(card: Card, signer: keys.Signer) -> Card:
@@ -167,7 +166,7 @@ def open_card(signed: bytes) -> Card:
         raise CodecError("not the encoding of a card", "card")
     if protected != _PROTECTED + keys.key_id(card.key) or len(signature) != keys.SIGNATURE_SIZE:
         raise SignatureInvalid("the card names another algorithm or key", "card")
-    keys.check(keys.verifier(card.key), signature, _to_be_signed(protected, payload))
+    keys.check(card.key, signature, _to_be_signed(protected, payload))
     return card
 
 

@@ -167,7 +167,7 @@ def _signed(commit: Commit, validators: Sequence[Validator], chain_id: str) -> l
         if vote is None:
             continue
         try:
-            keys.check(keys.verifier(validator.public_key), vote.signature, commit.sign_bytes(vote, chain_id))
+            keys.check(validator.public_key, vote.signature, commit.sign_bytes(vote, chain_id))
         except SignatureInvalid as error:
             raise SignatureInvalid(f"the vote of {validator.address.hex()} does not verify", "commit") from error
         if vote.for_block:

@@ -92,7 +92,7 @@ class Policy:
             raise SignatureInvalid(f"it is not signed by the key of {head.origin} that is known here")
         for log in signed:
             for signature in checkpoint.signatures_of(log, signatures):
-                keys.check(keys.verifier(log.key), signature, text.encode())
+                keys.check(log.key, signature, text.encode())
         return signed[0]
 
     def _has_quorum(self, cosigned: Collection[bytes]) -> bool:

@@ -135,15 +135,15 @@ def verify(state: State, tx: bytes) -> Opened:
     node = entries[0].node
     if any(said.node != node for said in entries):
         raise Refused(Code.MALFORMED, "entries of more than one node")
-    usable = {keys.key_id(key): (key, keys.verifier(key)) for key in _member(state, node).usable()}
+    usable = {keys.key_id(key): key for key in _member(state, node).usable()}
     opened = []
     for envelope, part, said in zip(envelopes, parts, entries, strict=True):
         kid = part[0][5:]
         if kid not in usable:
             raise Refused(Code.UNKNOWN, "signed with a key that is not the member's now")
-        key, verifier = usable[kid]
+        key = usable[kid]
         try:
-            entry.check_signature(part, verifier, kid)
+            entry.check_signature(part, key, kid)
         except SignatureInvalid as error:
             raise Refused(Code.SIGNATURE, error.detail) from error
         opened.append(OpenedEntry(envelope, entry.leaf_hash(envelope), said, key))

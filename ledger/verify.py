@@ -136,7 +136,7 @@ class LogCheck:
         self._newest = -1
         if trust is not None:  # a shared log has its own (`ledger.verify_shared`)
             self._trust = trust
-            self._key = keys.verifier(trust.key)
+            self._key = keys.raw(trust.key)
             self._kid = keys.key_id(self._key)
 
     def opened(self, index: int, envelope: bytes) -> Entry | None:

@@ -204,7 +204,7 @@ def _signed(text: str, signatures: Sequence[checkpoint.Signature], known: Sequen
     for log in known:
         for signature in checkpoint.signatures_of(log, signatures):
             try:
-                keys.check(keys.verifier(log.key), signature, text.encode())
+                keys.check(log.key, signature, text.encode())
             except LedgerError:
                 return False
             signed = True

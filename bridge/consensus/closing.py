@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
 from bridge.errors import ConfigError
@@ -14,13 +12,14 @@ from ledger.block_store import BlockStore
 from ledger.engine.cometbft import Closed
 from ledger.engine.solo import DATABASE, SoloEngine
 from ledger.errors import LedgerError
+from ledger.keys import SigningKey
 from ledger.store import LedgerStore
 
 
 def closed_log(settings: Settings, keystore: Keystore) -> tuple[Closed, LedgerStore]:
     """The node's own log at its end, settled, and its database; an empty one is made when there is none."""
     place = ledger_home(settings)
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    signer = SigningKey(keystore.signing_seed)
     if not _joined(settings):
         SoloEngine(place, signer, origin_of(settings, keystore)).close()
     former = LedgerStore(place / DATABASE, readonly=True)

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.config import CometBFT
 from bridge.errors import ConfigError
 from ledger import genesis as geneses
@@ -286,7 +284,7 @@ def _bracketed(host: str) -> str:
 
 
 def _public_of(seed: bytes) -> bytes:
-    return keys.raw(Ed25519PrivateKey.from_private_bytes(seed).public_key())
+    return keys.raw(keys.SigningKey(seed).public_key())
 
 
 def _public(key: bytes) -> Mapping[str, str]:

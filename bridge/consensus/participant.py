@@ -20,8 +20,6 @@ import time
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge import crash
 from bridge.child_watch import Watch
 from bridge.config import Settings
@@ -58,8 +56,8 @@ class _Identity(NamedTuple):
 
     node: bytes
     name: str
-    signer: Ed25519PrivateKey
-    cosigner: Ed25519PrivateKey
+    signer: keys.Signer
+    cosigner: keys.Signer
 
 
 class Participant:
@@ -177,7 +175,7 @@ class Participant:
 
 def _identity(settings: Settings, keystore: Keystore, genesis: Genesis, store: BlockStore) -> _Identity:
     """Who this node is, by its ledger key: in the state, else in the genesis, else by its card. Raises ConfigError."""
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    signer = keys.SigningKey(keystore.signing_seed)
     key = keys.raw(signer.public_key())
     state: State = store.consensus().state() or members.initial(genesis)
     found: Member | None = state.of_key(key)

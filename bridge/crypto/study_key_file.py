@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.crypto import hpke
 from bridge.crypto.hpke import Recipient
 from bridge.errors import KeyFileInvalid
@@ -102,7 +100,7 @@ class Envelope:
         }
 
 
-def write(envelope: Envelope, keys: Iterable[StudyKey], recipient: Recipient, private_key: Ed25519PrivateKey) -> bytes:
+def write(envelope: Envelope, keys: Iterable[StudyKey], recipient: Recipient, private_key: signing.Signer) -> bytes:
     """The file: `keys` sealed to `recipient`, signed. `envelope.sealed` and its generations are made here.
 
     Raises ValueError for a recipient with which there is no secret, or for keys of several studies.
@@ -133,7 +131,7 @@ def read(data: bytes) -> Envelope:
         envelope = _envelope(fields)
         if protected != _PROTECTED + signing.key_id(envelope.sender_key):
             raise KeyFileInvalid("the key file names another algorithm or key than it holds")
-        signing.check(signing.verifier(envelope.sender_key), signature, _to_be_signed(protected, payload))
+        signing.check(envelope.sender_key, signature, _to_be_signed(protected, payload))
     except CodecError as error:
         raise KeyFileInvalid(f"it is not a key file: {error}") from None
     except SignatureInvalid as error:

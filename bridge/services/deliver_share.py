@@ -14,14 +14,13 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
 from bridge.crypto.study_key_file import Envelope
 from bridge.errors import CairnError, ContentMissing, RequestError
 from bridge.services.share import Sharing, complete
 from bridge.share_model import Given, GivenState
+from ledger.keys import SigningKey
 from ledger.members import Member
 
 __all__ = ["PATH", "again", "deliver", "package", "recipient_of"]
@@ -68,12 +67,12 @@ def package(sharing: Sharing, given: Given, root: bytes, member: Member) -> byte
     if not keys:
         raise ContentMissing("the study has no images of this node's own any more")
     keystore = sharing.keystore
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    signer = SigningKey(keystore.signing_seed)
     to = recipient_of(member)
     envelope = Envelope(
         log=sharing.log,
         sender=keystore.node_id,
-        sender_key=signer.public_key().public_bytes_raw(),
+        sender_key=signer.public_key(),
         recipient=to.node,
         origin=keystore.node_id,
         tag=given.tag,

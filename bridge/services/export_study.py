@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.car_transfer import export_car
@@ -37,6 +35,7 @@ from bridge.model import Actor, StudyKey, StudyTree, Tree
 from bridge.ports import ContentStore, KeyStore
 from bridge.services.access import Access
 from bridge.services.provenance import Clock, now_us
+from ledger.keys import SigningKey
 
 __all__ = ["Exported", "Sender", "Studies", "export_study"]
 
@@ -173,11 +172,11 @@ def _keys(sender: Sender, found: _Manifest) -> list[StudyKey]:
 
 def _key_file(sender: Sender, found: _Manifest, keys: Sequence[StudyKey], to: Recipient) -> bytes:
     keystore = sender.keystore
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    signer = SigningKey(keystore.signing_seed)
     envelope = Envelope(
         log=sender.log,
         sender=keystore.node_id,
-        sender_key=signer.public_key().public_bytes_raw(),
+        sender_key=signer.public_key(),
         recipient=to.node,
         origin=found.tree.origin or keystore.node_id,
         tag=found.tree.tag,

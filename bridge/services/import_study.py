@@ -26,8 +26,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.car_transfer import Car, Kept, keep, missing
@@ -59,6 +57,7 @@ from bridge.services.received_study import (
     open_instances,
     read_manifest,
 )
+from ledger.keys import SigningKey
 
 __all__ = ["Delivery", "Imported", "Recipient", "Take", "import_study"]
 
@@ -221,7 +220,7 @@ def _open_key_file(
     envelope = study_key_file.read(data)
     if sender_key is not None and envelope.sender_key != sender_key:
         raise KeyFileInvalid("the key file is signed by another key than the one given")
-    own = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed).public_key().public_bytes_raw()
+    own = SigningKey(keystore.signing_seed).public_key()
     if keystore.node_id in (envelope.origin, envelope.sender) and envelope.sender_key != own:
         raise KeyFileInvalid("the key file claims to be of a key that this node made, but another signed it")
     return envelope, study_key_file.open_keys(envelope, keystore.node_id, keystore.agreement_seed)

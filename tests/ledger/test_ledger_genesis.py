@@ -258,7 +258,7 @@ def test_what_is_no_list_of_envelopes_is_no_transaction() -> None:
 def test_a_state_that_is_not_in_its_one_encoding_is_refused() -> None:
     value: Any = codec.decode(state.encode(Ledger().state), 1 << 20)
     wrong: list[Any] = [
-        *({**value, "v": 2}, {**value, "x": 1}, {**value, "mb": value["mb"][::-1]}, {**value, "mb": [[1]]}, [], {}),
+        *({**value, "v": 1}, {**value, "x": 1}, {**value, "mb": value["mb"][::-1]}, {**value, "mb": [[1]]}, [], {}),
         {**value, "mb": value["mb"][:1] * 2},
         {key: item for key, item in value.items() if key != "ev"},
         {**value, "ev": [[1, 2]]},
