@@ -183,8 +183,22 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Review:
+    """What somebody of this hospital found about an emergency, and the entry that says so."""
+
+    entry: bytes
+    by: str
+    time_us: int
+    finding: str
+
+
+@dataclass(frozen=True, slots=True)
 class Emergency:
-    """A break-glass access across hospitals: `from_member` is whose study it is, `to_member` who broke the glass."""
+    """A break-glass access: `from_member` is whose study it is, `to_member` who broke the glass.
+
+    Both are this hospital for an access of its own people to its own study. `who` broke it, where that is known here;
+    by `due_us` this hospital has to review it.
+    """
 
     entry: bytes
     study: str | None
@@ -195,3 +209,11 @@ class Emergency:
     started_us: int
     ends_us: int
     reviewed: bool
+    who: str = ""
+    reviews: tuple[Review, ...] = ()
+    due_us: int | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether no other hospital has part in it."""
+        return self.from_member == self.to_member

@@ -25,6 +25,7 @@ from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
 from bridge.consortium import own_consortium
 from bridge.consortium_log import followed, hospitals, misconduct, open_log, own_node
+from bridge.consortium_model import Emergency
 from bridge.consortium_rotation import awaits_restart
 from bridge.content import recovery
 from bridge.content.engine import each_of, open_content
@@ -45,6 +46,7 @@ from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
 from bridge.overview import Overview
 from bridge.replica_offers import ReplicaOffers
+from bridge.reviews import Reviews
 from bridge.sealed_entries import SealedEntries
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
@@ -164,6 +166,8 @@ class Node:
             own=own,
             proved=self._misconduct,
         )
+        across, hours = self.index.emergencies.all, settings.alerts.review_hours
+        self._reviews = Reviews(self.audit, across, own, lambda: self.hospital, hours)
 
     def _gateways(self) -> MemberGateways | None:
         """The listeners of the consortium's other members."""
@@ -259,6 +263,10 @@ class Node:
             if self.index.emergencies.of(broken) is not None:
                 self.index.emergencies.change(broken, reviewed=now_us())
         return event
+
+    def emergencies(self) -> Sequence[Emergency]:
+        """Break-glass accesses, reviewed and not, newest first. Raises StorageFault."""
+        return self._reviews.all()
 
     def close(self) -> None:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""

@@ -25,6 +25,7 @@ from bridge.model import (
 )
 from bridge.ports import AuditTrail, LedgerLog
 from ledger.alerts import Alert
+from ledger.event import Event
 from ledger.witness import Answer, WitnessingState
 
 Viewing = Any  # the node's own token of a recorded access; handed back to it unread
@@ -331,6 +332,18 @@ class Node(Protocol):
 
     def alerts(self) -> Sequence[Alert]:
         """The newest alerts that the rules raised, newest first. Raises StorageFault."""
+
+    def emergencies(self) -> Sequence[Emergency]:
+        """Break-glass accesses, across hospitals and in this one, reviewed or not, newest first.
+
+        Raises StorageFault.
+        """
+
+    def review(self, actor: Actor, entry: bytes, note: str) -> Event:
+        """Record that an emergency was reviewed, with what finding; the event that was.
+
+        Raises NotFound, RequestError for a finding that is none.
+        """
 
     def ready(self) -> Sequence[str]:
         """Reasons why the node is not ready; empty when it is."""

@@ -1,4 +1,4 @@
-"""What the console's forms change: a study is shared, a grant revoked, a change proposed, a vote cast.
+"""What the console's forms change: studies are shared and taken back, emergencies reviewed, changes put to the vote.
 
 By administrators alone, from this server's own pages (`Door.write` refuses a request that another site makes).
 """
@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from bridge.errors import BodyTooLarge, CairnError, NotFound, RequestError, Unauthenticated
 from bridge.model import Action
 from dicomweb import problems
-from dicomweb.console import consortium, page, proposals, sharing
+from dicomweb.console import consortium, emergencies, page, proposals, sharing
 from dicomweb.console.html import Html, path
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.node import Membership
@@ -142,6 +142,7 @@ FORMS: Final[Mapping[str, Form]] = {
     sharing.GRANTS: Form(grant, sharing.SECTION),
     sharing.REVOCATIONS: Form(revoke, sharing.SECTION),
     consortium.VOTES: Form(vote, consortium.SECTION),
+    emergencies.REVIEWS: Form(emergencies.review, emergencies.SECTION),
     proposals.CHECKS: Form(proposals.check, proposals.SECTION),
     proposals.PROPOSALS: Form(proposals.propose, proposals.SECTION),
 }

@@ -17,6 +17,7 @@ STATIC: Final = "/console/static/"
 SECTIONS: Final[tuple[tuple[str, str], ...]] = (
     ("/console/", "Timeline"),
     ("/console/alerts", "Alerts"),
+    ("/console/emergencies", "Emergencies"),
     ("/console/health", "Ledger"),
     ("/console/storage", "Storage"),
     ("/console/consortium", "Consortium"),

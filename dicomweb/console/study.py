@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from bridge.errors import NotFound
 from dicomweb.console import charts, content, lookup, page, sharing, words
+from dicomweb.console.events import table
 from dicomweb.console.html import Content, Html, link, path, tag
 from dicomweb.console.selection import Selection
-from dicomweb.console.timeline import table
 from dicomweb.exchange import Exchange
 from dicomweb.node import Node
 from ledger.event import Event, EventQuery, Patient

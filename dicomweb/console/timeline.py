@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Final
 
 from starlette.responses import RedirectResponse, Response
 
 from bridge.errors import RequestError
-from dicomweb.console import charts, export, lookup, page, words
+from dicomweb.console import charts, emergencies, export, lookup, page, words
+from dicomweb.console.events import table
 from dicomweb.console.html import Content, Html, link, path, tag
 from dicomweb.console.selection import CHOICES, Selection, for_input, parse
 from dicomweb.exchange import Exchange
@@ -39,7 +40,11 @@ def show(exchange: Exchange) -> Response:
         narrowed = replace(selection, study=found.study, patient=found.patient, before=None)
         if found.study or found.patient:
             return RedirectResponse(narrowed.address, 303, {**page.HEADERS})
-    body = [tag("h1", "Timeline"), _unresolved(about[0], found, selection) if found else None]
+    body = [
+        tag("h1", "Timeline"),
+        emergencies.reminder(exchange.node.emergencies(), time.time_ns() // 1000),
+        _unresolved(about[0], found, selection) if found else None,
+    ]
     body.append(_timeline(exchange.node, selection, about[0] if about else ""))
     document = page.page(
         "Timeline", body, section="/console/", who=exchange.actor.name, aim="Skip to filters and entries"
@@ -239,43 +244,6 @@ def _chosen(selection: Selection, notes: Mapping[str, words.StudyNote]) -> Html 
         links.append(link(path("console", "patients", selection.patient, "report"), "This patient’s access report"))
     items.append(tag("li", link("/console/", "Clear all", class_="clear")))
     return tag("div", tag("ul", items, class_="chips"), [tag("p", one) for one in links], class_="chosen")
-
-
-def table(events: Sequence[Event], notes: Mapping[str, words.StudyNote], *, newest_first: bool = True) -> Html:
-    """Events as a table, a part for each day; on a narrow screen its rows become cards."""
-    head = tag(
-        "thead",
-        tag(
-            "tr",
-            tag("th", "Time", scope="col", aria_sort="descending" if newest_first else "ascending"),
-            [tag("th", name, scope="col") for name in ("Event", "What happened", "Outcome", "Entry")],
-        ),
-    )
-    parts = []
-    for title, of_day in groupby(events, lambda event: words.day(event.time_us)):
-        day = tag("tr", tag("th", title, scope="rowgroup", colspan=5), class_="day")
-        parts.append(tag("tbody", day, [_row(event, notes) for event in of_day]))
-    caption = tag("caption", "Entries of the ledger, " + ("newest first" if newest_first else "oldest first"))
-    return tag("table", caption, head, parts, class_="events card")
-
-
-def _row(event: Event, notes: Mapping[str, words.StudyNote]) -> Html:
-    told = words.told(event, notes.get(event.study or ""))
-    kind = "good" if not event.outcome else "warn" if event.outcome == 4 else "bad"
-    number = link(
-        path("console", "entries", event.id.hex()),
-        f"#{event.index:,}",
-        aria_label=f"Entry {event.index}: details and proof",
-    )
-    records = tag("small", words.count(event.records, "record"), class_="muted") if event.records > 1 else None
-    return tag(
-        "tr",
-        tag("td", words.clock(event.time_us), class_="when"),
-        tag("td", words.badge(event.type), class_="what"),
-        tag("td", told, class_="told"),
-        tag("td", tag("span", words.outcome(event.outcome), class_=f"outcome {kind}"), class_="how"),
-        tag("td", number, records, class_="which"),
-    )
 
 
 def _nothing(selection: Selection) -> Html:

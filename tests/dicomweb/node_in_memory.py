@@ -14,6 +14,7 @@ import httpx
 from anyio.from_thread import BlockingPortal
 
 from bridge import errors
+from bridge.consortium_model import Emergency
 from bridge.dicom.matching import Query
 from bridge.model import (
     Action,
@@ -82,6 +83,10 @@ class FakeNode:
         self.witnessing: Any = None
         self.hospital = ""
         self.contents: dict[str, StudyContent] = {}
+        self.broken: list[Emergency] = []
+
+    def emergencies(self) -> list[Emergency]:
+        return self.broken
 
     def ready(self) -> list[str]:
         return self.not_ready
