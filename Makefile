@@ -73,6 +73,7 @@ bench: $(DEV) bench-packages tools ## measure Cairn beside Orthanc; ledger, cont
 lock: $(CACHE)/uv/bin/uv ## resolve requirements*.lock anew from pyproject.toml
 	@$(CACHE)/uv/bin/uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
 	@$(CACHE)/uv/bin/uv pip compile pyproject.toml --group build --group dev -c requirements.lock $(LOCK) -o requirements-dev.lock
+	@$(CACHE)/uv/bin/uv pip compile --group postgresql -c requirements-dev.lock $(LOCK) -o requirements-postgresql.lock
 
 .PHONY: clean
 clean: ## remove what was installed and built; data/ stays
@@ -139,11 +140,11 @@ $(GO): tests/tools/go.lock
 	fi
 
 # Real peers from Debian: DCMTK sends and asks (told by dcmdump: pynetdicom brings a storescu of its own), Chromium shows,
-# iproute2 parts networks (which needs root);
+# iproute2 parts networks (which needs root), PostgreSQL keeps an index;
 # Orthanc is measured beside.
 .PHONY: packages bench-packages
 packages:
-	@$(call debian,dcmdump:dcmtk chromium:chromium node:nodejs npm:npm ip:iproute2)
+	@$(call debian,dcmdump:dcmtk chromium:chromium node:nodejs npm:npm ip:iproute2 pg_ctlcluster:postgresql)
 bench-packages:
 	@$(call debian,dcmdump:dcmtk Orthanc:orthanc Orthanc:orthanc-dicomweb)
 

@@ -145,7 +145,9 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    url: str | None = setting(None, "database of the index; default sqlite:///CAIRN_HOME/index.db", secret=True)
+    url: str | None = setting(
+        None, "database of the index, postgresql://...; default sqlite:///CAIRN_HOME/index.db", secret=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,8 +449,9 @@ def _check(settings: Settings) -> None:
         raise ConfigError(
             "dimse.ae_title must have 1 to 16 printable ASCII characters without backslash (PS3.5 6.2 AE)"
         )
-    if settings.index.url not in (None, f"sqlite:///{settings.home / 'index.db'}"):
-        raise ConfigError("index.url: only the SQLite index in CAIRN_HOME/index.db is supported yet; leave it unset")
+    url = settings.index.url
+    if url not in (None, f"sqlite:///{settings.home / 'index.db'}") and not str(url).startswith("postgresql://"):
+        raise ConfigError("index.url: postgresql://..., or unset for SQLite in CAIRN_HOME/index.db")
     for section in ("audit", "members"):
         if (value_of(settings, f"{section}.certificate") is None) != (value_of(settings, f"{section}.key") is None):
             raise ConfigError(f"{section}.certificate and {section}.key go together")

@@ -13,7 +13,7 @@ from bridge.crypto import derive, records
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.errors import ContentCorrupt
-from bridge.index.database import open_database
+from bridge.index.database import Place, PostgresqlPlace, open_database
 from bridge.index.record_source import SqlRecordSource
 from bridge.model import SealedRecord
 from ledger.engine.solo import DATABASE
@@ -39,8 +39,11 @@ def current_database(settings: Settings) -> Path:
     return (ledger_home(settings) if settings.ledger.engine == "solo" else shared_ledger_home(settings)) / DATABASE
 
 
-def index_path(settings: Settings) -> Path:
-    """The index's database file."""
+def index_place(settings: Settings) -> Place:
+    """Where the index's database is."""
+    url = settings.index.url
+    if url is not None and url.startswith("postgresql:"):
+        return PostgresqlPlace(url, settings.home)
     return settings.home / "index.db"
 
 
@@ -84,7 +87,7 @@ def opener(keys: Keyring, keystore: Keystore) -> Callable[[str | None, SealedRec
 
 def record_source(settings: Settings, keys: Keyring, keystore: Keystore) -> SqlRecordSource:
     """The ledger's view of the index, with the records opened; to be closed by who asks."""
-    return SqlRecordSource(index_path(settings), actor_tags(keystore), opener(keys, keystore))
+    return SqlRecordSource(index_place(settings), actor_tags(keystore), opener(keys, keystore))
 
 
 def ledger_is_empty(settings: Settings) -> bool:
@@ -117,5 +120,5 @@ def _renew_below(settings: Settings, home: Path) -> bool:
             cursor = store.state().cursor
     except LedgerError:
         return False
-    with closing(open_database(index_path(settings))) as database:
+    with closing(open_database(index_place(settings))) as database:
         return database.epoch == cursor.epoch and database.renew_epoch_below(cursor.id)

@@ -40,7 +40,7 @@ from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
 from bridge.index.record_leaves import RecordLeaves
 from bridge.index.replica_places import ReplicaPlaces
-from bridge.ledger_reading import ledger_home, opener, shared_ledger_home
+from bridge.ledger_reading import index_place, ledger_home, opener, shared_ledger_home
 from bridge.member_sources import MemberGateways, member_sources
 from bridge.membership import Membership
 from bridge.model import Actor, SearchPage, StudyContent
@@ -95,13 +95,13 @@ class Node:
         self.settings = settings
         self.keystore = keystore
         self.owner = owner
-        self.ready = not_ready
+        self.ready: Callable[[], list[str]] = lambda: [*not_ready(), *self.index.unreachable()]
         self._late = late
         self.ending: Callable[[], bool] = lambda: self.closed
         self._beat = beat
         home = settings.home
         self.keys = Keyring(home / "keys" / "keys.db", keystore)
-        self.index = SqlIndex(home / "index.db", owner, self._durable)
+        self.index = SqlIndex(index_place(settings), owner, self._durable)
         self.consortium = own_consortium(settings, keystore)
         self._open_content()
         hash_name = settings.content.hash

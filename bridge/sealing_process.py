@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
 from bridge.index.record_source import SqlRecordSource
-from bridge.ledger_reading import actor_tags, index_path, ledger_home, origin_of
+from bridge.ledger_reading import actor_tags, index_place, ledger_home, origin_of
 from ledger.engine import Engine
 from ledger.engine.solo import SoloEngine
 from ledger.sealer import Sealer
@@ -83,7 +83,7 @@ def _in_consortium(settings: Settings, keystore: Keystore, ended: threading.Even
 def _seal(settings: Settings, keystore: Keystore, engine: Engine, ended: threading.Event) -> None:
     """Seal until `ended` is set, then what was closed last."""
     signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
-    source = SqlRecordSource(index_path(settings), actor_tags(keystore))
+    source = SqlRecordSource(index_place(settings), actor_tags(keystore))
     try:
         sealer = Sealer(source, engine, signer)
         sealer.run(ended)

@@ -1,5 +1,6 @@
 """Fixtures of real processes: `node` shared by the tests of a file, `fresh_node` to be broken, DCMTK's `storescp`,
-real Kubos (`kubo`, `fresh_kubo`, `kubo_pair`) and IPFS Cluster peers (`cluster_pair`)."""
+real PostgreSQLs (`postgresql`, `fresh_postgresql`), Kubos (`kubo`, `fresh_kubo`, `kubo_pair`) and IPFS Cluster peers
+(`cluster_pair`)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pytest
 from tests.cluster_peer import ClusterPeer
 from tests.kubo_daemon import KuboDaemon
 from tests.node.running_node import DCMTK, RunningNode, free_ports
+from tests.postgresql_server import PostgresqlServer
 
 
 def ended_well(node: RunningNode) -> None:
@@ -42,6 +44,26 @@ def fresh_node(tmp_path: Path) -> Iterator[RunningNode]:
         ended_well(own)
     finally:
         own.kill()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A running PostgreSQL that all tests share, each with databases of its own; not to be broken."""
+    server = PostgresqlServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def fresh_postgresql() -> Iterator[PostgresqlServer]:
+    """A running PostgreSQL for one test alone, to be paused and killed."""
+    server = PostgresqlServer()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="module")

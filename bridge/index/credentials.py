@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from bridge.index import schema as s
-from bridge.index.database import Database, sql
+from bridge.index.database import Database, Watch, sql
 from bridge.index.writer import Transaction, Writer
 
 _t = s.token.c
@@ -64,11 +64,11 @@ class Credentials:
     next request everywhere.
     """
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer, watch: Watch) -> None:
         self._database = database
         self._writer = writer
         self._lock = threading.Lock()
-        self._watch = database.watch()
+        self._watch = watch
         self._version = -1
         self._cache: OrderedDict[bytes, TokenRow | SessionRow | None] = OrderedDict()
 
@@ -144,10 +144,6 @@ class Credentials:
                 if len(self._cache) > _MOST_CACHED:
                     self._cache.popitem(last=False)
         return found
-
-    def close(self) -> None:
-        """Release what watches."""
-        self._watch.close()
 
     def _read(self, secret_hash: bytes) -> TokenRow | SessionRow | None:
         tokens = self._database.rows(_FIND_TOKEN, {"hash": secret_hash})

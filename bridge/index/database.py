@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,21 @@ from bridge.index import schema
 Rows = Callable[[str, dict[str, Any]], list[Any]]
 """(compiled statement, parameters) -> its rows."""
 Construct = tuple[ClauseElement, tuple[str, ...] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlPlace:
+    """Where the index of a node lies: a libpq connection URI, never to be shown, and the node's CAIRN_HOME."""
+
+    url: str = field(repr=False)
+    home: Path
+
+
+ID_FILE: Final = "index.id"
+"""Beside CAIRN_HOME's packs when the index is in PostgreSQL: which one it is; the same is written in the database."""
+
+Place = Path | PostgresqlPlace
+"""SQLite's file, or a database of PostgreSQL."""
 
 _DIALECT: Final = SQLiteDialect_pysqlite(paramstyle="named")
 _CONSTRUCTS: Final[dict[str, Construct]] = {}
@@ -155,15 +171,23 @@ class Database(Protocol):
         """Close all connections."""
 
 
-def open_database(path: Path, trace: Callable[[str], None] | None = None) -> Database:
+def open_database(place: Place) -> Database:
     """Open an index's database, which is made when there is none.
 
-    `trace` is called with each SQL text that a connection runs (for counting in tests). Raises ConfigError when it is
-    of another version, StorageFault or StorageFull when it cannot be opened.
+    Raises ConfigError when it is of another version, or of another node, StorageFault or StorageFull when it cannot be
+    opened.
     """
-    from bridge.index.sqlite import SqliteDatabase
+    if isinstance(place, Path):
+        from bridge.index.sqlite import SqliteDatabase
 
-    return SqliteDatabase(path, trace)
+        if place.with_name(ID_FILE).exists() and not place.exists():
+            raise ConfigError(f"this node's index is in PostgreSQL ({ID_FILE} is there): index.url must say where")
+        return SqliteDatabase(place)
+    try:
+        from bridge.index.postgresql import PostgresqlDatabase
+    except ImportError as error:
+        raise ConfigError("index.url: for PostgreSQL install cairn-pacs[postgresql]") from error
+    return PostgresqlDatabase(place)
 
 
 def former_version(found: bytes, known: Iterable[int]) -> int | None:

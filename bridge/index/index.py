@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Final, TypeVar
 
 from sqlalchemy import bindparam, true, update
@@ -12,12 +11,13 @@ from sqlalchemy import bindparam, true, update
 from bridge.content.manifest import InstanceBlock
 from bridge.content.sealed_metadata import SealedMetadata
 from bridge.dicom.matching import Query
+from bridge.errors import CairnError
 from bridge.index import schema as s
 from bridge.index.assignments import Assignments
 from bridge.index.batches import ADD_BLOCK, add_records, close_batch, closed_records, open_batches
 from bridge.index.content_state import ContentState
 from bridge.index.credentials import Credentials
-from bridge.index.database import open_database, sql
+from bridge.index.database import Place, open_database, sql
 from bridge.index.emergencies import Emergencies
 from bridge.index.followed import FollowedTo
 from bridge.index.pins import Pins
@@ -60,8 +60,8 @@ class SqlIndex:
 
     Parameters
     ----------
-    path
-        The database's file, made when there is none.
+    place
+        Where the database is; it is made when there is none.
     owner
         The process's name; with it `open_batches` finds what a crash left.
     before_commit
@@ -72,11 +72,14 @@ class SqlIndex:
     Raises ConfigError when the database is of another version, StorageFault or StorageFull when it cannot be opened.
     """
 
-    def __init__(self, path: Path, owner: str, before_commit: Callable[[], None], *, most_waiting: int = 1024) -> None:
+    def __init__(
+        self, place: Place, owner: str, before_commit: Callable[[], None], *, most_waiting: int = 1024
+    ) -> None:
         self.owner = owner
-        self.database = open_database(path)
+        self.database = open_database(place)
         self.writer = Writer(self.database, before_commit, most_waiting)
-        self.credentials = Credentials(self.database, self.writer)
+        self._watch = self.database.watch()
+        self.credentials = Credentials(self.database, self.writer, self._watch)
         self.trees = Trees(self.database)
         self.pins = Pins(self.database, self.run)
         self.content_state = ContentState(self.database, self.run)
@@ -260,8 +263,16 @@ class SqlIndex:
         """How much there is, by name: patients, studies, series, instances, conflicts, damaged, blocks ..."""
         return self._reader.counts()
 
+    def unreachable(self) -> list[str]:
+        """Why nothing can be asked of the database now; [] when it answers."""
+        try:
+            self._watch.version()
+        except CairnError as error:
+            return [error.detail]
+        return []
+
     def close(self) -> None:
         """Write what waits and release all."""
         self.writer.close()
-        self.credentials.close()
+        self._watch.close()
         self.database.close()

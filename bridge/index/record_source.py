@@ -7,14 +7,13 @@ visible for good and no lower number appears later. In entries there is no name:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, or_, select
 
 from bridge.index import schema as s
 from bridge.index.batches import split_refs
-from bridge.index.database import open_database, sql
+from bridge.index.database import Place, open_database, sql
 from bridge.index.records import records_of
 from bridge.model import STORES, ActorKind, SealedRecord
 from ledger.source import ClosedBatch, RecordLeaf
@@ -46,8 +45,8 @@ class SqlRecordSource:
 
     Parameters
     ----------
-    path
-        The index database's file, made when there is none.
+    place
+        Where the index's database is; it is made when there is none.
     tag
         (what, text) -> 16 bytes, an HMAC under a key of the node: "actor" over "<kind>:<name>", "address" over that.
     open_record
@@ -57,11 +56,11 @@ class SqlRecordSource:
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         tag: Callable[[str, str], bytes],
         open_record: Callable[[str | None, SealedRecord], bytes | None] = lambda study, record: None,
     ) -> None:
-        self._database = open_database(path)
+        self._database = open_database(place)
         self._tag = tag
         self._open_record = open_record
 

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table
 
 from bridge.index.dialect import Text
-from bridge.index.schema import metadata
+from bridge.index.schema import metadata as metadata
 
 # Members that are asked to keep the sealed blocks of a study of this node.
 replica_out: Final = Table(

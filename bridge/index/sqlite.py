@@ -282,7 +282,10 @@ class _SqliteWatch:
 
     def version(self) -> int:
         """As the protocol."""
-        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        try:
+            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise translate(error) from error
         return version
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ PLANTS = (
         "import pynetdicom",
         "only the DICOM door and the sample know pynetdicom and pydicom",
     ),
-    Plant("dicomweb/wado.py", "import sqlalchemy", "only the index knows SQLAlchemy"),
+    Plant("dicomweb/wado.py", "import sqlalchemy", "only the index knows SQLAlchemy and PostgreSQL"),
     Plant("bridge/services/store.py", "import starlette", "only dicomweb knows Starlette"),
     Plant("ledger/errors.py", "import sqlalchemy", "the ledger stands alone"),
 )
