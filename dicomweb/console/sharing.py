@@ -9,11 +9,13 @@ from typing import Final
 from starlette.responses import Response
 
 from bridge.consortium_model import Share
+from bridge.errors import NotFound
 from bridge.model import Role
 from dicomweb.console import emergencies, lookup, page, words
 from dicomweb.console.consortium import alone
 from dicomweb.console.html import Content, Html, link, path, tag
 from dicomweb.exchange import Exchange
+from dicomweb.node import Node
 from ledger.types import PURPOSES
 
 SECTION: Final = "/console/sharing"
@@ -80,13 +82,33 @@ def panel(exchange: Exchange, study: str, held: bool) -> Html | None:
     if given:
         said += [_table(given, {}, admin, "Given", of_study=True), tag("p", CAN, " ", CANNOT, class_="remark")]
     others = [member.name for member in membership.overview().members if member.active and not member.own]
-    if any(not one.given and one.live for one in shares):
-        said.append(tag("p", "It came from another hospital, which alone may share it further.", class_="remark"))
-    elif admin and held and others:
-        said.append(_form(study, others))
+    lenders = sorted({one.member for one in shares if not one.given and one.live})
+    own = _own(exchange.node, study) if lenders else None
+    if lenders:
+        said.append(tag("p", _whose(lenders, own)))
+    if admin and held and others and own != 0:
+        said.append(_form(study, others, own))
     elif not said:
         said.append(tag("p", "It is shared with nobody."))
     return page.panel("Sharing", *said, id_="sharing")
+
+
+def _own(node: Node, study: str) -> int:
+    """How many of its instances this hospital stored itself; 0 when none, or the study is not held."""
+    try:
+        trees = node.study_content(study, 0).trees
+    except NotFound:
+        return 0
+    return sum(tree.tree.covered for tree in trees if tree.tree.origin is None)
+
+
+def _whose(lenders: Sequence[str], own: int | None) -> str:
+    """What of a study that others lent may be given further."""
+    names = " and ".join(lenders)
+    if not own:
+        return f"It came from {names}, which alone may share it further. What this hospital adds, it may share."
+    added = words.count(own, "instance")
+    return f"This hospital added {added} to it, which it may share. What {names} lent, {names} alone may share further."
 
 
 def _origin(one: Share) -> Html:
@@ -126,7 +148,9 @@ def _table(
 
 def _row(one: Share, notes: Mapping[str, words.StudyNote], admin: bool, of_study: bool) -> list[Content]:
     state, colour = _STATES.get(one.state, (one.state, "node"))
-    trouble = tag("small", one.trouble) if one.trouble else None
+    if one.refused and one.live:
+        state, colour = "not taken in there", "refuse"
+    trouble = [tag("small", why) for why in dict.fromkeys((one.refused, one.trouble)) if why]
     row: list[Content] = [
         tag("b", one.member),
         (words.purpose(one.purpose), tag("small", "they broke the glass") if one.emergency else None),
@@ -158,12 +182,14 @@ def _revoke(one: Share) -> Html | None:
     )
 
 
-def _form(study: str, others: Sequence[str]) -> Html:
-    """To whom, why and how long."""
+def _form(study: str, others: Sequence[str], own: int | None) -> Html:
+    """To whom, why and how long; of a study that others lent too, only the `own` instances are given."""
+    what = f"what this hospital added ({words.count(own, 'instance')})" if own is not None else "it"
+    given = "what this hospital added, and nothing that others lent" if own is not None else "this study"
     purposes = [(code, f"{said} ({code})") for code, said in PURPOSES.items() if code not in _EMERGENCY]
     return tag(
         "form",
-        tag("h3", "Give it to another hospital"),
+        tag("h3", f"Give {what} to another hospital"),
         tag("input", type="hidden", name="study", value=study),
         tag(
             "div",
@@ -174,8 +200,8 @@ def _form(study: str, others: Sequence[str]) -> Html:
         ),
         tag(
             "p",
-            "The other hospital gets the key of this study, sealed to it alone, and its viewers show the images as "
-            "their own. The grant is written on the ledger, which all members hold; names and images are not.",
+            f"The other hospital gets the key of {given}, sealed to it alone, and its viewers show that as their own. "
+            "The grant is written on the ledger, which all members hold; names and images are not.",
             class_="remark",
         ),
         tag("div", tag("button", "Share", type="submit"), class_="actions"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ledger_in_memory import MADE_US, Ledger, some
 from node_in_memory import STUDY, Client, FakeNode
+from test_console_content import tree_of
 
 from bridge import errors
 from bridge.consortium_model import (
@@ -23,7 +24,7 @@ from bridge.consortium_model import (
     Replica,
     Share,
 )
-from bridge.model import Actor, SearchPage
+from bridge.model import Actor, SearchPage, StudyContent
 
 GRANT, PROPOSAL = b"\x0a" * 32, b"\x0b" * 32
 MEMBERS = tuple(
@@ -286,8 +287,32 @@ def test_a_study_is_given_on_its_own_page(admin: Client, members: Membership) ->
 def test_a_received_study_tells_where_it_came_from_and_is_not_given_further(admin: Client, members: Membership) -> None:
     page = shown(admin, f"/console/studies/{STUDY}")
     assert "Received from h2 for treatment (TREAT)" in page
-    assert "which alone may share it further" in page
+    assert "It came from h2, which alone may share it further" in page
     assert "<select" not in page
+
+
+def test_what_was_added_to_a_received_study_is_given_alone(admin: Client, members: Membership, node: FakeNode) -> None:
+    members.shared = (RECEIVED,)
+    own, lent = (
+        tree_of(instances=2),
+        replace(tree_of(), tree=tree_of().tree._replace(id=2, origin=b"\x02" * 16)),
+    )
+    node.contents[STUDY] = StudyContent(STUDY, "embedded", (), (own, lent))
+    page = shown(admin, f"/console/studies/{STUDY}")
+    assert "This hospital added 2 instances to it, which it may share. What h2 lent, h2 alone" in page
+    assert "Give what this hospital added (2 instances) to another hospital" in page
+    assert "and nothing that others lent" in page
+    node.contents[STUDY] = StudyContent(STUDY, "embedded", (), (lent,))
+    assert "<select" not in shown(admin, f"/console/studies/{STUDY}")
+
+
+def test_why_a_receiver_took_nothing_in_is_told(admin: Client, members: Membership) -> None:
+    members.shared = (replace(GIVEN, refused="the blocks are not those of the study", trouble="asked again"),)
+    page = shown(admin, "/console/sharing")
+    assert "not taken in there" in page
+    assert "<small>the blocks are not those of the study</small><small>asked again</small>" in page
+    members.shared = (replace(GIVEN, refused="the grant", state="revoked"),)
+    assert "not taken in there" not in shown(admin, "/console/sharing")
 
 
 def test_an_entry_tells_its_hospital_and_whether_it_is_final(
