@@ -35,7 +35,7 @@ class Known(NamedTuple):
     def of(cls, state: State, origin: str, own: bytes | None) -> Known:
         """By the newest state: members keep the keys that they had."""
         rows = ((member.node, row.key) for member in state.members.values() for row in member.keys)
-        known = {(node, keys.key_id(key)): keys.verifier(key) for node, key in rows}
+        known = {(node, keys.key_id(key)): keys.raw(key) for node, key in rows}
         return cls(state.ledger, own, known, log_policy(state, origin, own))
 
 
