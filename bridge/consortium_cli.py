@@ -22,6 +22,8 @@ def consortium() -> None:
 consortium.add_command(demo)
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_STDOUT = Path("-")
+_OUT = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 _name = click.option("--name", metavar="NAME", help="What this hospital is called: a-z, 0-9, '.' and '-'.")
 _url = click.option("--url", metavar="URL", help="Where members reach its listener; default https://members.host:port.")
 _peer = click.option("--peer", metavar="HOST:PORT", help="Where members reach its CometBFT; default what it binds.")
@@ -82,7 +84,7 @@ def init(
 @consortium.command()
 @_name
 @click.option("--genesis", type=_FILE, help="The genesis file of the consortium: take part in it.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write this node's card.")
+@click.option("--out", type=_OUT, help="Where to write this node's card; '-': it alone goes to standard output.")
 @_url
 @_peer
 @_power
@@ -120,7 +122,7 @@ def join(
     if known is not None:
         setup.join(settings, known)
     text = ledger_genesis.card_text(card)
-    if out is not None:
+    if out is not None and out != _STDOUT:
         out.write_text(text, "ascii")
     told = {
         "name": card.name,
@@ -129,12 +131,16 @@ def join(
         "fingerprint": ledger_genesis.fingerprint(card.signed),
         "consortium": None if known is None else known.origin,
     }
-    show_result(told, as_json, lambda r: _card(r, out))
+    if out == _STDOUT and not as_json:
+        click.echo(text, nl=False)
+        click.echo(_card(told, out), err=True)
+    else:
+        show_result(told, as_json, lambda r: _card(r, out))
 
 
 def _card(told: Mapping[str, Any], out: Path | None) -> str:
     takes_part = [f"takes part in {told['consortium']} from its next start"] if told["consortium"] else []
-    written = [f"card in {out}"] if out is not None else [str(told["card"]).rstrip()]
+    written = [str(told["card"]).rstrip()] if out is None else [f"card in {out}"] if out != _STDOUT else []
     return "\n".join([*written, f"fingerprint  {told['fingerprint']}", *takes_part])
 
 

@@ -4,6 +4,7 @@
 2. the card, signed with the ledger key                 CAIRN_HOME/consortium/card
 3. the genesis, the same for every member               CAIRN_HOME/consortium/genesis.json
 4. the settings                                         CAIRN_HOME/cairn.toml: [ledger] engine = "cometbft"
+5. what CometBFT starts from, as far as it is known     cometbft/config/: genesis.json, config.toml
 
 What is there is kept: each step can be repeated. A running node takes part when it is started the next time.
 """
@@ -28,6 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.config import OWN_FILE, Settings
 from bridge.consensus import home as cometbft_home
+from bridge.consensus.configuration import LOOPBACK, endpoint
 from bridge.consortium import CARD, GENESIS, folder
 from bridge.crypto.hpke import Recipient
 from bridge.crypto.keystore import Keystore
@@ -124,7 +126,7 @@ def found(name: str, time_us: int, cards: Sequence[Card]) -> Genesis:
 
 
 def join(settings: Settings, genesis: Genesis) -> None:
-    """(3), (4) Make the home one of the genesis' consortium: from its next start the node's ledger is the shared one.
+    """(3)-(5) Make the home one of the genesis' consortium: from its next start the node's ledger is the shared one.
 
     Raises ConfigError when it belongs to another consortium, or its files cannot be written.
     """
@@ -134,6 +136,10 @@ def join(settings: Settings, genesis: Genesis) -> None:
         raise ConfigError(f"{path} is of another consortium; a home belongs to one for ever")
     _replace(path, text)
     settle(settings.home, {"ledger": {"engine": "cometbft"}})
+    card = folder(settings.home) / CARD
+    if card.exists() and endpoint(settings.ledger.cometbft.rpc).host in LOOPBACK:  # (5) else it runs elsewhere
+        peers = [member.address for member in genesis.cards]
+        cometbft_home.write_files(settings, genesis, read_card(card).name, peers)
 
 
 def settle(home: Path, sections: Mapping[str, Mapping[str, str | int]]) -> None:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from bridge.child import Child
 from bridge.child_watch import Manner
 from bridge.config import Settings
-from bridge.consensus import configuration, home
+from bridge.consensus import home
 from bridge.consensus.configuration import StateSync
 from bridge.consensus.rpc import Rpc, RpcFault
 from bridge.errors import ConfigError, EngineFault
@@ -73,17 +73,8 @@ class ManagedCometBFT:
                 "on. Restore that folder; or end the node and remove consortium/ledger in its home too: the other "
                 "members give it everything again"
             )
-        self._node_id = home.make_keys(self.home).node_id
-        text = configuration.config_toml(
-            self._settings.ledger.cometbft,
-            home.abci_of(self._settings),
-            plan.name,
-            [peer for peer in plan.peers if not peer.startswith(f"{self._node_id}@")],
-            plan.genesis.parameters,
-            plan.state_sync,
-        )
-        home.write_genesis(self.home, configuration.genesis_of(plan.genesis))
-        home.write(self.home / home.CONFIG, text)
+        own = home.write_files(self._settings, plan.genesis, plan.name, plan.peers, plan.state_sync)
+        self._node_id = own.node_id
 
     def start(self) -> None:
         """Start the process; it is not ready yet. Raises EngineFault when the program cannot be run."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from bridge.config import Settings
 from bridge.consensus import configuration
+from bridge.consensus.configuration import StateSync
 from bridge.errors import ConfigError
+from ledger.genesis import Genesis
 
 NODE_KEY: Final = Path("config/node_key.json")
 VALIDATOR_KEY: Final = Path("config/priv_validator_key.json")
@@ -66,6 +69,24 @@ def identity(home: Path) -> Identity:
             f"{home / VALIDATOR_KEY} and have the members vote for a new key"
         )
     return Identity(validator, configuration.node_id(node))
+
+
+def write_files(
+    settings: Settings, genesis: Genesis, name: str, peers: Sequence[str], state_sync: StateSync | None = None
+) -> Identity:
+    """Write what CometBFT starts from, keys made where there are none: genesis.json and config.toml.
+
+    `name` is the member's, `peers` are the members' addresses (`id@host:port`), its own among them or not.
+    Raises ConfigError when the settings cannot be met, and as `make_keys` and `write_genesis`.
+    """
+    home = home_of(settings)
+    own = make_keys(home)
+    others = [peer for peer in peers if not peer.startswith(f"{own.node_id}@")]
+    cometbft, abci = settings.ledger.cometbft, abci_of(settings)
+    text = configuration.config_toml(cometbft, abci, name, others, genesis.parameters, state_sync)
+    write_genesis(home, configuration.genesis_of(genesis))
+    write(home / CONFIG, text)
+    return own
 
 
 def write_genesis(home: Path, text: str) -> None:

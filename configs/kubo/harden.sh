@@ -6,8 +6,14 @@
 #   CAIRN_SWARM=/ip4/10.0.0.11/tcp/4001   the address that the swarm binds (default: loopback)
 #   CAIRN_API=/ip4/127.0.0.1/tcp/5001     the address of the RPC API; whoever reaches it commands this Kubo
 #
-# The swarm's key (swarm.key, the same on every Kubo of the hospital) and Peering.Peers are yours to set.
+# A repository without swarm.key is given one: that Kubo is alone then. Several of one hospital have the same key
+# (IPFS_SWARM_KEY_FILE of the image, or a copy of the file) and each other in Peering.Peers, which is yours to set.
 set -eu
+
+key=${IPFS_PATH:-$HOME/.ipfs}/swarm.key
+if [ ! -s "$key" ]; then
+    (umask 077 && printf '/key/swarm/psk/1.0.0/\n/base16/\n%s\n' "$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')" >"$key")
+fi
 
 set_json() { ipfs config --json "$1" "$2"; }
 

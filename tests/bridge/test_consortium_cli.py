@@ -84,6 +84,23 @@ def test_a_home_is_whole_private_and_its_node_a_member(homes: list[Path]) -> Non
         seen.close()
 
 
+def test_what_cometbft_starts_from_is_there_with_every_first_member_as_its_peer(homes: list[Path]) -> None:
+    genesis_files = {(home / "consortium/cometbft/config/genesis.json").read_text() for home in homes}
+    assert len(genesis_files) == 1
+    assert [each["name"] for each in json.loads(genesis_files.pop())["validators"]] == ["h0", "h1", "h2"]
+    own = [card.address for card in read_genesis(homes[0]).cards]
+    for home, address in zip(homes, own, strict=True):
+        written = tomllib.loads((home / "consortium/cometbft/config/config.toml").read_text())
+        assert written["moniker"] == home.name and written["proxy_app"] == f"unix://{home}/run/abci.sock"
+        assert set(written["p2p"]["persistent_peers"].split(",")) == set(own) - {address}
+
+
+def test_a_card_goes_to_standard_output_alone(homes: list[Path]) -> None:
+    result = CliRunner().invoke(main, ["consortium", "join", "--out", "-"], env={"CAIRN_HOME": str(homes[1])})
+    assert result.stdout == (homes[1] / "consortium" / "card").read_text()
+    assert genesis.fingerprint(genesis.parse_card(result.stdout).signed) in result.stderr
+
+
 def test_the_same_again_changes_nothing_and_another_consortium_is_refused(homes: list[Path], tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in homes[1].rglob("*") if path.is_file() and path.name != "lock"}
     cairn(homes[1], "join", "--genesis", str(homes[0] / "consortium" / "genesis.json"))

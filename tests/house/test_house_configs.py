@@ -26,3 +26,18 @@ def test_the_container_s_settings_exist() -> None:
     settings, origins = config.load(None, environment)
     assert (settings.content.engine, settings.members.host) == ("kubo", "0.0.0.0")
     assert sum(origin.startswith("environment") for origin in origins.values()) == len(environment)
+
+
+def test_what_the_image_is_built_from_exists_and_is_given_to_the_build() -> None:
+    root = FILES[0].parents[1]
+    kept = {line[1:] for line in (root / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    dockerfile = (FILES[0].parent / "Dockerfile").read_text("utf-8")
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE)
+        for source in line.split()[:-1]
+    }
+    assert copied
+    for source in copied:
+        assert (root / source).exists(), source
+        assert any(source == one or source.startswith(f"{one}/") for one in kept), source

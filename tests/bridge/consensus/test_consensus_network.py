@@ -43,11 +43,11 @@ def alone(make: Make, application: Words) -> CometNode:
 def test_a_transaction_is_committed_and_nothing_happens_afterwards(make: Make) -> None:
     app = Words()
     node = alone(make, app)
-    assert node.rpc.submit(b"a=1").code == 0
+    assert node.submit(b"a=1").code == 0
     until(lambda: app.taken == [b"a=1"])
-    assert node.rpc.submit(b"nothing").code == 1
-    assert node.rpc.submit(b"a=1").code == 0  # it is still in the cache
-    assert node.rpc.submit(b"b=2").code == 0
+    assert node.submit(b"nothing").code == 1
+    assert node.submit(b"a=1").code == 0  # it is still in the cache
+    assert node.submit(b"b=2").code == 0
     until(lambda: app.taken == [b"a=1", b"b=2"])
     told = node.rpc.call("abci_query", path='"/"')["response"]
     assert told["height"] == str(app.height)
@@ -64,24 +64,24 @@ def test_a_transaction_is_committed_and_nothing_happens_afterwards(make: Make) -
 def test_a_transaction_at_the_limit_is_taken_and_one_beyond_it_is_not(make: Make) -> None:
     app = Words()
     node = alone(make, app)
-    assert node.rpc.submit(b"a=" + bytes(256 * 1024 - 2)).code == 0
+    assert node.submit(b"a=" + bytes(256 * 1024 - 2)).code == 0
     until(lambda: len(app.taken) == 1)
     with pytest.raises(RpcFault, match="too large"):
-        node.rpc.submit(b"b=" + bytes(300 * 1024))
+        node.submit(b"b=" + bytes(300 * 1024))
 
 
 def test_a_stop_and_a_kill_lose_nothing(make: Make) -> None:
     app = Words()
     node = alone(make, app)
-    node.rpc.submit(b"a=1")
+    node.submit(b"a=1")
     until(lambda: app.taken == [b"a=1"])
     node.stop()
     node.start()
-    node.rpc.submit(b"b=2")
+    node.submit(b"b=2")
     until(lambda: len(app.taken) == 2)
     node.kill()
     node.start()
-    node.rpc.submit(b"c=3")
+    node.submit(b"c=3")
     until(lambda: app.taken == [b"a=1", b"b=2", b"c=3"])
 
 
@@ -90,7 +90,7 @@ def test_a_stop_and_a_kill_lose_nothing(make: Make) -> None:
 def test_a_fault_in_any_call_ends_both_and_the_same_blocks_follow(make: Make, call: str, when: str) -> None:
     app = Words()
     node = alone(make, app)
-    node.rpc.submit(b"a=1")
+    node.submit(b"a=1")
     until(lambda: app.taken == [b"a=1"])
     works = getattr(app, call)
 
@@ -101,14 +101,14 @@ def test_a_fault_in_any_call_ends_both_and_the_same_blocks_follow(make: Make, ca
 
     setattr(app, call, broken)
     with suppress(RpcFault):  # the block after the first one may have met it before
-        node.rpc.submit(b"b=2")
+        node.submit(b"b=2")
     assert str(node.faults.get(timeout=60)) == "the disk is gone"
     node.kill()  # it ends by itself, or waits for ever for the answer to a Flush that it sent meanwhile
     setattr(app, call, works)
     node.serve(app)
     node.start()
-    node.rpc.submit(b"b=2")
-    node.rpc.submit(b"c=3")
+    node.submit(b"b=2")
+    node.submit(b"c=3")
     until(lambda: app.taken == [b"a=1", b"b=2", b"c=3"])
 
 
@@ -116,7 +116,7 @@ def test_an_application_that_lost_everything_is_given_every_block_again(make: Ma
     app = Words()
     node = alone(make, app)
     for word in (b"a=1", b"b=2", b"c=3"):
-        node.rpc.submit(word)
+        node.submit(word)
         until(lambda word=word: word in app.taken)
     node.kill()
     fresh = Words()
@@ -133,7 +133,7 @@ def test_the_application_may_be_there_later_than_cometbft(make: Make) -> None:
     app = Words()
     node.serve(app)
     node.wait_until(node.is_ready, "ready")
-    node.rpc.submit(b"a=1")
+    node.submit(b"a=1")
     until(lambda: app.taken == [b"a=1"])
 
 
@@ -146,14 +146,14 @@ def test_four_go_on_without_one_and_stand_without_two(make: Make) -> None:
         node.start(ready=False)
     for node in nodes:
         node.wait_until(node.is_ready, "ready")
-    nodes[0].rpc.submit(b"a=1")
+    nodes[0].submit(b"a=1")
     until(lambda: all(app.taken == [b"a=1"] for app in apps))
 
     nodes[3].kill()
-    nodes[1].rpc.submit(b"b=2")
+    nodes[1].submit(b"b=2")
     until(lambda: all(app.taken == [b"a=1", b"b=2"] for app in apps[:3]))
     nodes[2].pause()
-    nodes[0].rpc.submit(b"c=3")
+    nodes[0].submit(b"c=3")
     before = nodes[0].height()
     nodes[3].start(ready=False)  # two of four again, and the third comes back
     until(lambda: all(b"c=3" in app.taken for app in (apps[0], apps[1], apps[3])))
@@ -168,7 +168,7 @@ def test_four_go_on_without_one_and_stand_without_two(make: Make) -> None:
     nodes[1].serve(apps[1])
     nodes[1].start(ready=False)
     until(lambda: apps[1].app_hash == apps[0].app_hash)
-    nodes[1].rpc.submit(b"d=4")
+    nodes[1].submit(b"d=4")
     until(lambda: all(app.taken == [b"a=1", b"b=2", b"c=3", b"d=4"] for app in apps))
 
 
@@ -205,7 +205,7 @@ def test_who_signs_twice_is_named_in_evidence(make: Make) -> None:
     count = itertools.count()
 
     def named() -> bool:
-        nodes[0].rpc.submit(b"n=%d" % next(count))
+        nodes[0].submit(b"n=%d" % next(count))
         return all(app.named == {liar} for app in apps[:3])
 
     until(named)
