@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from itertools import chain, count
 from pathlib import Path
@@ -279,11 +279,16 @@ class LogAudit:
         known = {note: at for at, note in store.last_checkpoints(self._commits + 1)}
         if self._published is None and not self._tiles and len(known) <= self._commits:
             return  # all of the log is in the write-ahead log: its first files follow in a moment
-        if self._published not in known:
+        size_of_file = self._size_published(store, known)
+        if size_of_file is None:
             what = "it is missing" if self._published is None else "it is not the checkpoint that the log ends with"
             self.findings.append(Finding(CHECKPOINT, what))
         reader = LogReader(size, store.leaves, store.envelopes, self.report.nodes, self.report.digests)
-        self.findings += verify_tiles(reader, known.get(self._published or "", size), self._tiles)
+        self.findings += verify_tiles(reader, size if size_of_file is None else size_of_file, self._tiles)
+
+    def _size_published(self, store: LedgerStore, known: Mapping[str, int]) -> int | None:
+        """The size of the published checkpoint; None when it is none of those that may be published now."""
+        return known.get(self._published or "")
 
 
 class Due:

@@ -7,7 +7,7 @@ long as it takes. An outsider with a copy of the shared log's folder and the gen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -24,6 +24,7 @@ from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.genesis import Genesis
 from ledger.members import Chain, Evidence, State
+from ledger.publication import cosigned_size
 from ledger.published import SharedCopy
 from ledger.replay import BlockRow, SharedTrust
 from ledger.run import Run
@@ -111,6 +112,16 @@ class SharedLogAudit(LogAudit):
     def _check_files(self, store: LedgerStore) -> None:
         if store.size():  # nothing is published before the first block
             super()._check_files(store)
+
+    def _size_published(self, store: LedgerStore, known: Mapping[str, int]) -> int | None:
+        """One that members cosigned may be older, for they take their time; its lines are those that are held."""
+        assert isinstance(store, BlockStore)
+        size = cosigned_size(self._published, store.checkpoint)
+        note = store.checkpoint(size) if size else None
+        if note is None or self._published is None:
+            return super()._size_published(store, known)
+        lines = self._published[len(note) :].splitlines(keepends=True)
+        return size if set(lines) <= set(store.cosignatures(size).values()) else None
 
     def _waiting(self, store: BlockStore, state: State, own: bytes) -> Iterator[Finding]:
         """The outbox: signed by this member, in its one encoding, and continuing its chain."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ledger import checkpoint, kept, merkle, tiles
-from ledger.checkpoint import Checkpoint
+from ledger import checkpoint, entry, kept, merkle, tiles
+from ledger.checkpoint import Checkpoint, Verifier
 from ledger.entry import leaf_hash
 from ledger.errors import CodecError, LedgerError
 from ledger.finding import Finding
@@ -22,8 +22,8 @@ from ledger.replay import SharedTrust
 from ledger.shared_policy import quorum_policy
 from ledger.tile_files import CHECKPOINT, TileFiles
 from ledger.tiles import ENTRIES, WIDTH, Tile
-from ledger.verify import LogReader, Trust, Visitor, verify_log
-from ledger.verify_shared import verify_shared
+from ledger.verify import LogCheck, LogReader, Trust, Visitor, verify_log
+from ledger.verify_shared import MembersLogCheck, of_origin, verify_shared
 
 
 class Published(NamedTuple):
@@ -36,7 +36,8 @@ class Published(NamedTuple):
 def verify(directory: Path, policy: Policy, since: Checkpoint | None = None, visit: Visitor | None = None) -> Published:
     """Every finding about the published log below a directory, up to its checkpoint; `visit` is told of each entry.
 
-    `since` is an older checkpoint of the log, signed by its key, which the log must continue. Raises OSError.
+    `since` is an older checkpoint of the log, signed by its key, which the log must continue. Of a log that members
+    share, the policy names their keys: `ledger.verify_shared.MembersLogCheck` says what is checked. Raises OSError.
     """
     files = TileFiles(directory)
     try:
@@ -50,14 +51,24 @@ def verify(directory: Path, policy: Policy, since: Checkpoint | None = None, vis
         return Published(None, [Finding(error.place or CHECKPOINT, error.detail)])
     head, log = accepted.head, accepted.log
     reading = _Bundles(files, head.size)
-    trust = Trust.solo(log.key, head.origin)
-    report = verify_log(reading.envelopes(), [(head.size, note)], trust, visit)
+    envelopes, trust = reading.envelopes(), _checked_by(reading.first(), policy, head, log)
+    report = verify_log(envelopes, [(head.size, note)], trust, visit)
     findings = reading.findings + report.findings
     if not reading.findings:  # else the tree is not known to its end
         findings += _tiles(files, LogReader(head.size, reading.leaves, lambda start, end: [], report.nodes))
         if since is not None:
             findings += kept.contradictions(since, head.size, lambda size: merkle.root(reading.leaves(0, size)))
     return Published(accepted, findings)
+
+
+def _checked_by(first: bytes | None, policy: Policy, head: Checkpoint, log: Verifier) -> Trust | LogCheck:
+    """By its first entry: the one key of a node's own log, or the keys of the members of a shared one."""
+    try:
+        if first is not None and of_origin(entry.read(first), head.origin):
+            return MembersLogCheck(policy.logs, head, policy)
+    except CodecError:  # found with the entry
+        pass
+    return Trust.solo(log.key, head.origin)
 
 
 class SharedCopy(NamedTuple):
@@ -133,6 +144,13 @@ class _Bundles:
             for envelope in found:
                 self._leaves.append(leaf_hash(envelope))
                 yield envelope
+
+    def first(self) -> bytes | None:
+        """The first envelope; None when it cannot be read."""
+        try:
+            return self._bundle(Tile(ENTRIES, 0, min(self._wanted, WIDTH)))[0] if self._wanted else None
+        except (OSError, CodecError):
+            return None
 
     def leaves(self, start: int, end: int) -> list[bytes]:
         """Leaf hashes of what was read, indices [start, end)."""

@@ -42,11 +42,12 @@ class TileFiles:
             whole = self._directory / tile._replace(width=WIDTH).path()
             return whole.read_bytes()[: tile.width * HASH_SIZE]
 
-    def publish(self, size: int, since: int, note: str, leaves: RangeReader, envelopes: RangeReader) -> None:
-        """Write what a tree of `size` leaves has and one of `since` had not, then the checkpoint."""
+    def publish(self, size: int, since: int, note: str | None, leaves: RangeReader, envelopes: RangeReader) -> None:
+        """Write what a tree of `size` leaves has and one of `since` had not, then the checkpoint when one is given."""
         for tile in tiles(size, since):
             self._write_tile(tile, leaves, envelopes, sure=False)
-        self._write(self._directory / CHECKPOINT, note.encode())
+        if note is not None:
+            self._write(self._directory / CHECKPOINT, note.encode())
 
     def sync(self) -> None:
         """Make durable what was published; directories after the files in them, the checkpoint last."""

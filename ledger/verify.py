@@ -241,10 +241,16 @@ class LogCheck:
 
 
 def verify_log(
-    envelopes: Iterable[bytes], checkpoints: Iterable[tuple[int, str]], trust: Trust, visit: Visitor | None = None
+    envelopes: Iterable[bytes],
+    checkpoints: Iterable[tuple[int, str]],
+    trust: Trust | LogCheck,
+    visit: Visitor | None = None,
 ) -> LogReport:
-    """Steps 1 to 6 over every envelope of a log in order and its stored (size, checkpoint), ascending."""
-    check = LogCheck(trust)
+    """Steps 1 to 6 over every envelope of a log in order and its stored (size, checkpoint), ascending.
+
+    By the key that is trusted, or by a check of one's own.
+    """
+    check = LogCheck(trust) if isinstance(trust, Trust) else trust
     waiting = iter(checkpoints)
     due = next(waiting, None)
 

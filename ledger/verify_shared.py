@@ -13,13 +13,16 @@ Of its blocks:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from ledger.checkpoint import Checkpoint
+from ledger import entry, keys
+from ledger.checkpoint import Checkpoint, Verifier
 from ledger.entry import Entry
+from ledger.errors import LedgerError, SignatureInvalid
 from ledger.finding import Finding
-from ledger.members import State
+from ledger.members import Chain, State
+from ledger.policy import Policy
 from ledger.replay import BlockRow, Replay, SharedTrust
 from ledger.run_shared import own_root
 from ledger.shared_policy import log_policy
@@ -169,3 +172,51 @@ def verify_shared(
         if visit:
             visit(index, envelope, said)
     return check.end(waiting[-1][0] if waiting else None), check.state
+
+
+class MembersLogCheck(LogCheck):
+    """Steps 1 to 6 over a copy of a shared log, for who has a policy and not the genesis.
+
+    An entry is signed with a key of one of the policy's logs, each node's entries are a chain of their own, and the
+    ledger is that of the origin. Which of its keys a member had in a place, and what it might state, is not known.
+    """
+
+    def __init__(self, logs: Sequence[Verifier], head: Checkpoint, policy: Policy) -> None:
+        super().__init__()
+        self._keys = {keys.key_id(log.key): keys.raw(log.key) for log in logs if log.name == head.origin}
+        self._origin, self._policy = head.origin, policy
+        self._chains: dict[bytes, Chain] = {}
+
+    def opened(self, index: int, envelope: bytes) -> Entry | None:
+        """Steps 1 to 3 of the next entry; None when it does not verify."""
+        try:
+            kid = entry.unwrap(envelope)[0][-keys.KID_SIZE :]
+            if kid not in self._keys:
+                raise SignatureInvalid("it is signed with a key that the policy does not name")
+            said = entry.open(envelope, self._keys[kid], kid)
+        except LedgerError as error:
+            self.report.findings.append(Finding(f"entry {index}", error.detail))
+            return None
+        faults = []
+        if not of_origin(said, self._origin):
+            faults.append("it names another ledger")
+        if (said.sequence, said.previous) != self._chains.get(said.node, Chain()):
+            faults.append("it does not continue its node's chain")
+        self.report.findings += [Finding(f"entry {index}", what) for what in faults]
+        self._chains[said.node] = Chain(said.sequence + 1, entry.envelope_hash(envelope))
+        return said
+
+    def root(self, said: Entry) -> bytes:
+        """Not compared: anybody may sign a root that another chose."""
+        return b""
+
+    def head(self, size: int, note: str) -> Checkpoint | None:
+        """The tree head of the checkpoint, as the policy accepts it."""
+        found, head = read_head(note, size, lambda signed: self._policy.accept(signed).head)
+        self.report.findings += found
+        return head
+
+
+def of_origin(said: Entry, origin: str) -> bool:
+    """Whether an entry is of the consortium whose shared log has this origin, which ends with the ledger's id."""
+    return origin.endswith(f"-{said.ledger.hex()}")

@@ -3,7 +3,8 @@
     (1) the newest checkpoint that this node committed, signed and cosigned by it with the commit
     (2) which members' lines are not held of it yet; each is asked for its own checkpoint of that size
     (3) what a member gives is verified: its log signature, its cosignature, the size, and that its root is the one here
-    (4) its line is kept, for proofs and the checkpoint that is published
+    (4) its line is kept, for proofs
+    (5) with lines of more than two thirds of the members, the checkpoint is published
 
 At most once a second, and nothing while all lines are held and nothing is committed. A member that is a block behind
 has nothing yet and is asked again. A member that signed another root for the same size signed another history: that is
@@ -71,6 +72,8 @@ class Cosigning:
         The members now.
     clients
         Other members' listeners; closed with this.
+    cosigned
+        Given a size and its checkpoint with the lines that are held, each time that there are more of a quorum of them.
     """
 
     def __init__(
@@ -80,15 +83,17 @@ class Cosigning:
         own: bytes,
         state: Callable[[], State],
         clients: Clients,
+        cosigned: Callable[[int, str], None] = lambda size, note: None,
         clock: Callable[[], float] = time.monotonic,
         time_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._store, self._origin, self._own, self._state = store, origin, own, state
-        self._clients, self._clock, self._time_ns = clients, clock, time_ns
+        self._clients, self._cosigned, self._clock, self._time_ns = clients, cosigned, clock, time_ns
         self._asked: set[bytes] = set()
         self._lock = threading.Lock()
         self._wanted = 0  # the size of the checkpoint that is asked for
         self._since = 0.0
+        self._published = 0, 0  # the size of the checkpoint that was published, and how many had cosigned it
         self._pool = ThreadPoolExecutor(AT_ONCE, "cosignatures")
         self._wake = threading.Event()
         self._ended = threading.Event()
@@ -112,7 +117,7 @@ class Cosigning:
         self._pool.shutdown(wait=False, cancel_futures=True)  # a member that is going too may take long to say nothing
 
     def step(self) -> bool:
-        """(1) and (2), once: ask those whose lines are missing; whether any is. (3) and (4) follow when they answer."""
+        """(1), (2), (5) once: ask those whose lines are missing; whether any is. (3), (4) follow when they answer."""
         note = self._store_note()
         if note is None:
             return False
@@ -122,6 +127,7 @@ class Cosigning:
             self._wanted, self._since = newest, self._clock()
             self._keep_own(newest, note)
             missing = self._missing(newest)
+        self._publish(self._wanted)
         for member in missing:
             with self._lock:
                 if member.node in self._asked:
@@ -144,6 +150,16 @@ class Cosigning:
         own = self._state().members.get(self._own)
         if own is not None and own.active and own.name not in self._store.cosignatures(size):
             self._store.add_cosignature(size, own.name, cosignature_of(note, own, self._origin)[1])
+
+    def _publish(self, size: int) -> None:
+        """(5)"""
+        state = self._state()
+        with self._store.mutex:
+            note, held = self._store.checkpoint(size), self._store.cosignatures(size)
+        lines = [held[member.name] for member in state.active if member.name in held]
+        if note is not None and len(lines) >= state.quorum and self._published != (size, len(lines)):
+            self._cosigned(size, note + "".join(line for line in lines if line not in note))
+            self._published = size, len(lines)
 
     def _is_settled(self, missing: Iterable[Member]) -> bool:
         """Whether it need not be asked for any more: a quorum is held, or it was asked for long enough."""
@@ -217,7 +233,13 @@ class MemberClients:
 
 
 def open_cosigning(
-    settings: Settings, keystore: Keystore, store: BlockStore, own: bytes, state: Callable[[], State]
+    settings: Settings,
+    keystore: Keystore,
+    store: BlockStore,
+    own: bytes,
+    state: Callable[[], State],
+    cosigned: Callable[[int, str], None],
 ) -> Cosigning:
     """The exchange of this node over the members' listeners; not started yet."""
-    return Cosigning(store, read_genesis(settings.home).origin, own, state, MemberClients(settings, keystore))
+    origin = read_genesis(settings.home).origin
+    return Cosigning(store, origin, own, state, MemberClients(settings, keystore), cosigned)

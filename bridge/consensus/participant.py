@@ -93,7 +93,9 @@ class Participant:
             self.engine = CometEngine(  # (4)
                 store, path.parent, member, self._submit, closed, former, step=crash.step
             )
-            self._cosigning = open_cosigning(settings, keystore, store, who.node, lambda: self.application.state)  # (6)
+            self._cosigning = open_cosigning(  # (6)
+                *(settings, keystore, store, who.node, lambda: self.application.state, self.engine.publish_cosigned)
+            )
             opened.pop_all()
         self._server = AbciServer(home.abci_of(settings), self.application, self._fault)
         try:

@@ -175,6 +175,12 @@ class CometEngine:
             if self._store.log_size() > LOG_LIMIT:
                 self._published.settle()
 
+    def publish_cosigned(self, size: int, note: str) -> None:
+        """Write a checkpoint that a quorum of the members cosigned, with their lines; never an older one."""
+        with self._store.writing():
+            if self._whole():
+                self._published.publish_cosigned(size, note)
+
     def settle(self) -> bool:
         """Publish, durably, and move the write-ahead log into the database; False when a reader holds it up."""
         with self._store.writing():

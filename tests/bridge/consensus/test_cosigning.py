@@ -41,9 +41,12 @@ class Exchange:
         self.network, self.now = network, 0.0
         self.members = {one.node: Member(one.store.checkpoint) for one in network.copies}
         self.silent: set[bytes] = set()
+        self.published: list[tuple[int, str]] = []
         east = network["east"]
         self.cosigning = Cosigning(
-            east.store, network.genesis.origin, east.node, lambda: east.application.state, self, lambda: self.now
+            *(east.store, network.genesis.origin, east.node, lambda: east.application.state, self),
+            lambda size, note: self.published.append((size, note)),
+            lambda: self.now,
         )
 
     def __call__(self, node: bytes) -> Member:
@@ -92,6 +95,26 @@ def test_each_members_line_is_verified_and_kept_and_then_nobody_is_asked(exchang
     lines = "".join(line for name, line in east.store.cosignatures(4).items() if name != "east")
     accepted = quorum_policy(east.application.state, exchange.network.genesis.origin).accept(note + lines)
     assert len(accepted.cosigned) == 4
+
+
+def test_a_checkpoint_is_published_when_a_quorum_cosigned_it_and_again_with_more_lines(exchange: Exchange) -> None:
+    origin, east = exchange.network.genesis.origin, exchange.network["east"]
+    for name in ("south", "west"):
+        exchange.silent.add(exchange.network[name].node)
+    exchange.step()
+    exchange.step()
+    assert exchange.published == []
+    exchange.silent.remove(exchange.network["south"].node)
+    exchange.step()
+    exchange.step()
+    ((size, note),) = exchange.published
+    assert size == 4
+    assert len(quorum_policy(east.application.state, origin).accept(note).cosigned) == 3
+    exchange.silent.clear()
+    exchange.step()
+    exchange.step()
+    assert [size for size, _ in exchange.published] == [4, 4]
+    assert len(quorum_policy(east.application.state, origin).accept(exchange.published[1][1]).cosigned) == 4
 
 
 def test_a_member_that_is_behind_is_asked_again_and_the_others_lines_are_kept(exchange: Exchange) -> None:
