@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 APP = "dicomweb.members:create_app"
-MOST_CONNECTIONS = 64
-"""Connections and requests under way at once; beyond, members are told to come again (503)."""
+MOST_CONNECTIONS = 256
+"""Connections and requests under way at once, of one member a sixteenth; beyond, members are told to come again (503).
+"""
 Names = Mapping[bytes, str]
 RENEWED_S = 1.0
 
@@ -148,27 +149,14 @@ class MembersListener:
 
 def _server(context: ssl.SSLContext, known: KnownMembers, node: Any) -> uvicorn.Server:
     import uvicorn
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    class MemberProtocol(HttpToolsProtocol):
-        """Tells the application, in the scope's state, which member the connection is of."""
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            self.app_state = {**self.app_state, "member": known.name(certificate)}
-
-        def shutdown(self) -> None:
-            """Of an idle connection at once: its other end may take long to answer that it closes too (TLS)."""
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.abort()
-            else:
-                super().shutdown()
+    from bridge.member_protocol import protocol_of
 
     module, _, factory = APP.partition(":")
     config = uvicorn.Config(
         getattr(importlib.import_module(module), factory)(node),
-        http=MemberProtocol,
+        http=protocol_of(known.name),
+        ws="none",
         loop="uvloop",
         lifespan="off",
         log_config=None,

@@ -39,6 +39,8 @@ _RESTS_FOR: Final = 10.0
 that refuses connections, as while it restarts, is asked again soon, one whose packets get lost costs no one its time.
 """
 _TIMEOUT_S: Final = 20.0
+_WHOLE_S: Final = 120.0
+"""Within which a block or a short answer must be there; httpx bounds the time of each part alone."""
 _PURPOSE: Final = "HOPERAT"
 _serving = threading.local()
 
@@ -106,11 +108,13 @@ class GatewayClient:
                 raise ContentMissing(f"block {name} is not to be had from {self.name}")
             if answer.status_code != 200:
                 raise EngineFault(f"member {self.name} answered {answer.status_code}")
-            data = bytearray()
+            data, until = bytearray(), self._clock() + _WHOLE_S
             for piece in answer.iter_raw():
                 data += piece
                 if len(data) > MAX_BLOCK:
                     break
+                if self._clock() > until:
+                    raise EngineFault(f"member {self.name} answers too slowly")
         if len(data) > MAX_BLOCK or not cids.verify(cid, data):
             self._wrong(self.name, name)
             raise ContentCorrupt(f"what member {self.name} sends is not the block {name}")
@@ -156,10 +160,7 @@ class GatewayClient:
         )
         data = bytearray()
         with self._asked(path, method=method, accept=JSON, content=content, more=kind, at_hand=False) as answer:
-            for piece in answer.iter_bytes():
-                data += piece
-                if len(data) > MOST_TOLD:
-                    raise RequestError(f"member {self.name} answers more than {MOST_TOLD} bytes")
+            self._read(answer, data)
             status = answer.status_code
         try:
             told = json.loads(data) if data else None
@@ -185,10 +186,7 @@ class GatewayClient:
         with self._asked(
             path, method="POST", accept="*/*", content=body, more=more, at_hand=False, resting=False
         ) as answer:
-            for piece in answer.iter_bytes():
-                data += piece
-                if len(data) > MOST_TOLD:
-                    raise RequestError(f"member {self.name} answers more than {MOST_TOLD} bytes")
+            self._read(answer, data)
             return answer.status_code, answer.headers.get("content-type", ""), bytes(data)
 
     def close(self) -> None:
@@ -197,6 +195,16 @@ class GatewayClient:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+    def _read(self, answer: httpx.Response, data: bytearray) -> None:
+        """What it answers, as it is on the wire: it was asked for no encoding, and none is undone."""
+        until = self._clock() + _WHOLE_S
+        for piece in answer.iter_raw():
+            data += piece
+            if len(data) > MOST_TOLD:
+                raise RequestError(f"member {self.name} answers more than {MOST_TOLD} bytes")
+            if self._clock() > until:
+                raise EngineFault(f"member {self.name} answers too slowly")
 
     @contextmanager
     def _asked(

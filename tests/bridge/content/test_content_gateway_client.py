@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import ssl
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -212,3 +214,70 @@ def test_an_answer_that_is_no_json_is_refused(client: GatewayClient, gateway: tu
     gateway[0].body = b"<html>"
     with pytest.raises(RequestError):
         client.ask("GET", "/consortium/replicas")
+
+
+BOMB = zlib.compress(bytes(64 << 20), 9)
+
+
+@pytest.mark.parametrize("encoding", ["deflate", "gzip", "gzip, gzip, gzip"])
+def test_what_comes_compressed_is_not_unpacked(
+    client: GatewayClient, gateway: tuple[type[Gateway], str], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """It was asked for as it is; some kilobytes that become gigabytes stay some kilobytes."""
+
+    def end_headers(handler: Gateway) -> None:
+        handler.send_header("content-encoding", encoding)
+        BaseHTTPRequestHandler.end_headers(handler)
+
+    monkeypatch.setattr(gateway[0], "end_headers", end_headers)
+    gateway[0].body = BOMB
+    with pytest.raises(RequestError, match="no JSON"):
+        client.ask("GET", "/consortium/replicas")
+    assert client.post("/x", b"", "text/plain")[2] == BOMB
+    with pytest.raises(ContentCorrupt):
+        client(CID)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_nobody_is_led_elsewhere(
+    client: GatewayClient, gateway: tuple[type[Gateway], str], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    def end_headers(handler: Gateway) -> None:
+        handler.send_header("location", gateway[1] + "elsewhere")
+        BaseHTTPRequestHandler.end_headers(handler)
+
+    monkeypatch.setattr(gateway[0], "end_headers", end_headers)
+    gateway[0].status = status
+    with pytest.raises(EngineFault):
+        client(CID)
+    with pytest.raises(EngineFault):
+        client.tree(CID, io.BytesIO(), 1 << 20)
+    with pytest.raises(RequestError):
+        client.ask("POST", "/consortium/shares", b"a package")
+    assert {path for path, _ in gateway[0].asked} == {
+        *(f"/ipfs/{cids.to_text(CID)}?format={kind}" for kind in ("raw", "car")),
+        "/consortium/shares",
+    }
+
+
+def test_an_answer_that_never_ends_is_given_up(
+    client: GatewayClient, gateway: tuple[type[Gateway], str], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then: each part is in time, the whole never is."""
+
+    def do_GET(handler: Gateway) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                clock.now += 1.0
+                handler.wfile.write(b" ")
+
+    monkeypatch.setattr(gateway[0], "do_GET", do_GET)
+    for ask in (
+        lambda: client(CID),
+        lambda: client.ask("GET", "/consortium/replicas"),
+        lambda: client.post("/x", b"", "text/plain"),
+    ):
+        with pytest.raises((EngineFault, RequestError, ContentCorrupt)):
+            ask()
