@@ -75,8 +75,11 @@ class SoloEngine:
         return self._ledger
 
     def position(self) -> Position:
-        """Where this node's chain stands."""
-        return self._stand()[0]
+        """Where this node's chain stands; what another engine wrote just now may be seen by `append` alone."""
+        known = self._known
+        if known is None or self._store.touched() or (not self._waiting and self._left_by_another()):
+            known = self._stand()
+        return known[0]
 
     def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
         """(1) rows from envelopes; (2) grow the tree; (3) durable in the journal when few, else (4) committed with the

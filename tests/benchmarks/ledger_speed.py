@@ -31,9 +31,11 @@ def measure(folder: Path, entries: int, rounds: int) -> tuple[list[Figure], list
     tell(steps.single_appends(folder / "single", 100 * rounds))
     log = steps.Log(folder / "log")
     try:
-        tell(steps.batched_appends(log, min(20_000, entries // 2), "an empty log"))
+        for figure in steps.batched_appends(log, min(20_000, entries // 2), "an empty log"):
+            tell(figure)
         steps.grow(log, entries - min(20_000, entries // 2))
-        tell(steps.batched_appends(log, min(20_000, entries // 2), f"a log of {entries:,}"))
+        for figure in steps.batched_appends(log, min(20_000, entries // 2), f"a log of {entries:,}"):
+            tell(figure)
         tell(steps.single_appends_to(log, 100 * rounds, f"a log of {entries:,}"))
     finally:
         log.close()
