@@ -11,6 +11,7 @@ import logging
 from asyncio import TimerHandle
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,15 +28,21 @@ OF_ONE: Final = 16
 """Connections of one member that are answered; further ones get 503, and beyond twice as many are closed."""
 
 
-class MemberProtocol(HttpToolsProtocol):
-    """A connection of a member, whom its certificate names: `name_of` that (DER), None for nobody's.
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """One listener: whose a certificate (DER) is, None for nobody's, and how many connections each member has."""
 
-    Which member it is is told to the application in the scope's state, as `member`. `held` counts the connections of
-    each, of one listener.
+    name_of: Callable[[bytes], str | None]
+    held: Counter[str | None] = field(default_factory=Counter)
+
+
+class MemberProtocol(HttpToolsProtocol):
+    """A connection of a member, whom its certificate names.
+
+    Which member it is is told to the application in the scope's state, as `member`.
     """
 
-    name_of: ClassVar[Callable[[bytes], str | None]]
-    held: ClassVar[Counter[str | None]]
+    listening: ClassVar[Listening]
     member: str | None = None
     head_bytes = 0
     in_head = False
@@ -45,20 +52,21 @@ class MemberProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        self.member = self.name_of(certificate)
+        self.member = self.listening.name_of(certificate)
         self.app_state = {**self.app_state, "member": self.member}
-        self.held[self.member] += 1
-        if self.held[self.member] > OF_ONE:
+        self.listening.held[self.member] += 1
+        if self.listening.held[self.member] > OF_ONE:
             self.limit_concurrency = 0  # each of its requests is answered 503
-        if self.held[self.member] > 2 * OF_ONE:
+        if self.listening.held[self.member] > 2 * OF_ONE:
             self._abort("too many connections")
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.held[self.member] -= 1
-        if self.held[self.member] <= 0:
-            del self.held[self.member]
-        self.late, self.stalled = _cancelled(self.late), _cancelled(self.stalled)
+        self.listening.held[self.member] -= 1
+        if self.listening.held[self.member] <= 0:
+            del self.listening.held[self.member]
+        _cancel(self.late)
+        _cancel(self.stalled)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -72,7 +80,8 @@ class MemberProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self.in_head, self.late = False, _cancelled(self.late)
+        self.in_head = False
+        _cancel(self.late)
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
@@ -85,7 +94,7 @@ class MemberProtocol(HttpToolsProtocol):
         self.stalled = self.loop.call_later(STALL_S, self._abort, "an answer is not read")
 
     def resume_writing(self) -> None:
-        self.stalled = _cancelled(self.stalled)
+        _cancel(self.stalled)
         super().resume_writing()
 
     def shutdown(self) -> None:
@@ -96,7 +105,7 @@ class MemberProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def _expect_head(self) -> None:
-        _cancelled(self.late)
+        _cancel(self.late)
         self.late = self.loop.call_later(HEAD_S, self._abort, "a request's head does not come")
 
     def _abort(self, why: str) -> None:
@@ -109,12 +118,11 @@ def protocol_of(name_of: Callable[[bytes], str | None]) -> type[MemberProtocol]:
     """The protocol of a listener that knows members by their certificates."""
 
     class ListenersProtocol(MemberProtocol):
-        held: ClassVar[Counter[str | None]] = Counter()
+        listening = Listening(name_of)
 
-    ListenersProtocol.name_of = staticmethod(name_of)
     return ListenersProtocol
 
 
-def _cancelled(timer: TimerHandle | None) -> None:
+def _cancel(timer: TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()

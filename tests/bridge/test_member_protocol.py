@@ -161,7 +161,7 @@ def test_one_member_has_a_part_of_the_connections_and_the_others_are_answered(ho
 
 def until_gone(hospital: Hospital, member: str) -> None:
     """Until the listener counts no connection of a member."""
-    held = hospital.running._server.config.http_protocol_class.held  # type: ignore[union-attr]
+    held = hospital.running._server.config.http_protocol_class.listening.held  # type: ignore[union-attr]
     until = time.monotonic() + PATIENCE_S
     while held[member]:
         assert time.monotonic() < until, held
