@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +136,16 @@ def backup(ctx: click.Context, directory: Path, without_content: bool, as_json: 
 @click.pass_context
 def restore(ctx: click.Context, directory: Path, as_json: bool) -> None:
     """Make an empty CAIRN_HOME into what DIRECTORY holds. No node may run on it."""
+    from bridge.index.transfer import copy_in
+    from bridge.ledger_reading import index_place
     from bridge.runlock import RunLock
     from bridge.services.backup import restore as run
 
     settings = settings_of(ctx)
+    place = index_place(settings)
+    fill_index = None if isinstance(place, Path) else partial(copy_in, place=place)
     with RunLock(settings.home):
-        run(directory, settings.home, say)
+        run(directory, settings.home, say, fill_index=fill_index)
     show_result({"restored": str(settings.home)}, as_json, lambda r: f"restored to {r['restored']}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from bridge import (
 from bridge.access import expiry
 from bridge.errors import CairnError, CapacityError, ConfigError, NotFound, RequestError
 from bridge.index.credentials import TokenRow
+from bridge.index.transfer import copy_out
+from bridge.ledger_reading import index_place
 from bridge.model import OPERATOR, Role
 from bridge.node import COMMAND, Node
 from bridge.services.backup import backup
@@ -136,7 +139,8 @@ def _backup(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     ) as error:  # as on a full disk, where a backup is needed most; who runs it can copy files anyway
         report(f"the backup could not be recorded: {error.detail}")
     try:
-        return backup(node.settings.home, to, report, content=content, get=node.content.get)
+        copy = None if isinstance(index_place(node.settings), Path) else partial(copy_out, node.index.database)
+        return backup(node.settings.home, to, report, content=content, get=node.content.get, copy_index=copy)
     except CairnError as error:
         node.access.administered("archive.export", OPERATOR, {**said, "failed": error.slug}, outcome=8)
         raise

@@ -11,7 +11,8 @@ from bridge.config import Settings
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
 from bridge.errors import ConfigError, EngineFault
-from bridge.ledger_reading import ledger_is_empty
+from bridge.index.aside import set_aside
+from bridge.ledger_reading import index_place, ledger_is_empty
 from bridge.node import COMMAND, Node
 from bridge.runlock import RunLock
 from bridge.services import rebuild_index
@@ -49,7 +50,7 @@ def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]
     _require_keystore(settings)
     with RunLock(settings.home), managed_kubo(settings):
         _require_kubo(settings)
-        old = rebuild_index.set_aside(settings.home)
+        old = set_aside(index_place(settings))
         if old:
             report(f"the old index is now {old}")
         node = Node(settings, _keystore(settings), COMMAND)

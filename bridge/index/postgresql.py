@@ -32,6 +32,8 @@ from bridge.index.postgresql_writing import LOCK, TABLE, PostgresqlWatch, Postgr
 from bridge.index.replica_schema import metadata
 
 _HOME: Final = "home"
+_HAS_INDEX: Final = f"SELECT to_regclass('{SCHEMA}.meta')"
+_ANOTHERS: Final = f"index.url: this database holds the index of another CAIRN_HOME (see its {ID_FILE})"
 _LONG_S: Final = 6 * 3600.0
 _CREATION_LOCK: Final = 0x636169726E  # "cairn"
 
@@ -121,6 +123,14 @@ class PostgresqlDatabase:
                 connection.close()
         return found
 
+    @contextmanager
+    def filling(self) -> Iterator[Session]:
+        """A transaction that writes while nobody else does; to be committed."""
+        with faults(), self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            connection.execute(text(LOCK.decode()))
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            yield connection
+
     def close(self) -> None:
         """As the protocol."""
         self.engine.dispose()
@@ -131,7 +141,7 @@ class PostgresqlDatabase:
             if connection.exec_driver_sql("SHOW fsync").scalar_one() != "on":
                 raise ConfigError("index.url: this PostgreSQL runs with fsync off and would lose what it acknowledged")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})")
-            if connection.exec_driver_sql(f"SELECT to_regclass('{SCHEMA}.meta')").scalar_one() is None:
+            if connection.exec_driver_sql(_HAS_INDEX).scalar_one() is None:
                 self._create(connection)
             else:
                 self._check(connection)
@@ -155,7 +165,7 @@ class PostgresqlDatabase:
         found = connection.execute(select(schema.meta.c.name, schema.meta.c.value))
         values = {row.name: row.value for row in found}
         if values.get(_HOME) != own_id(self._place.home, make=False):
-            raise ConfigError(f"index.url: this database holds the index of another CAIRN_HOME (see its {ID_FILE})")
+            raise ConfigError(_ANOTHERS)
         if values.get(schema.SCHEMA_VERSION) != str(schema.VERSION).encode():
             raise ConfigError(
                 "index.url: the tables in this database are of another version of Cairn: `cairn backup` the node with"
@@ -174,6 +184,25 @@ _INVALID: Final = (
     "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
     " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND NOT (i.indisvalid AND i.indisready)"
 )
+
+
+def set_aside(place: PostgresqlPlace, name: str) -> bool:
+    """Rename the schema that holds a node's index, so that a new one can be made; False when there was none.
+
+    Raises ConfigError when it is another node's, or this role may not, and StorageFault.
+    """
+    with faults():
+        connection = connect(place.url)
+        try:
+            if connection.execute(_HAS_INDEX).fetchone() == (None,):
+                return False
+            held = connection.execute("SELECT value FROM meta WHERE name = %s", [_HOME]).fetchone()
+            if held is None or held[0] != own_id(place.home, make=False):
+                raise ConfigError(_ANOTHERS)
+            connection.execute(f"ALTER SCHEMA {SCHEMA} RENAME TO {name}".encode())
+        finally:
+            connection.close()
+    return True
 
 
 def _unreadable(connection: Connection, table: str) -> list[str]:

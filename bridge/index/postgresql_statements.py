@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect_psycopg
 
 from bridge.index.database import construct_of
 
-__all__ = ["compiled", "sequence_of"]
+__all__ = ["compiled"]
 
 
 class _Compiler(PGCompiler_psycopg):
@@ -39,9 +38,3 @@ def compiled(text: str) -> bytes:
         return text.encode()
     made: Any = statement.compile(dialect=_DIALECT, column_keys=None if columns is None else list(columns))
     return str(made).encode()
-
-
-def sequence_of(table: Table) -> str | None:
-    """The name of the sequence that gives a table's ids; None when it has none."""
-    column = table.autoincrement_column
-    return None if column is None else f"{table.name}_{column.name}_seq"

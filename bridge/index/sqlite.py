@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +52,12 @@ def faults() -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         raise translate(error) from error
+
+
+def remove(path: Path, *, file: bool = True) -> None:
+    """Remove a database that nobody has open; with `file` False what lies beside it alone."""
+    for suffix in ("", "-wal", "-shm", ".lock") if file else ("-wal", "-shm", ".lock"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class SqliteDatabase:
@@ -178,6 +184,12 @@ class SqliteDatabase:
         found = [str(problem) for (problem,) in self.rows("PRAGMA integrity_check", {}) if problem != "ok"]
         broken = self.rows("PRAGMA foreign_key_check", {})
         return found + [f"a row of {table} refers to a missing row of {parent}" for table, _, parent, _ in broken]
+
+    def as_one_file(self) -> None:
+        """Write everything into the file itself, so that it can be copied alone; nobody else has it open."""
+        self.engine.dispose()
+        with faults(), closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE").fetchall()
 
     def close(self) -> None:
         """As the protocol; and the lock."""

@@ -15,6 +15,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from bridge.content.pack_format import pack_number, pack_path, packs_in, sync_directory
@@ -25,7 +26,8 @@ from ledger.store import lock as ledger_lock
 
 Report = Callable[[str], None]
 MANIFEST = "backup.json"
-DATABASES = ("index.db", "keys/keys.db", "witness.db")
+INDEX, BROUGHT = "index.db", "index.db.restored"
+DATABASES = (INDEX, "keys/keys.db", "witness.db")
 LEDGER = "ledger/ledger.db"
 LEDGER_FILES = (LEDGER, LEDGER + "-wal", LEDGER + "-digests")  # belong together to the byte
 CHECKPOINT, TILES = "ledger/checkpoint", "ledger/tile"
@@ -39,24 +41,36 @@ MEMBERSHIP = (
 CHUNK = 8 << 20
 
 
-def backup(home: Path, to: Path, report: Report, *, content: bool = True, get: Get | None = None) -> dict[str, int]:
+def backup(
+    home: Path,
+    to: Path,
+    report: Report,
+    *,
+    content: bool = True,
+    get: Get | None = None,
+    copy_index: Callable[[Path], None] | None = None,
+) -> dict[str, int]:
     """Copy a node, running or not, into `to`; counts of files and bytes.
 
     The copy holds the keys and, when it lies there, the file that unlocks them: keep it as safe as the node. Packs that
-    are gone from the spool are made of what `get` gives; without it they are left out, and told.
+    are gone from the spool are made of what `get` gives; without it they are left out, and told. `copy_index` writes
+    an index that is not in `home` to an SQLite file, as of one moment.
 
     Raises StorageFault, and EngineFault when the content engine does not answer.
     """
     old = os.umask(0o077)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        before = trimmed_packs.trimmed(to / "index.db")
+        before = trimmed_packs.trimmed(to / INDEX)
         report(f"copying {LEDGER}")
         _copy_ledger(home, to)
         for name in DATABASES:
-            if (home / name).exists():
+            if name == INDEX and copy_index is not None:
+                report("copying the index from PostgreSQL")
+                _take_database(copy_index, to / name)
+            elif (home / name).exists():
                 report(f"copying {name}")
-                _copy_database(home / name, to / name)
+                _take_database(partial(_copy_database, home / name), to / name)
         for name in (*SECRETS, *MEMBERSHIP):
             if (home / name).exists():
                 _copy_file(home / name, to / name)
@@ -72,8 +86,11 @@ def backup(home: Path, to: Path, report: Report, *, content: bool = True, get: G
         os.umask(old)
 
 
-def restore(source: Path, home: Path, report: Report) -> None:
-    """Make an empty CAIRN_HOME into what was backed up. Raises ConfigError when it is not empty."""
+def restore(source: Path, home: Path, report: Report, *, fill_index: Callable[[Path], None] | None = None) -> None:
+    """Make an empty CAIRN_HOME into what was backed up. Raises ConfigError when it is not empty.
+
+    `fill_index` brings the index from an SQLite file to where it is to be instead of `home`.
+    """
     if not (source / MANIFEST).is_file():
         raise ConfigError(f"{source} holds no finished backup ({MANIFEST} is missing)")
     taken = [name for name in (LEDGER, *DATABASES, *SECRETS, "packs") if (home / name).exists()]
@@ -91,8 +108,14 @@ def restore(source: Path, home: Path, report: Report) -> None:
         for name in DATABASES:
             _check(home / name)
         _copy_packs(source / "packs", home / "packs", _sizes(source / "packs"), report)
-        if (home / "index.db").exists():
-            trimmed_packs.take_back(home / "index.db", home / "packs", _made_again(source))
+        if (home / INDEX).exists():
+            trimmed_packs.take_back(home / INDEX, home / "packs", _made_again(source))
+        if fill_index is not None and (home / INDEX).exists():
+            report("bringing the index to PostgreSQL")
+            (home / INDEX).replace(home / BROUGHT)
+            fill_index(home / BROUGHT)
+            for suffix in ("", "-wal", "-shm", ".lock"):
+                (home / f"{BROUGHT}{suffix}").unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be restored: {error}") from error
     finally:
@@ -125,17 +148,22 @@ def _copy_tiles(source: Path, target: Path) -> None:
             path.unlink()
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def _copy_database(source: Path, fresh: Path) -> None:
     """SQLite's online backup: a consistent copy while others write."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(target.name + ".new")
-    fresh.unlink(missing_ok=True)
     with (
         contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as reading,
         contextlib.closing(sqlite3.connect(fresh)) as writing,
     ):
         reading.backup(writing)
         writing.execute("PRAGMA journal_mode=DELETE")
+
+
+def _take_database(copy: Callable[[Path], None], target: Path) -> None:
+    """Make a copy, and have it take the place of the former one when it is complete and durable."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(target.name + ".new")
+    fresh.unlink(missing_ok=True)
+    copy(fresh)
     _sync_file(fresh)
     fresh.replace(target)
     sync_directory(target.parent)
@@ -200,7 +228,7 @@ def _copy_content(
 
     `before`: when packs were trimmed, as the backup's index had it; of another time is another pack, after a rebuild.
     """
-    source, target, index = home / "packs", to / "packs", to / "index.db"
+    source, target, index = home / "packs", to / "packs", to / INDEX
     now, ends = trimmed_packs.trimmed(index), _committed_ends(index)
     again = {number for number in _made_again(to) if number not in now or now[number] == before.get(number)}
     gone = {number for number in ends if not pack_path(source, number).exists()}

@@ -1,6 +1,6 @@
 """`cairn rebuild-index`: a new index from packs, keys and what the content engine keeps.
 
-    (1) the old index is set aside, never overwritten
+    (1) the old index is set aside, never overwritten (`bridge.index.aside`, before the node is opened)
     (2) every pack is read; every whole block's position enters the new index
     (3) roots that the engine keeps are read too: their blocks may have left the packs
     (4) of each study, this node's own or another's, the newest root is taken, and every instance whose key is held is
@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from bridge.content import cid as cids
@@ -93,19 +91,6 @@ class Study:
     newest: Manifest | None = None
     foreign: bool = True
     received: int = 0
-
-
-def set_aside(home: Path) -> Path | None:
-    """(1) Rename index.db and its journal files; the new name of the database, or None when there was none."""
-    database = home / "index.db"
-    if not database.exists():
-        return None
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    for suffix in ("", "-wal", "-shm"):
-        part = home / f"index.db{suffix}"
-        if part.exists():
-            part.replace(home / f"index.db.{stamp}{suffix}")
-    return home / f"index.db.{stamp}"
 
 
 def rebuild_index(node: Node, report: Report) -> dict[str, int]:

@@ -13,10 +13,11 @@ from bridge.consortium import SharedConsortium, own_consortium
 from bridge.crypto.keystore import open_keystore
 from bridge.crypto.next_key import make_next, read_next
 from bridge.errors import ConfigError, NotFound
+from bridge.index.aside import set_aside
 from bridge.node import Node
 from bridge.services.backup import backup, restore
 from bridge.services.fsck import fsck
-from bridge.services.rebuild_index import rebuild_index, set_aside
+from bridge.services.rebuild_index import rebuild_index
 from tests.bridge.services.conftest import instance, part10
 from tests.bridge.services.test_store import read, store
 
@@ -119,7 +120,7 @@ def test_the_index_is_made_again_from_packs_and_keys(open_node: Callable[[], Nod
     keys = [store(first, file).key for file in files]
     before = [json for key in keys for _, json in first.index.metadata(*key)]
     first.close()
-    assert set_aside(home) is not None
+    assert set_aside(home / "index.db") is not None
     again = open_node()
     assert rebuild_index(again, quiet)["instances"] == 3
     assert [json for key in keys for _, json in again.index.metadata(*key)] == before

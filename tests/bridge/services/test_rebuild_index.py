@@ -16,6 +16,7 @@ from bridge.content.sealed_metadata import inflate
 from bridge.crypto.keystore import open_keystore
 from bridge.dicom import attributes
 from bridge.errors import EngineFault
+from bridge.index.aside import set_aside
 from bridge.index.rows import rebuilt
 from bridge.model import AdoptedTree, Outcome, Tree
 from bridge.node import Node
@@ -23,7 +24,7 @@ from bridge.offline import managed_kubo
 from bridge.offline import rebuilt as rebuilt_offline
 from bridge.services.fsck import fsck
 from bridge.services.metadata import open_metadata
-from bridge.services.rebuild_index import rebuild_index, set_aside
+from bridge.services.rebuild_index import rebuild_index
 from tests.bridge.services.conftest import CHEAP, instance, part10
 from tests.bridge.services.test_store import read, store
 from tests.kubo_daemon import IPFS, KuboDaemon
@@ -57,7 +58,7 @@ def open_at(tmp_path: Path) -> Iterator[Open]:
 def again(open_at: Open, node: Node, content: Content = EMBEDDED) -> tuple[Node, dict[str, int]]:
     """The node with an index made anew, and what that counted."""
     node.close()
-    assert set_aside(node.settings.home) is not None
+    assert set_aside(node.settings.home / "index.db") is not None
     fresh = open_at(node.settings.home.name, content)
     return fresh, rebuild_index(fresh, quiet)
 
@@ -219,7 +220,7 @@ def test_without_the_kubo_that_holds_it_nothing_is_made_rather_than_half_of_it(
 ) -> None:
     node = open_at("home", Content(engine="kubo", reserve_bytes=0, kubo=Kubo(api=fresh_kubo.api)))
     send(node, "1.1")
-    set_aside(node.settings.home)
+    set_aside(node.settings.home / "index.db")
     with pytest.raises(EngineFault):
         rebuild_index(node, quiet)
 
