@@ -72,6 +72,8 @@ class Alerts:
         The id of this node's own entries; None when all are.
     proved
         All evidence against members that is held.
+    refs
+        The ids of the entries that an entry names, by its id.
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class Alerts:
         clock: Clock = now_us,
         own: bytes | None = None,
         proved: Callable[[], Iterable[Misconduct]] = tuple,
+        refs: Callable[[bytes], Sequence[bytes]] = lambda id: (),
     ) -> None:
         self._own = own
         self._proved = proved
+        self._refs = refs
         self._trail = trail
         self._access = access
         self._database = database
@@ -147,7 +151,7 @@ class Alerts:
 
         Raises StorageFault.
         """
-        watch = Watch(self._thresholds, self._details, self._own)
+        watch = Watch(self._thresholds, self._details, self._own, lambda event: self._refs(event.id))
         found: dict[bytes, Alert] = {}
         events = self._pages(EventQuery(since_us=since_us, limit=PAGE))
         for event in self._before(since_us):
@@ -180,7 +184,7 @@ class Alerts:
     def _begin(self) -> Watch:
         """A watch that knows what came before the last two hours; what follows is taken as new."""
         self._known = {alert.id for alert in self.recorded()}
-        watch = Watch(self._thresholds, self._details, self._own)
+        watch = Watch(self._thresholds, self._details, self._own, lambda event: self._refs(event.id))
         newest = self._trail.search(EventQuery(limit=1))
         since = newest[0].time_us - LOOK_BACK_US if newest else 0
         first = None

@@ -59,6 +59,7 @@ from bridge.services.store import Store
 from bridge.services.study_content import study_content
 from bridge.sharing import sharing_of
 from bridge.witnesses import own_witnessing
+from ledger import entry as ledger_entry
 from ledger.alerts import Alert, Misconduct
 from ledger.engine.solo import DATABASE
 from ledger.event import Event
@@ -165,6 +166,7 @@ class Node:
             *(self.audit, self.access, self.index.database, open_record, settings.alerts),
             own=own,
             proved=self._misconduct,
+            refs=lambda id: ledger_entry.read(self.log.envelope(id)).refs,
         )
         across, hours = self.index.emergencies.all, settings.alerts.review_hours
         self._reviews = Reviews(self.audit, across, own, lambda: self.hospital, hours)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeVar
 
+from ledger.detail import items_of, refs_of, values_of
 from ledger.event import Detail, Event
 from ledger.types import EMERGENCY
 
@@ -38,6 +39,8 @@ _MOST_RUNS: Final = 10_000
 _SECOND_US: Final = 1_000_000
 HOUR_US: Final = 3600 * _SECOND_US
 BURST_US: Final = 600 * 1_000_000
+IDLE_US: Final = 60 * _SECOND_US
+"""How long a viewing session waits for another use of the study before its entry is made."""
 _ACCESSES: Final = frozenset({"study.access", "study.export"})
 _BROKEN: Final = frozenset({"study.access", "emergency.start", "consent.grant"})
 """What breaks the glass when it is for an emergency: of a grant, that a member did, and was given the study."""
@@ -154,10 +157,17 @@ def _run_of(runs: dict[K, _Run], who: K, now_us: int) -> _Run:
 class Watch:
     """The rules at work on the logs of one node. One thread at a time.
 
-    Of what another member's people do, its own node watches: here, of its entries, the numbering and the times alone.
+    Of what another member's people do, its own node watches: here, of its entries, the numbering and the times alone;
+    and what was given to it or by it, whether it was used after that was ended.
     """
 
-    def __init__(self, thresholds: Thresholds, details: Details = _none, own: bytes | None = None) -> None:
+    def __init__(
+        self,
+        thresholds: Thresholds,
+        details: Details = _none,
+        own: bytes | None = None,
+        refs: Callable[[Event], Sequence[bytes]] = lambda event: (),
+    ) -> None:
         """
         Parameters
         ----------
@@ -168,10 +178,14 @@ class Watch:
         details
             The records of an event; asked for failed logins, reviews, consents and administration alone. Without
             them a failed login counts as many as it has records, and nothing is known to be revoked or reviewed.
+        refs
+            The ids of the entries that the entry of an event names; asked for revocations and accesses alone.
         """
         self._thresholds = thresholds
         self._details = details
         self._own = own
+        self._refs = refs
+        self._ended: dict[bytes, Event] = {}  # grants between members, by what ended them
         self._studies: dict[tuple[str, str], _Run] = {}
         self._failures: dict[str, _Run] = {}
         self._sequences: dict[tuple[bytes, int], int] = {}
@@ -184,7 +198,7 @@ class Watch:
 
     def take(self, event: Event) -> Sequence[Alert]:
         """The alerts that the next event of the log raises."""
-        chained = [*self._gap(event), *self._dates(event)]
+        chained = [*self._gap(event), *self._dates(event), *self._given(event)]
         if self._own not in (None, event.node):
             return chained
         return [
@@ -197,6 +211,9 @@ class Watch:
 
     def remember(self, event: Event) -> None:
         """An event from before the watching began: reviews, consents and break-glass accesses matter however old."""
+        if event.type == "consent.revoke":
+            for _ in self._given(event):
+                pass
         if self._own not in (None, event.node):
             return
         for _ in (*self._consent(event), *self._review(event)):
@@ -311,7 +328,9 @@ class Watch:
             return
         details = self._details(event)
         if self._thresholds.after_revocation:
-            for credential in sorted({item[1] for item, _ in _items(details) if item[0] == REVOKED and len(item) > 1}):
+            for credential in sorted(
+                {item[1] for item, _ in items_of(details) if item[0] == REVOKED and len(item) > 1}
+            ):
                 ended = self._credentials.get(credential)
                 what = (
                     f"the revoked credential {credential} was used from {event.actor.address or 'an unknown address'}"
@@ -323,7 +342,7 @@ class Watch:
             return
         address = event.actor.address
         run = _run_of(self._failures, address, event.time_us)
-        times = sum(count for _, count in _items(details)) or event.records
+        times = sum(count for _, count in items_of(details)) or event.records
         run.add(event.time_us, "", times, event.id, BURST_US)
         failures = sum(times for _, _, times, _ in run.seen)
         if failures > most:
@@ -340,7 +359,7 @@ class Watch:
         if not self._thresholds.after_revocation or event.study is None:
             return
         if event.type in ("consent.grant", "consent.revoke"):
-            for member in _values(self._details(event), "member"):
+            for member in values_of(self._details(event), "member"):
                 if event.type == "consent.revoke":
                     self._revoked[event.study, member] = event
                 else:
@@ -351,13 +370,38 @@ class Watch:
             entries = [ended.id, event.id]
             yield _alert("access-after-revocation", event.id.hex(), event.time_us, what, entries)
 
+    def _given(self, event: Event) -> Iterator[Alert]:
+        """Of what one member gave to another, an access that rests on nothing but grants that were ended before it.
+
+        Judged by the giver and by the receiver, whose access names the grants. A session's entry is made when it is
+        over, so that what counts is when the study was used last.
+        """
+        if not self._thresholds.after_revocation or self._own is None:
+            return
+        if event.type == "consent.revoke":
+            self._ended.update(dict.fromkeys(self._refs(event), event))
+        elif event.type in _ACCESSES and self._ended:
+            ended = [self._ended.get(grant) for grant in self._refs(event)]
+            last = max((one for one in ended if one is not None), key=lambda one: one.index, default=None)
+            if last is None or None in ended or self._own not in (event.node, last.node):
+                return
+            if self._used(event) > max(last.time_us, last.block_time_us or 0):
+                what = f"{_whose(event)} used a study after its access was ended"
+                yield _alert("access-after-revocation", event.id.hex(), event.time_us, what, [last.id, event.id])
+
+    def _used(self, event: Event) -> int:
+        """When a study was used last in a session: by its records, of another member's as late as it was at least."""
+        own = event.node == self._own
+        times = [detail.time_us for detail in self._details(event) if detail.time_us is not None] if own else []
+        return max(times, default=event.time_us - IDLE_US)
+
     def _review(self, event: Event) -> Iterator[Alert]:
         if event.type in _BROKEN and event.purpose == EMERGENCY:
             self._unreviewed[event.id] = event
-            for about in _refs(self._details(event)) if event.type == "consent.grant" else ():
+            for about in refs_of(self._details(event)) if event.type == "consent.grant" else ():
                 self._beside[about] = event.id
         elif event.type == "audit.review":
-            for entry in _values(self._details(event), "entry"):
+            for entry in values_of(self._details(event), "entry"):
                 reviewed = bytes.fromhex(entry)
                 self._unreviewed.pop(reviewed, None)
                 self._unreviewed.pop(self._beside.get(reviewed, b""), None)
@@ -365,7 +409,12 @@ class Watch:
 
 
 def find(
-    events: Iterable[Event], thresholds: Thresholds, now_us: int, details: Details = _none, own: bytes | None = None
+    events: Iterable[Event],
+    thresholds: Thresholds,
+    now_us: int,
+    details: Details = _none,
+    own: bytes | None = None,
+    refs: Callable[[Event], Sequence[bytes]] = lambda event: (),
 ) -> tuple[Sequence[Alert], Sequence[Event]]:
     """Every alert that a stretch of the log raises, each once, and the break-glass accesses still to be reviewed.
 
@@ -373,12 +422,12 @@ def find(
     ----------
     events
         In the order of the log, without a gap when gaps are looked for.
-    thresholds, details, own
+    thresholds, details, own, refs
         As `Watch` takes them.
     now_us
         The time of asking, in microseconds since the epoch.
     """
-    watch = Watch(thresholds, details, own)
+    watch = Watch(thresholds, details, own, refs)
     found: dict[bytes, Alert] = {}
     for event in events:
         for alert in watch.take(event):
@@ -423,31 +472,6 @@ def _span(span_us: int) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _items(details: Sequence[Detail]) -> Iterator[tuple[Sequence[str], int]]:
-    """The items of a session's records: their words, and how often."""
-    for detail in details:
-        items = detail.body.get("items") if detail.body is not None else None
-        for item in items if isinstance(items, list | tuple) else ():
-            if isinstance(item, list | tuple) and item and isinstance(item[-1], int):
-                yield [str(word) for word in item[:-1]], item[-1]
-
-
-def _refs(details: Sequence[Detail]) -> Iterator[bytes]:
-    """The entries that a statement refers to."""
-    for detail in details:
-        refs = detail.body.get("refs") if detail.body is not None else None
-        yield from (ref for ref in refs if isinstance(ref, bytes)) if isinstance(refs, list | tuple) else ()
-
-
-def _values(details: Sequence[Detail], name: str) -> Iterator[str]:
-    for detail in details:
-        value = detail.body.get(name) if detail.body is not None else None
-        if isinstance(value, bytes):
-            yield value.hex()
-        elif isinstance(value, str):
-            yield value
 
 
 def _revocations(details: Sequence[Detail]) -> Iterator[str]:

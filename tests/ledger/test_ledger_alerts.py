@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from hypothesis import given
@@ -118,6 +118,105 @@ def test_a_new_grant_ends_the_revocation() -> None:
     log.add("consent.grant", OPERATOR, 2, {"member": "south"}, study="1.2.3")
     log.add("study.access", MEMBER, 3, study="1.2.3")
     assert log.alerts(replace(QUIET, after_revocation=True)) == []
+
+
+A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
+"""The nodes of three members: A gives, B receives, C has nothing to do with it."""
+MINUTE_US = 60_000_000
+
+
+class Given(Log):
+    """The shared log: entries with their nodes, and the entries that they name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refs: dict[bytes, Sequence[bytes]] = {}
+
+    def say(self, kind: str, node: bytes, at_us: int, *refs: Event, block_us: int | None = None) -> Event:
+        block = START + (at_us if block_us is None else block_us)
+        made, hospital = self.add(kind, DOCTOR, at_us), node[:1].decode()
+        event = self.events[-1] = replace(made, node=node, block_time_us=block, hospital=hospital)
+        self.refs[event.id] = [one.id for one in refs]
+        self.bodies[event.id] = [{}]
+        return event
+
+    def seen_by(self, own: bytes) -> list[tuple[bytes, ...]]:
+        """The entries behind what is found at a member."""
+        on = replace(QUIET, after_revocation=True)
+        watched = [
+            event if event.node == own else replace(event, records=0, actor=Participant("user", ""))
+            for event in self.events
+        ]
+        found, _ = find(watched, on, START, self.own(own), own, lambda event: self.refs[event.id])
+        assert {alert.rule for alert in found} <= {"access-after-revocation"}
+        return [alert.entries for alert in found]
+
+    def own(self, node: bytes) -> Callable[[Event], Sequence[Detail]]:
+        """A member holds the records of its own entries alone."""
+        return lambda event: self.details(event) if event.node == node else ()
+
+    def details(self, event: Event) -> Sequence[Detail]:
+        """A session's last record is as old as it says, or as its entry."""
+        return [
+            replace(one, time_us=one.body.get("at", one.time_us))
+            for one in super().details(event)
+            if one.body is not None
+        ]
+
+
+def test_a_receiver_that_uses_a_study_after_the_giver_ended_it_is_told_of_at_both() -> None:
+    log = Given()
+    grant = log.say("consent.grant", A, 0)
+    log.say("study.access", B, MINUTE_US, grant)
+    ended = log.say("consent.revoke", A, 10 * MINUTE_US, grant)
+    used = log.say("study.access", B, 12 * MINUTE_US, grant)
+    assert log.seen_by(A) == log.seen_by(B) == [(ended.id, used.id)]
+    assert log.seen_by(C) == []
+    assert find(log.events, QUIET, START, log.details, A, lambda event: log.refs[event.id])[0] == []
+
+
+def test_a_session_that_was_over_before_the_end_is_in_order_though_its_entry_comes_later() -> None:
+    log = Given()
+    grant = log.say("consent.grant", A, 0)
+    log.say("consent.revoke", A, 10 * MINUTE_US, grant)
+    late = log.say("study.access", B, 10 * MINUTE_US + 30_000_000, grant)
+    log.bodies[late.id] = [{"at": START}, {"at": START + 9 * MINUTE_US}]  # which B alone can read
+    assert log.seen_by(A) == log.seen_by(B) == []
+    log.bodies[late.id] = [{"at": START}, {"at": START + 10 * MINUTE_US + 1}]
+    assert (len(log.seen_by(A)), len(log.seen_by(B))) == (0, 1)  # A cannot tell yet
+    log.events[-1] = replace(late, time_us=START + 11 * MINUTE_US + 1)
+    assert len(log.seen_by(A)) == 1
+
+
+def test_an_end_counts_from_the_later_of_its_own_time_and_its_blocks() -> None:
+    log = Given()
+    grant = log.say("consent.grant", A, 0)
+    log.say("consent.revoke", A, 10 * MINUTE_US, grant, block_us=20 * MINUTE_US)  # A was cut off
+    log.say("study.access", B, 15 * MINUTE_US, grant, block_us=20 * MINUTE_US)
+    assert log.seen_by(A) == log.seen_by(B) == []
+    log.say("study.access", B, 22 * MINUTE_US, grant)
+    assert len(log.seen_by(A)) == len(log.seen_by(B)) == 1
+
+
+def test_an_access_that_rests_on_another_grant_too_is_in_order() -> None:
+    log = Given()
+    first, second = log.say("consent.grant", A, 0), log.say("consent.grant", A, 1)
+    log.say("consent.revoke", A, 2, first)
+    log.say("study.access", B, 5 * MINUTE_US, first, second)
+    log.say("study.access", B, 5 * MINUTE_US, second)
+    assert log.seen_by(A) == log.seen_by(B) == []
+    log.say("consent.revoke", A, 6 * MINUTE_US, second)
+    log.say("study.export", B, 8 * MINUTE_US, first, second)
+    assert len(log.seen_by(A)) == len(log.seen_by(B)) == 1
+
+
+def test_an_end_from_before_the_watching_began_is_remembered() -> None:
+    log = Given()
+    grant = log.say("consent.grant", A, 0)
+    ended = log.say("consent.revoke", A, 1, grant)
+    watch = Watch(replace(QUIET, after_revocation=True), log.details, B, lambda event: log.refs[event.id])
+    watch.remember(ended)
+    assert len(watch.take(log.say("study.access", B, 2 * MINUTE_US, grant))) == 1
 
 
 def test_a_revoked_credential_in_use() -> None:
