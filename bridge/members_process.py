@@ -7,7 +7,8 @@
     replication  keeps sealed copies for members, and has them keep this node's      bridge.replication
     emergencies  tells and answers who broke the glass, and ends what is over         bridge.emergencies
 
-Ingest and viewing never wait for it, and a work that waits for a member that does not answer keeps no other waiting.
+Ingest and viewing never wait for it. A work that waits for a member keeps no other waiting, and what is brought to one
+member, or fetched from it, waits for no other member.
 Everything that it does is written in the index before and after: killed at any step, it goes on from there.
 """
 
@@ -21,6 +22,7 @@ from typing import Final
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
 from bridge.errors import CairnError, ConfigError
+from bridge.member_lanes import MemberLanes
 from bridge.node import Node
 from bridge.replication import Replication
 from bridge.services.deliver_share import deliver
@@ -57,10 +59,11 @@ class _Process:
         ending, replication = ending_of(node, receiver), Replication(node)
         glass = node.glass
         self._stopped, self._broken = threading.Event(), threading.Event()
+        bringing, fetching = (MemberLanes(name, self._broken.set) for name in ("deliver", "take-in"))
         self._works: list[tuple[str, float, Work]] = [
             ("follow", IDLE_S, lambda: follow(sharing, followed) + end_shares(ending)),
-            ("deliver", IDLE_S, lambda: deliver(sharing)),
-            ("take-in", IDLE_S, lambda: take_in(receiver)),
+            ("deliver", IDLE_S, lambda: deliver(sharing, bringing)),
+            ("take-in", IDLE_S, lambda: take_in(receiver, fetching)),
             ("replication", REPLICATION_S, replication.step),
             ("emergencies", IDLE_S, glass.step),
         ]

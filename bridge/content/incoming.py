@@ -24,6 +24,8 @@ from bridge.ports import ContentStore
 __all__ = ["Delivered", "Incoming", "Source"]
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_LOOKED_EVERY: Final = 16 << 20
+"""Bytes after which what came from others meanwhile is counted again."""
 
 
 class Source(Protocol):
@@ -67,7 +69,7 @@ class Incoming:
         self._end = 0
         with _faults():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._others = sum(entry.stat().st_size for entry in os.scandir(directory) if entry.name != self._path.name)
+            self._others, self._unseen = self._beside(), 0
             self._file = cast(BinaryIO, os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b"))
             try:
                 self._read_again()
@@ -165,7 +167,18 @@ class Incoming:
         self._end += len(head) + len(data)
         return data
 
+    def _beside(self) -> int:
+        """Bytes of the other trees that are on their way."""
+        found = 0
+        for entry in os.scandir(self._path.parent):
+            with contextlib.suppress(FileNotFoundError):  # taken in meanwhile
+                found += entry.stat().st_size if entry.name != self._path.name else 0
+        return found
+
     def _room(self, written: int, size: int) -> None:
+        self._unseen += size
+        if self._unseen > _LOOKED_EVERY:
+            self._others, self._unseen = self._beside(), 0
         if written + size > self._left():
             raise StorageFull("the studies that are being fetched from members have no room for more")
         self._require_room(size)

@@ -12,13 +12,15 @@ The sealed blocks themselves the member pulls (services.receive_share).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
 from bridge.crypto.study_key_file import Envelope
 from bridge.errors import CairnError, ContentMissing, RequestError
-from bridge.services.share import Sharing, complete
+from bridge.services.share import Lane, Sharing, at_once, complete
 from bridge.share_model import Given, GivenState
 from ledger.keys import SigningKey
 from ledger.members import Member
@@ -42,8 +44,11 @@ def again(now: int, tries: int) -> int:
     return now + min(FIRST_WAIT << min(tries, 20), LONGEST_WAIT)
 
 
-def deliver(sharing: Sharing) -> int:
-    """(1) to (5) for all that is due; how many packages were delivered. Raises StorageFault and as a commit."""
+def deliver(sharing: Sharing, lane: Lane = at_once) -> int:
+    """(1) to (5) for all that is due; how many packages were delivered. Raises StorageFault and as a commit.
+
+    Each member's packages are brought in a lane of its own.
+    """
     now, shares = sharing.clock(), sharing.shares
     for given in shares.lapsed_given(now):
         if given.live and shares.let(given, state=GivenState.EXPIRED.value, ended=now):  # (5)
@@ -55,7 +60,10 @@ def deliver(sharing: Sharing) -> int:
         if sharing.consortium.entry(given.grant) is not None:
             shares.let(given, state=GivenState.GRANTED.value)  # (1)
     due = [*shares.due_given(GivenState.GRANTED, now), *shares.outdated(now)]
-    return sum(_deliver(sharing, given, now) for given in due)
+    of: dict[bytes, list[Given]] = {}
+    for given in due:
+        of.setdefault(given.node, []).append(given)
+    return sum(lane(node, partial(_deliver_all, sharing, rows)) for node, rows in of.items())
 
 
 def package(sharing: Sharing, given: Given, root: bytes, member: Member) -> bytes:
@@ -90,6 +98,10 @@ def package(sharing: Sharing, given: Given, root: bytes, member: Member) -> byte
 def recipient_of(member: Member) -> Recipient:
     """To whom a member's studies are sealed, as its card says."""
     return Recipient(member.card.recipient[:16], member.card.recipient[16:])
+
+
+def _deliver_all(sharing: Sharing, rows: Sequence[Given]) -> int:
+    return sum(_deliver(sharing, given, sharing.clock()) for given in rows)
 
 
 def _deliver(sharing: Sharing, given: Given, now: int) -> bool:

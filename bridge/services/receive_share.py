@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,7 @@ from bridge.services.access import SYSTEM, Access
 from bridge.services.deliver_share import again, recipient_of
 from bridge.services.follow_shares import EXPIRED, end, expected, terms_of
 from bridge.services.import_study import Delivery, Recipient, import_study
-from bridge.services.share import Sharing
+from bridge.services.share import Lane, Sharing, at_once
 from bridge.share_model import EMERGENCY, Received, ReceivedState
 from ledger.members import Member
 from ledger.terms import SHARE_REFUSALS
@@ -86,13 +87,19 @@ def accept(sharing: Sharing, access: Access, actor: Actor, data: bytes) -> str:
         raise
 
 
-def take_in(receiver: Receiver) -> int:
-    """(4) to (8) for every package that is due; how many studies were taken in. Raises StorageFault, as a commit."""
+def take_in(receiver: Receiver, lane: Lane = at_once) -> int:
+    """(4) to (8) for every package that is due; how many studies were taken in. Raises StorageFault, as a commit.
+
+    What each member gives is taken in in a lane of its own.
+    """
     sharing, now = receiver.sharing, receiver.sharing.clock()
     for received in sharing.shares.lapsed_received(now):
         if received.live:
             end(sharing, received.grant, EXPIRED)
-    return sum(_take_in(receiver, received) for received in sharing.shares.due_received(ReceivedState.OFFERED, now))
+    of: dict[bytes, list[Received]] = {}
+    for received in sharing.shares.due_received(ReceivedState.OFFERED, now):
+        of.setdefault(received.node, []).append(received)
+    return sum(lane(node, partial(_take_all_in, receiver, rows)) for node, rows in of.items())
 
 
 def refusal(
@@ -171,6 +178,10 @@ def _judge(sharing: Sharing, giver: Member, entry: FinalEntry, envelope: Envelop
     why = refusal(entry, giver, own, envelope, received, sharing.clock())
     if why is not None:
         raise Forbidden(why)
+
+
+def _take_all_in(receiver: Receiver, rows: Sequence[Received]) -> int:
+    return sum(_take_in(receiver, received) for received in rows)
 
 
 def _take_in(receiver: Receiver, received: Received) -> bool:

@@ -36,10 +36,12 @@ from ledger.types import EMERGENCY, PURPOSES
 __all__ = [
     "PURPOSES_OF_GRANTS",
     "Followed",
+    "Lane",
     "Listener",
     "Shares",
     "Sharing",
     "Trees",
+    "at_once",
     "complete",
     "grant",
     "own_tree",
@@ -58,6 +60,15 @@ class Listener(Source, Protocol):
 
     def ask(self, method: str, path: str, body: bytes | Mapping[str, object] | None = None) -> object:
         """What it answers to a request. Raises EngineFault, ContentMissing, RequestError."""
+
+
+Lane = Callable[[bytes, Callable[[], int]], int]
+"""Does some work with a member (node id): at once, with what it gives, or beside the rest, with 0."""
+
+
+def at_once(node: bytes, work: Callable[[], int]) -> int:
+    """The lane in which everything waits for everything."""
+    return work()
 
 
 class Shares(Protocol):

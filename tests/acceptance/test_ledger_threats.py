@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bridge.config import Settings
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore, open_keystore
-from bridge.ledger_reading import index_path, ledger_home, origin_of, record_source
+from bridge.ledger_reading import index_place, ledger_home, origin_of, record_source
 from ledger import checkpoint, codec, cosignature, entry, keys, merkle, proof
 from ledger.engine.solo import DATABASE, SoloEngine
 from ledger.page_digests import PageDigests
@@ -129,7 +129,7 @@ def alter_ledger(node: RunningNode, *statements: str) -> None:
 
 def alter_index(node: RunningNode, *statements: str) -> int:
     """Change the index's database; how many rows the last statement changed."""
-    with closing(sqlite3.connect(index_path(Settings(home=node.home)), isolation_level=None)) as connection:
+    with closing(sqlite3.connect(index_place(Settings(home=node.home)), isolation_level=None)) as connection:
         changed = [connection.execute(statement).rowcount for statement in statements]
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return changed[-1]
@@ -311,7 +311,7 @@ def test_dictionary_attack_on_tags_by_members(node: RunningNode, tmp_path: Path)
 
 def study_tags(node: RunningNode) -> set[bytes]:
     """The tags of the one study that both nodes hold."""
-    with closing(sqlite3.connect(index_path(Settings(home=node.home)))) as connection:
+    with closing(sqlite3.connect(index_place(Settings(home=node.home)))) as connection:
         uid = str(pydicom.dcmread(viewed().file, stop_before_pixels=True).StudyInstanceUID)
         return {tag for (tag,) in connection.execute("SELECT DISTINCT study_tag FROM batch WHERE study = ?", (uid,))}
 
@@ -368,7 +368,7 @@ def test_light_client_is_fed_stale_state(early: RunningNode, kept: Path) -> None
 
 def test_erasure_request_against_immutability(node: RunningNode, tmp_path: Path) -> None:
     """The key gone, a proof withholds the detail and holds; that no erase entry says so is a finding."""
-    with closing(sqlite3.connect(index_path(Settings(home=node.home)))) as connection:
+    with closing(sqlite3.connect(index_place(Settings(home=node.home)))) as connection:
         query = "SELECT leaf, study FROM record JOIN batch ON batch.id = record.batch WHERE study IS NOT NULL LIMIT 1"
         leaf, study = connection.execute(query).fetchone()
     with closing(Keyring(node.home / "keys" / "keys.db", keystore(node))) as keyring:

@@ -21,7 +21,7 @@ from bridge.crypto.hpke import Recipient
 from bridge.crypto.keystore import open_keystore
 from bridge.errors import CapacityError, CarInvalid, ContentMissing, EngineFault, Forbidden, NotFound
 from bridge.index.record_source import SqlRecordSource
-from bridge.ledger_reading import index_path
+from bridge.ledger_reading import index_place
 from bridge.model import Actor, ActorKind
 from bridge.node import Node
 from bridge.sharing import sharing_of
@@ -64,7 +64,7 @@ class Hospital:
         card = Card(name, public, public, to.node + to.key, b"certificate", f"https://{name}", public, 1, "address")
         self.member = Member(card.node, card, (MemberKey(public, 0),), 1)
         self.sequence, self.previous, self.cursor = 0, entry.GENESIS, 0
-        self.source = SqlRecordSource(index_path(whole), lambda what, text: bytes(16))
+        self.source = SqlRecordSource(index_place(whole), lambda what, text: bytes(16))
         self.node.consortium = self  # type: ignore[assignment]
         self.node.gateways = Gateways(self)  # type: ignore[assignment]
         self.node.statements._made = self.made

@@ -13,7 +13,7 @@ from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Cost, open_keystore
 from bridge.index.audit_source import AuditSource
 from bridge.index.index import SqlIndex
-from bridge.ledger_reading import actor_tags, index_path, ledger_home, opener, origin_of, record_source
+from bridge.ledger_reading import actor_tags, index_place, ledger_home, opener, origin_of, record_source
 from bridge.model import Actor, ActorKind, Batch, BatchClosing, Role
 from bridge.services.provenance import Provenance
 from ledger import merkle
@@ -34,7 +34,7 @@ class Archive:
         self.settings = Settings(home=home)
         self.keystore = open_keystore(home, cost=CHEAP)
         self.keys = Keyring(home / "keys" / "keys.db", self.keystore)
-        self.index = SqlIndex(index_path(self.settings), "test", lambda: None)
+        self.index = SqlIndex(index_place(self.settings), "test", lambda: None)
         self.source = AuditSource(self.index.database)
         self.tag = actor_tags(self.keystore)
         self._held = set()

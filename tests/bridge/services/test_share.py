@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -32,6 +33,7 @@ from bridge.errors import (
     StorageFull,
 )
 from bridge.index.assignments import Assignment
+from bridge.member_lanes import MemberLanes
 from bridge.model import OPERATOR, Actor, ActorKind
 from bridge.node import Node
 from bridge.services import share
@@ -731,6 +733,56 @@ def test_ending_and_taking_in_do_not_overtake_each_other(members: Members) -> No
     assert members.received(grant).state == "ended"
     assert content(members.receiver) == empty
     assert list((members.receiver.settings.home / "incoming").iterdir()) == []
+
+
+def test_a_giver_that_takes_its_time_keeps_no_other_waiting(members: Members) -> None:
+    """h0's gateway never ends; what h2 gives meanwhile is taken in."""
+    desk, asked, over = members.desks["h1"], threading.Event(), threading.Event()
+    plain, slow = desk.sharing.listener, members.consortium.members["h0"].node
+
+    class Endless(Wrong):
+        def tree(self, root: bytes, file: Any, most: int) -> int:
+            asked.set()
+            over.wait(60)
+            raise EngineFault("it was given up")
+
+    def listener(node: bytes) -> Any:
+        return Endless(EngineFault("slow")) if node == slow else plain(node)
+
+    desk.receiver = replace(desk.receiver, sharing=replace(desk.sharing, listener=listener))
+    broken: list[bool] = []
+    lanes = MemberLanes("take-in", lambda: broken.append(True))
+    members.store(range(1))
+    members.consortium.hospitals["h1"].down = True
+    grant = members.grant()
+    members.consortium.hospitals["h1"].down = False
+    members.consortium.clock.pass_by(60)
+    with members.other.store.reception(SENDER) as reception:
+        incoming = reception.begin()
+        incoming.write(part10(instance(study=f"{STUDY}.5")))
+        incoming.commit()
+    members.desks["h0"].step()
+    take_in(desk.receiver, lanes)
+    assert asked.wait(20)
+    other = members.desks["h2"]
+    members.other.statements._made = lambda root, final: (
+        members.consortium.seal() or members.consortium.hospitals["h2"].made(root, final)  # type: ignore[func-returns-value]
+    )
+    second = share.grant(other.sharing, OPERATOR, f"{STUDY}.5", "h1", "TREAT", None)
+    other.step()
+    until = time.monotonic() + 20
+    while (row := members.receiver.index.shares.received(second)) is None or row.state != "held":
+        follow(desk.sharing, members.receiver.index.followed)
+        other.step()
+        take_in(desk.receiver, lanes)
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert studies(members.receiver) == [f"{STUDY}.5"] and members.received(grant).state == "offered"
+    over.set()
+    while members.received(grant).fault is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert broken == []
 
 
 def test_the_tree_is_the_same_at_both_byte_for_byte(members: Members) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bridge.config import Settings
 from bridge.errors import RequestError
 from bridge.index.record_source import SqlRecordSource
-from bridge.ledger_reading import index_path, ledger_home, opener
+from bridge.ledger_reading import index_place, ledger_home, opener
 from bridge.model import OPERATOR
 from bridge.node import Node
 from ledger import entry, record
@@ -26,7 +26,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 def seal(settings: Settings) -> list[entry.Entry]:
     """Do what the ledger process does; every entry so far."""
     engine = SoloEngine(ledger_home(settings), KEY, "node.example/ledger")
-    source = SqlRecordSource(index_path(settings), lambda what, text: bytes(16))
+    source = SqlRecordSource(index_place(settings), lambda what, text: bytes(16))
     while Sealer(source, engine, KEY).step():
         pass
     engine.close()
@@ -54,7 +54,7 @@ def test_the_record_holds_what_only_this_node_keeps_and_is_gone_with_the_studys_
     key = node.keys.study_key("1.2.3")
     node.statements.make("consent.grant", OPERATOR, {"to": TO}, study=key, detail={"member": "h1"})
     node.statements.make("gov.vote", OPERATOR, {"y": True}, [bytes(32)])
-    source = SqlRecordSource(index_path(node.settings), lambda what, text: bytes(16), opener(node.keys, node.keystore))
+    source = SqlRecordSource(index_place(node.settings), lambda what, text: bytes(16), opener(node.keys, node.keystore))
     try:
         opened = [source.records(number)[0].record for number in (1, 2)]
         told = [record.decode(each).body for each in opened if each is not None]
