@@ -10,13 +10,14 @@ from bridge.model import BLOCK_KINDS
 __all__ = ["words"]
 
 _NAMES: Final = {
-    "root": "root",
-    "page": "pages",
-    "instance": "instance blocks",
-    "metadata": "sealed metadata",
-    "node": "file nodes",
-    "leaf": "leaves",
+    "root": ("root", "roots"),
+    "page": ("page", "pages"),
+    "instance": ("instance block", "instance blocks"),
+    "metadata": ("sealed metadata", "sealed metadata"),
+    "node": ("file node", "file nodes"),
+    "leaf": ("leaf", "leaves"),
 }
+"""One and several blocks of a kind."""
 
 
 def words(result: Mapping[str, Any]) -> str:
@@ -35,12 +36,13 @@ def _facts(tree: Mapping[str, Any], engine: str) -> Iterator[str]:
     for kind in BLOCK_KINDS:
         many = tree["kinds"][kind]
         if many["blocks"]:
-            yield f"            {many['blocks']:>9,} {_NAMES[kind]:16} {many['bytes']:>15,} bytes"
+            yield f"            {many['blocks']:>9,} {_NAMES[kind][many['blocks'] > 1]:16} {many['bytes']:>15,} bytes"
     if tree["unread"]:
         yield f"WRONG     {_many(tree['unread'], 'block')} could not be read or found: see cairn fsck --content"
     for share in tree["packs"]:
         gone = ", trimmed: in the engine alone" if share["trimmed"] else ""
-        yield f"lies in   pack {share['pack']:08d}.car: {share['blocks']:,} blocks, {share['bytes']:,} bytes{gone}"
+        held = f"{_many(share['blocks'], 'block')}, {share['bytes']:,} bytes"
+        yield f"lies in   pack {share['pack']:08d}.car: {held}{gone}"
     if tree["pinned"] is None:
         yield "pinned    not yet" + ("; the packs keep all that is stored" if engine == "embedded" else "")
     else:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from bridge.errors import CairnError, Unauthenticated
+from dicomweb import viewer_watch
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.login import login_needed
 from dicomweb.responses import digest_of, is_fresh, whole
@@ -84,12 +85,16 @@ _MISSING = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Cairn
 def view(door: Door, request: Request) -> Response:
     """`GET /ohif/...`: a file of the viewer; a path of the viewer's own router gives its page; blocking."""
     headers = headers_of(request.scope["headers"])
+    if request.path_params["path"] == viewer_watch.HELD:
+        return viewer_watch.held(door, request)
     try:
         exchange = door.open(request, None)
     except Unauthenticated as error:
         return login_needed() if "text/html" in headers.get("accept", "") else refusal(error, headers)
     except CairnError as error:
         return refusal(error, headers)
+    if exchange.path.get("path") == viewer_watch.ENDED:
+        return viewer_watch.ended()
     root = directory(exchange)
     if root is None:
         return HTMLResponse(_MISSING, 503, {"cache-control": "no-store"})
@@ -114,11 +119,12 @@ def _names(root: Path) -> frozenset[str]:
 
 
 def _config(exchange: Exchange) -> Response:
-    tag = digest_of(APP_CONFIG)
+    script = APP_CONFIG + viewer_watch.SCRIPT
+    tag = digest_of(script)
     headers = {**_HEADERS, "etag": f'"{tag}"', "cache-control": "private, no-cache"}
     if is_fresh(exchange, tag):
         return Response(status_code=304, headers=headers)
-    return whole(exchange, APP_CONFIG.encode(), headers, "text/javascript; charset=utf-8")
+    return whole(exchange, script.encode(), headers, "text/javascript; charset=utf-8")
 
 
 def _file(exchange: Exchange, root: Path, name: str) -> Response:

@@ -223,13 +223,13 @@ def _stands(one: Emergency, now_us: int, sent: bool) -> Html | None:
 def _facts(one: Emergency, notes: Mapping[str, words.StudyNote], now_us: int) -> dict[str, Content]:
     study = _study(one, notes)
     patient = notes.get(one.study or "", words.StudyNote()).patient
-    lasts = f"lasts {words.span((one.ends_us - now_us) / 1e6)} more, until " if one.ends_us > now_us else "ended "
+    left = f"in {words.span((one.ends_us - now_us) / 1e6)}, " if one.ends_us > now_us else ""
     rows: dict[str, Content] = {
         "Who": _who(one),
         "Study": (study, (" of ", words.patient(patient)) if patient is not None else None),
         "Reason": one.reason or "kept at the other hospital",
         "When": words.stamp(one.started_us),
-        "Time": None if one.local else (lasts, words.stamp(one.ends_us)),
+        "Ends" if left else "Ended": None if one.local else (left, words.stamp(one.ends_us)),
         "Entry": link(path("console", "entries", one.entry.hex()), words.short(one.entry)),
     }
     return {name: value for name, value in rows.items() if value}

@@ -162,7 +162,8 @@ def patient(of: Patient) -> Html:
 def study(event: Event, note: StudyNote | None = None) -> Html:
     """The study of an event, leading to its story, and whose it is."""
     if event.study is None:
-        return text("an erased study" if event.erased else "a study")
+        unknown = "a study that is not known here" if event.shared else "an erased study"
+        return text(unknown if event.erased else "a study")
     known = note or StudyNote()
     words: list[str] = [known.modalities] if known.modalities else []
     words.append(f"“{known.description}”" if known.description else f"…{event.study[-16:]}")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from node_in_memory import Client, FakeNode
+from node_in_memory import STUDY, Client, FakeNode
 
+from bridge.model import SearchPage
 from dicomweb import viewer, viewer_install
 from dicomweb.viewer_install import STAMP, ViewerRefused
 
@@ -114,7 +115,7 @@ def test_scripts_are_served_compressed_and_cached(installed: Path, client: Clien
 
 def test_the_configuration_is_ours(installed: Path, client: Client) -> None:
     response = client.get("/ohif/app-config.js")
-    assert response.text == viewer.APP_CONFIG
+    assert response.text.startswith(viewer.APP_CONFIG)
     assert "routerBasename: '/ohif'" in response.text and "omitQuotationForMultipartRequest: true" in response.text
     assert client.get("/ohif/app-config.js", headers={"if-none-match": response.headers["etag"]}).status_code == 304
 
@@ -135,3 +136,26 @@ def test_a_person_without_session_is_told_how_to_log_in(anonymous: Client, insta
     assert response.status_code == 401
     assert "cairn login-link" in response.text
     assert anonymous.get("/ohif/app-config.js", headers={"accept": "*/*"}).json()["status"] == 401
+
+
+def test_a_viewer_asks_whether_its_study_is_held(installed: Path, client: Client, node: FakeNode) -> None:
+    config = client.get("/ohif/app-config.js").text
+    assert "/ohif/held?study=" in config and "location.replace('/ohif/ended')" in config
+    assert client.get(f"/ohif/held?study={STUDY}").status_code == 404
+    node.page = SearchPage(({"00201208": {"vr": "IS", "Value": [62]}},), 0)
+    answer = client.get(f"/ohif/held?study={STUDY}")
+    assert (answer.status_code, answer.json()) == (200, {"instances": 62})
+    assert answer.headers["cache-control"] == "no-store"
+    assert node.recorded == []
+    for none in ("", "*", "1.2.3\\1.2.4"):
+        assert client.get("/ohif/held", params={"study": none}).status_code == 404
+    page = client.get("/ohif/ended")
+    assert "no longer available here" in page.text
+    assert page.headers["cache-control"] == "no-store"
+
+
+def test_only_who_may_retrieve_is_told_what_is_held(anonymous: Client, node: FakeNode) -> None:
+    node.page = SearchPage(({},), 0)
+    for role, status in (("auditor", 403), ("nobody", 401), ("clinician", 200)):
+        anonymous.headers = {"authorization": f"Bearer {role}"}
+        assert anonymous.get(f"/ohif/held?study={STUDY}").status_code == status
