@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
+from bridge.index.database import PostgresqlPlace
 from bridge.index.index import SqlIndex
 from tests.contract.index import batch, unit
 
 
-def main(path: str, name: str, count: str) -> None:
-    index = SqlIndex(Path(path), name, lambda: None)
+def main(path: str, url: str, name: str, count: str) -> None:
+    index = SqlIndex(PostgresqlPlace(url, Path(path)) if url else Path(path), name, lambda: None)
     into = batch(f"1.{name}", owner=name)
     for number in range(int(count)):
         index.commit(unit((f"1.{name}", f"1.{name}.1", f"1.{name}.1.{number}"), into)).result()

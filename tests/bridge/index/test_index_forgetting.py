@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from bridge.dicom.attributes import Level, key
 from bridge.dicom.matching import Query, arrange, match_for
 from bridge.errors import NotFound, RequestError
+from bridge.index.database import Place
 from bridge.index.index import SqlIndex
 from bridge.index.shares import GRANT, Received, ReceivedState
 from bridge.model import AdoptedTree, BlockPosition, Outcome, PinReceipt
@@ -23,16 +21,16 @@ TABLES = ("patient", "study", "series", "series_request", "series_class", "insta
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[SqlIndex]:
-    index = SqlIndex(tmp_path / "index.db", "test", lambda: None)
+def index(place: Place) -> Iterator[SqlIndex]:
+    index = SqlIndex(place, "test", lambda: None)
     yield index
     assert index.check() == []
     index.close()
 
 
-def rows(tmp_path: Path) -> dict[str, list[tuple[object, ...]]]:
-    with closing(sqlite3.connect(tmp_path / "index.db")) as db:
-        return {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in (*TABLES, "study_page", "pin")}
+def rows(index: SqlIndex) -> dict[str, list[tuple[object, ...]]]:
+    tables = (*TABLES, "study_page", "pin")
+    return {table: sorted(index.database.rows(f"SELECT * FROM {table}", {}), key=repr) for table in tables}
 
 
 def lend(index: SqlIndex, tag: bytes = THEIRS, grant: bytes = b"g" * 32) -> None:
@@ -42,13 +40,13 @@ def lend(index: SqlIndex, tag: bytes = THEIRS, grant: bytes = b"g" * 32) -> None
     )
 
 
-def test_a_study_that_was_only_received_leaves_no_row(index: SqlIndex, tmp_path: Path) -> None:
+def test_a_study_that_was_only_received_leaves_no_row(index: SqlIndex) -> None:
     index.commit(unit(("1.9", "1.9.1", "1.9.1.1"))).result()
-    before = rows(tmp_path)
+    before = rows(index)
     given = [their(one) for one in units(3)]
     index.adopt(tree_of(given), given, [PAGE, ROOT]).result()
     assert index.shares.forget(THEIRS, [b"their page", b"their root"], keep_sealed=False) == (3, False)
-    assert rows(tmp_path) == before
+    assert rows(index) == before
     with pytest.raises(NotFound):
         index.locate(STUDY)
     assert index.shares.forget(THEIRS, [], keep_sealed=False) == (0, False)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bridge.content.pins import MemoryPins, Pin, PinTable
 from bridge.index.assignments import Assignment
 from bridge.index.content_state import ContentFault
+from bridge.index.database import Place
 from bridge.index.index import SqlIndex
 from bridge.model import AdoptedTree, BatchClosing, BlockPosition, PinReceipt
 from tests.contract.index import batch, tag_of, unit
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "index.db"
-
-
-@pytest.fixture
-def index(path: Path) -> Iterator[SqlIndex]:
-    index = SqlIndex(path, "test", lambda: None)
+def index(place: Place) -> Iterator[SqlIndex]:
+    index = SqlIndex(place, "test", lambda: None)
     yield index
     index.close()
 
@@ -68,8 +63,8 @@ def test_a_pin_finds_its_tree_whichever_comes_first(index: SqlIndex) -> None:
     assert own is not None and [pin.root for pin in index.pins.of_tree(own.id)] == [b"first"]
 
 
-def test_trimmed_packs_are_known_to_every_process_and_after_a_restart(index: SqlIndex, path: Path) -> None:
-    other = SqlIndex(path, "other", lambda: None)
+def test_trimmed_packs_are_known_to_every_process_and_after_a_restart(index: SqlIndex, place: Place) -> None:
+    other = SqlIndex(place, "other", lambda: None)
     index.content_state.trim(3, 1_000)
     index.content_state.trim(1, 2_000)
     index.content_state.trim(3, 3_000)

@@ -11,15 +11,17 @@ import pytest
 from bridge.dicom.attributes import Level
 from bridge.dicom.matching import Query
 from bridge.errors import NotFound
+from bridge.index.database import Place
 from bridge.index.index import SqlIndex
 from tests.contract.index import tag_of, unit
 
 ROOT = Path(__file__).parents[3]
 
 
-def start(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+def start(place: Place, name: str, count: int) -> subprocess.Popen[str]:
+    where = (str(place), "") if isinstance(place, Path) else (str(place.home), place.url)
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.bridge.index.committing", str(path), name, str(count)],
+        [sys.executable, "-m", "tests.bridge.index.committing", *where, name, str(count)],
         stdout=subprocess.PIPE,
         cwd=ROOT,
         text=True,
@@ -33,14 +35,13 @@ def located(index: SqlIndex, study: str) -> set[str]:
         return set()
 
 
-def test_two_processes_write_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "index.db"
-    processes = [start(path, name, 40) for name in ("7", "8")]
+def test_two_processes_write_at_once(place: Place) -> None:
+    processes = [start(place, name, 40) for name in ("7", "8")]
     for process in processes:
         said, _ = process.communicate()
         assert process.returncode == 0
         assert len(said.split()) == 40
-    index = SqlIndex(path, "test", lambda: None)
+    index = SqlIndex(place, "test", lambda: None)
     assert index.search(Query(Level.STUDY)).matches[0]["00201208"] == {"vr": "IS", "Value": [40]}
     for name in ("7", "8"):
         assert located(index, f"1.{name}") == {f"1.{name}.1.{number}" for number in range(40)}
@@ -48,9 +49,8 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("acknowledged", [1, 2, 5, 9, 14])
-def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, acknowledged: int) -> None:
-    path = tmp_path / "index.db"
-    process = start(path, "7", 100_000)
+def test_kill_9_loses_nothing_that_was_acknowledged(place: Place, acknowledged: int) -> None:
+    process = start(place, "7", 100_000)
     assert process.stdout is not None
     for _ in range(acknowledged):
         process.stdout.readline()
@@ -58,7 +58,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, acknowledged
     said = acknowledged + len(process.stdout.read().split())
     process.stdout.close()
     process.wait()
-    index = SqlIndex(path, "test", lambda: None)
+    index = SqlIndex(place, "test", lambda: None)
     found = located(index, "1.7")
     assert {f"1.7.1.{number}" for number in range(said)} <= found
     ((left, leaves),) = index.open_batches("7")
@@ -68,9 +68,9 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, acknowledged
     index.close()
 
 
-def test_one_process_sees_what_another_commits_and_forgets_nothing_it_knew(tmp_path: Path) -> None:
-    one = SqlIndex(tmp_path / "index.db", "one", lambda: None)
-    other = SqlIndex(tmp_path / "index.db", "other", lambda: None)
+def test_one_process_sees_what_another_commits_and_forgets_nothing_it_knew(place: Place) -> None:
+    one = SqlIndex(place, "one", lambda: None)
+    other = SqlIndex(place, "other", lambda: None)
     for number in range(6):
         index = (one, other)[number % 2]
         index.commit(unit(("1.2", "1.2.1", f"1.{number}"))).result()

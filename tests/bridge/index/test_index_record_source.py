@@ -6,10 +6,10 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from bridge.index.database import Place
 from bridge.index.index import SqlIndex
 from bridge.index.record_source import SqlRecordSource
 from bridge.model import Batch, BatchClosing, SealedRecord
@@ -26,15 +26,15 @@ def opened(study: str | None, sealed: SealedRecord) -> bytes | None:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[SqlIndex]:
-    index = SqlIndex(tmp_path / "index.db", "test", lambda: None)
+def index(place: Place) -> Iterator[SqlIndex]:
+    index = SqlIndex(place, "test", lambda: None)
     yield index
     index.close()
 
 
 @pytest.fixture
-def source(tmp_path: Path, index: SqlIndex) -> Iterator[RecordSource]:
-    source = SqlRecordSource(tmp_path / "index.db", tag, opened)
+def source(place: Place, index: SqlIndex) -> Iterator[RecordSource]:
+    source = SqlRecordSource(place, tag, opened)
     yield source
     source.close()
 

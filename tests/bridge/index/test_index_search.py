@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +17,11 @@ from bridge.dicom.attributes import BY_TAG, LEVELS, TABLE, Level, key
 from bridge.dicom.comparison import matches
 from bridge.dicom.matching import Query, arrange, match_for
 from bridge.errors import QueryInvalid
+from bridge.index.database import Place, PostgresqlPlace
 from bridge.index.index import SqlIndex
-from bridge.index.sqlite import SqliteDatabase
+from bridge.index.replica_schema import metadata
+from bridge.index.schema import meta
+from bridge.index.writer import Transaction
 from tests.contract.index import element, unit
 
 NAMES = ["Doe^John^Q", "doe^john", "Müller^Jörg", "Muller^Jorg", "O[a]*?%_^X", "  ", "Doe", "John^Doe", ""]
@@ -115,30 +119,48 @@ def archive(headers: list[dict[str, Any]]) -> tuple[list[Any], dict[Level, dict[
 UNIQUE = {Level.STUDY: "0020000D", Level.SERIES: "0020000E", Level.INSTANCE: "00080018"}
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def emptied(request: pytest.FixtureRequest) -> Iterator[Callable[[], SqlIndex]]:
+    """An index that is empty each time that it is asked for."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as home:
+        place: Place = Path(home) / "index.db"
+        if request.param == "postgresql":
+            place = PostgresqlPlace(request.getfixturevalue("postgresql").fresh(), Path(home))
+        index = SqlIndex(place, "test", lambda: None)
+
+        def empty(transaction: Transaction) -> None:
+            for table in reversed(metadata.sorted_tables):
+                transaction.cursor.execute(f"DELETE FROM {table.name}" + " WHERE name <> 'epoch'" * (table is meta))
+            transaction.known.clear()
+
+        def made() -> SqlIndex:
+            index.run(empty).result()
+            return index
+
+        yield made
+        index.close()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(elements(), min_size=1, max_size=6), st.lists(queries, min_size=1, max_size=12), st.data())
 def test_sql_finds_what_the_plain_reading_finds(
-    headers: list[dict[str, Any]], asked: list[list[Any]], data: st.DataObject
+    emptied: Callable[[], SqlIndex], headers: list[dict[str, Any]], asked: list[list[Any]], data: st.DataObject
 ) -> None:
     units, objects = archive(headers)
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as home:
-        index = SqlIndex(Path(home) / "index.db", "test", lambda: None)
-        for future in [index.commit(one) for one in units]:
-            future.result()
-        for question in asked:
-            level = data.draw(st.sampled_from([Level.STUDY, Level.SERIES, Level.INSTANCE]))
-            try:
-                keys = arrange(
-                    [match_for(row, text, fuzzy=fuzzy, multiple=many) for row, text, fuzzy, many in question]
-                )
-                query = Query(level, keys=keys)
-            except QueryInvalid:
-                continue
-            expected = {uid for uid, held in objects[level].items() if all(matches(match, held) for match in keys)}
-            found = [match[UNIQUE[level]]["Value"][0] for match in index.search(query).matches]
-            assert len(found) == len(set(found))
-            assert set(found) == expected
-        index.close()
+    index = emptied()
+    for future in [index.commit(one) for one in units]:
+        future.result()
+    for question in asked:
+        level = data.draw(st.sampled_from([Level.STUDY, Level.SERIES, Level.INSTANCE]))
+        try:
+            keys = arrange([match_for(row, text, fuzzy=fuzzy, multiple=many) for row, text, fuzzy, many in question])
+            query = Query(level, keys=keys)
+        except QueryInvalid:
+            continue
+        expected = {uid for uid, held in objects[level].items() if all(matches(match, held) for match in keys)}
+        found = [match[UNIQUE[level]]["Value"][0] for match in index.search(query).matches]
+        assert len(found) == len(set(found))
+        assert set(found) == expected
 
 
 @pytest.mark.parametrize(
@@ -198,8 +220,8 @@ def test_a_series_is_found_by_one_item_of_its_requests(asked: dict[str, str], fo
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Any:
-    index = SqlIndex(tmp_path / "index.db", "test", lambda: None)
+def index(place: Place) -> Any:
+    index = SqlIndex(place, "test", lambda: None)
     yield index
     index.close()
 
@@ -245,7 +267,7 @@ def test_values_reach_sql_as_parameters_only(index: SqlIndex) -> None:
     index.commit(unit(PatientID="P1")).result()
     statements: list[str] = []
 
-    @event.listens_for(cast(SqliteDatabase, index.database).engine, "before_cursor_execute")
+    @event.listens_for(cast(Any, index.database).engine, "before_cursor_execute")
     def keep(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         statements.append(statement)
 
@@ -259,7 +281,7 @@ def test_a_page_costs_a_fixed_number_of_statements(index: SqlIndex) -> None:
         index.commit(unit((f"1.{number}", f"1.{number}.1", "1.9"))).result()
     statements: list[str] = []
 
-    @event.listens_for(cast(SqliteDatabase, index.database).engine, "before_cursor_execute")
+    @event.listens_for(cast(Any, index.database).engine, "before_cursor_execute")
     def keep(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         statements.append(statement)
 

@@ -20,8 +20,8 @@ from tests.postgresql_server import PostgresqlServer
 
 
 @pytest.fixture
-def place(postgresql: PostgresqlServer, tmp_path: Path) -> PostgresqlPlace:
-    """An empty database, for the node of another home than the file's."""
+def empty(postgresql: PostgresqlServer, tmp_path: Path) -> PostgresqlPlace:
+    """A database, for the node of another home than the file's."""
     (tmp_path / "home").mkdir()
     return PostgresqlPlace(postgresql.fresh(), tmp_path / "home")
 
@@ -56,17 +56,17 @@ def rows_of(path: Path) -> dict[str, list[object]]:
         return {name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for (name,) in names}
 
 
-def test_every_row_comes_back_as_it_was(file: Path, place: PostgresqlPlace, tmp_path: Path) -> None:
-    copy_in(file, place)
-    with closing(open_database(place)) as database:
+def test_every_row_comes_back_as_it_was(file: Path, empty: PostgresqlPlace, tmp_path: Path) -> None:
+    copy_in(file, empty)
+    with closing(open_database(empty)) as database:
         copy_out(database, tmp_path / "back.db")
     assert rows_of(tmp_path / "back.db") == rows_of(file)
     assert [path.name for path in tmp_path.glob("back.db*")] == ["back.db"]
 
 
-def test_ids_go_on_where_they_were(file: Path, place: PostgresqlPlace) -> None:
-    copy_in(file, place)
-    index = SqlIndex(place, "test", lambda: None)
+def test_ids_go_on_where_they_were(file: Path, empty: PostgresqlPlace) -> None:
+    copy_in(file, empty)
+    index = SqlIndex(empty, "test", lambda: None)
     before = max(stored.id for stored, _ in index.instances())
     new = index.commit(unit(("1.9", "1.9.1", "1.9.2"), batch("1.9"))).result()
     assert new.instance == before + 1
@@ -74,35 +74,35 @@ def test_ids_go_on_where_they_were(file: Path, place: PostgresqlPlace) -> None:
     index.close()
 
 
-def test_a_database_that_holds_something_is_not_filled(file: Path, place: PostgresqlPlace) -> None:
-    copy_in(file, place)
+def test_a_database_that_holds_something_is_not_filled(file: Path, empty: PostgresqlPlace) -> None:
+    copy_in(file, empty)
     with pytest.raises(ConfigError):
-        copy_in(file, place)
+        copy_in(file, empty)
 
 
-def test_a_database_belongs_to_one_home(place: PostgresqlPlace, tmp_path: Path) -> None:
-    open_database(place).close()
-    open_database(place).close()
+def test_a_database_belongs_to_one_home(empty: PostgresqlPlace, tmp_path: Path) -> None:
+    open_database(empty).close()
+    open_database(empty).close()
     (tmp_path / "other").mkdir()
-    other = PostgresqlPlace(place.url, tmp_path / "other")
+    other = PostgresqlPlace(empty.url, tmp_path / "other")
     for refused in (lambda: open_database(other), lambda: set_aside(other)):
         with pytest.raises(ConfigError):
             refused()
 
 
-def test_a_home_whose_index_is_elsewhere_gets_no_second_one(file: Path, place: PostgresqlPlace, tmp_path: Path) -> None:
-    open_database(place).close()
+def test_a_home_whose_index_is_elsewhere_gets_no_second_one(file: Path, empty: PostgresqlPlace, tmp_path: Path) -> None:
+    open_database(empty).close()
     with pytest.raises(ConfigError):
-        open_database(place.home / "index.db")
+        open_database(empty.home / "index.db")
     with pytest.raises(ConfigError):
-        open_database(PostgresqlPlace(place.url, tmp_path))
+        open_database(PostgresqlPlace(empty.url, tmp_path))
 
 
-def test_an_index_that_was_set_aside_makes_room_for_a_new_one(file: Path, place: PostgresqlPlace) -> None:
-    copy_in(file, place)
-    named = set_aside(place)
+def test_an_index_that_was_set_aside_makes_room_for_a_new_one(file: Path, empty: PostgresqlPlace) -> None:
+    copy_in(file, empty)
+    named = set_aside(empty)
     assert named is not None and named.startswith("the schema cairn_")
-    assert set_aside(place) is None
-    with closing(SqlIndex(place, "test", lambda: None)) as index:
+    assert set_aside(empty) is None
+    with closing(SqlIndex(empty, "test", lambda: None)) as index:
         assert index.counts()["instances"] == 0
-    copy_in(file, place)
+    copy_in(file, empty)

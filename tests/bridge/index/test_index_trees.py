@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from bridge.content.manifest import grow
 from bridge.dicom.attributes import Level
 from bridge.dicom.matching import Query
 from bridge.errors import NotFound, StorageFault
+from bridge.index.database import Place
 from bridge.index.index import SqlIndex
 from bridge.index.rows import RebuiltInstance
 from bridge.model import AdoptedTree, Batch, BatchClosing, BlockPosition, Outcome, WriteUnit
@@ -23,8 +23,8 @@ ORIGIN = b"node id of them."
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[SqlIndex]:
-    index = SqlIndex(tmp_path / "index.db", "test", lambda: None)
+def index(place: Place) -> Iterator[SqlIndex]:
+    index = SqlIndex(place, "test", lambda: None)
     yield index
     index.close()
 
