@@ -365,7 +365,8 @@ class Watch:
                 else:
                     self._revoked.pop((event.study, member), None)
         ended = self._revoked.get((event.study, event.actor.name))
-        if ended is not None and event.type in _ACCESSES and event.actor.kind == "peer":
+        peer = event.type in _ACCESSES and event.actor.kind == "peer"
+        if ended is not None and peer and self._used(event) > ended.time_us:
             what = f"member {event.actor.name} used a study after its access was ended"
             entries = [ended.id, event.id]
             yield _alert("access-after-revocation", event.id.hex(), event.time_us, what, entries)
@@ -391,9 +392,10 @@ class Watch:
 
     def _used(self, event: Event) -> int:
         """When a study was used last in a session: by its records, of another member's as late as it was at least."""
-        own = event.node == self._own
-        times = [detail.time_us for detail in self._details(event) if detail.time_us is not None] if own else []
-        return max(times, default=event.time_us - IDLE_US)
+        if self._own not in (None, event.node):
+            return event.time_us - IDLE_US
+        times = [detail.time_us for detail in self._details(event) if detail.time_us is not None]
+        return max(times, default=event.time_us)
 
     def _review(self, event: Event) -> Iterator[Alert]:
         if event.type in _BROKEN and event.purpose == EMERGENCY:

@@ -112,6 +112,17 @@ def test_a_member_that_uses_a_study_after_its_access_was_ended() -> None:
     assert log.alerts(QUIET) == []
 
 
+def test_what_a_member_fetched_before_the_end_is_none_after_it_though_the_session_ends_later() -> None:
+    log = Log()
+    log.add("consent.revoke", OPERATOR, 10, {"member": "south"}, study="1.2.3")
+    fetched = log.add("study.access", MEMBER, 60, {}, study="1.2.3")
+    records = {fetched.id: [Detail(fetched.id, 0, START + 9, {}, b"")]}
+    on = replace(QUIET, after_revocation=True)
+    assert find(log.events, on, START, lambda event: records.get(event.id, log.details(event)))[0] == []
+    records[fetched.id].append(Detail(fetched.id, 1, START + 11, {}, b""))
+    assert len(find(log.events, on, START, lambda event: records.get(event.id, log.details(event)))[0]) == 1
+
+
 def test_a_new_grant_ends_the_revocation() -> None:
     log = Log()
     log.add("consent.revoke", OPERATOR, 1, {"member": "south"}, study="1.2.3")
