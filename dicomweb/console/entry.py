@@ -210,13 +210,13 @@ def _verify(node: Node, event: Event) -> Html:
     """The proof, to take away and to check in this browser."""
     proof = path("ledger", "entries", event.id.hex(), "proof")
     told = {"id": "vkey", "spellcheck": "false", "autocomplete": "off", "aria_describedby": "vkey-remark"}
-    cosigned = event.shared  # then trust is in the members: their keys, and how many must have cosigned
-    label, option = ("Policy of the members", "--policy FILE") if cosigned else ("Key of the log", "--key KEY")
-    box = (
-        tag("textarea", node.log.policy(), rows=6, **told)
-        if cosigned
-        else tag("input", value=node.log.key(event.id), **told)
-    )
+    key, policy = node.log.key(event.id), node.log.policy()
+    # Trust is in the members of a consortium, or in those who witness this log: how many of them must have cosigned.
+    cosigned = event.shared or (policy.startswith(f"log {key}\n") and "\nquorum none" not in policy)
+    label, option = ("Key of the log", "--key KEY")
+    if cosigned:
+        label, option = (f"Policy of the {'members' if event.shared else 'witnesses'}", "--policy FILE")
+    box = tag("textarea", policy, rows=6, **told) if cosigned else tag("input", value=key, **told)
     return page.panel(
         "Proof",
         tag(

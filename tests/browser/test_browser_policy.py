@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from ledger import merkle, policy, proof, terms
+from ledger import checkpoint, cosignature, entry, keys, merkle, policy, proof, terms
 from ledger.entry import leaf_hash
 from ledger.errors import LedgerError
 from ledger.shared_policy import policy_text
 from tests.browser.test_browser_verify import Case, in_chromium
-from tests.ledger.shared_log import Network, witnessed
+from tests.ledger.ledger_source import KEY, ORIGIN
+from tests.ledger.shared_log import Network, seed_of, witnessed
 
 
 def made(folder: Path) -> tuple[list[str], str, str]:
@@ -62,6 +63,41 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
         (text, "\n".join([*west[:1], *logs[1:], *west[1:], ""])),
         (text.replace("index 5", "index 4"), trust),
     ]
+
+
+def witnessed_alone() -> list[Case]:
+    """A proof from the log of one node that two others witness: with both cosignatures, with one, and one forged."""
+    said = entry.Entry(
+        *(bytes(16), 0, bytes(32), "app.start", bytes(8), 1_700_000_000_000_000, "HOPERAT", 0),
+        *(entry.Who(0, bytes(16)), None, None, bytes(32)),
+    )
+    envelope = entry.sign(entry.encode(said), KEY)
+    leaves = [leaf_hash(envelope)]
+    note = checkpoint.make(ORIGIN, 1, merkle.root(leaves), KEY)
+    names = {name: keys.SigningKey(seed_of(name)) for name in ("west.example/witness", "south.example/witness")}
+    one, both = [
+        note
+        + "".join(cosignature.line(checkpoint.split_note(note)[0], name, names[name], 1_700_000_100) for name in some)
+        for some in (list(names)[:1], names)
+    ]
+    forged = note + cosignature.line("another\n", *next(iter(names.items())), 1_700_000_100)
+    lines = [f"log {checkpoint.vkey(ORIGIN, KEY.public_key())}"]
+    lines += [
+        f"witness w{at} {cosignature.cosigner(name, key.public_key()).vkey()}"
+        for at, (name, key) in enumerate(names.items())
+    ]
+    trust = "\n".join([*lines, "group witnesses 2 w0 w1", "quorum witnesses", ""])
+    read = merkle.node_reader(leaves)
+    return [(proof.make(0, envelope, text, read), trust) for text in (both, one, forged)]
+
+
+def test_the_witnesses_of_a_log_that_one_node_keeps_are_asked_for_too(tmp_path: Path) -> None:
+    cases = witnessed_alone()
+    seen: dict[str, Any] = in_chromium(cases, tmp_path)
+    assert (
+        [one["step"] for one in seen["verdicts"]] == [verdict(case) for case in cases] == ["done", *["witnesses"] * 2]
+    )
+    assert sorted(seen["verdicts"][0]["facts"]["cosigned"]) == ["south.example/witness", "west.example/witness"]
 
 
 def verdict(case: Case) -> str:

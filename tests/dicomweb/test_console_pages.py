@@ -319,6 +319,16 @@ def test_an_entry_shows_fields_records_bytes_and_its_way_to_the_root(auditor: Cl
     assert next(one for one in page.all("input"))["value"] == ledger.log.key()
 
 
+def test_a_witnessed_log_is_to_be_verified_with_the_policy_of_its_witnesses(
+    auditor: Client, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = f"log {ledger.log.key()}\nwitness w1 south+01234567+x\ngroup witnesses 1 w1\nquorum witnesses\n"
+    monkeypatch.setattr(ledger.log, "policy", lambda: policy)
+    page = open_page(auditor, entry_url(ledger, 1))
+    assert "Policy of the witnesses" in page.said and policy.strip() in page.said
+    assert not list(page.all("input"))
+
+
 def test_the_whole_envelope_stands_in_hexadecimal(auditor: Client, ledger: Ledger) -> None:
     markup = auditor.get(entry_url(ledger, 3)).text
     block = Page(markup[markup.index("<pre") : markup.index("</pre>")]).said
