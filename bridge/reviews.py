@@ -26,6 +26,9 @@ from ledger.types import EMERGENCY
 __all__ = ["Reviews"]
 
 PAGE: Final = 500
+OWN: Final = ("study.access", "emergency.start")
+"""What people of this hospital do in an emergency. One that was broken off before it was known whose study it is about
+has no other trace than its entry."""
 MOST_LOCAL: Final = 500
 """The newest accesses of this hospital's own that are told; older ones are in the timeline."""
 
@@ -66,10 +69,11 @@ class Reviews:
         """All across hospitals, and the newest of this hospital's own, newest first. Raises StorageFault."""
         with self._lock:
             self._follow()
-        local = EventQuery(types=("study.access",), purposes=(EMERGENCY,), nodes=self._nodes, limit=MOST_LOCAL)
         rows = self._across()
+        known = {row.entry for row in rows}
         told = [self._told(one, row) for row, one in zip(rows, emergencies(rows, self._hospital()), strict=True)]
-        told += [self._local(event) for event in self._trail.search(local)]
+        own = EventQuery(types=OWN, purposes=(EMERGENCY,), nodes=self._nodes, limit=MOST_LOCAL)
+        told += [self._local(event) for event in self._trail.search(own) if event.id not in known]
         return sorted(told, key=lambda one: one.started_us, reverse=True)
 
     def _told(self, one: Emergency, row: EmergencyRow) -> Emergency:
@@ -82,13 +86,15 @@ class Reviews:
 
     def _local(self, event: Event) -> Emergency:
         found, hospital = self._found(event.id), self._hospital()
+        started = self._bodies(event) if event.type != "study.access" else []
+        said = {name: value for body in started for name, value in body.items() if isinstance(value, str)}
         return Emergency(
             entry=event.id,
             study=event.study,
-            from_member=hospital,
+            from_member=said.get("member", hospital),
             to_member=hospital,
-            own=True,
-            reason=event.reason,
+            own=not started,
+            reason=event.reason or said.get("reason", ""),
             started_us=event.time_us,
             ends_us=event.time_us,
             reviewed=bool(found),

@@ -167,7 +167,8 @@ def _member(member: MemberOverview, stands: ConsortiumOverview, now_us: int) -> 
 
 
 def _proposals(stands: ConsortiumOverview, admin: bool) -> list[Html]:
-    said = [_proposal(one, admin) for one in stands.proposals]
+    own = next((member.name for member in stands.members if member.own), "")
+    said = [_proposal(one, admin, own) for one in stands.proposals]
     if not said:
         what = "Nothing. Members are taken in, their keys changed and members retired by votes on the ledger."
         said.append(tag("p", what))
@@ -176,7 +177,7 @@ def _proposals(stands: ConsortiumOverview, admin: bool) -> list[Html]:
     return said
 
 
-def _proposal(one: ProposalOverview, admin: bool) -> Html:
+def _proposal(one: ProposalOverview, admin: bool, own: str) -> Html:
     yes = ", ".join(one.yes) or "nobody"
     against = f"; against: {', '.join(one.no)}" if one.no else ""
     when = (", ", words.stamp(one.time_us)) if one.time_us is not None else None
@@ -191,17 +192,18 @@ def _proposal(one: ProposalOverview, admin: bool) -> Html:
     if one.own is not None:
         said.append(tag("p", f"This hospital has voted {'for' if one.own else 'against'} it."))
     if admin:
-        said.append(_ballot(one))
+        said.append(_ballot(one, one.by == own))
     elif one.own is None:
         said.append(tag("p", "An administrator of this hospital can vote on it here.", class_="remark"))
     return tag("div", said, class_="motion", id=f"p-{one.id.hex()[:16]}")
 
 
-def _ballot(one: ProposalOverview) -> Html:
-    """The buttons; what a vote means is said beside them."""
+def _ballot(one: ProposalOverview, proposer: bool) -> Html:
+    """The buttons; what a vote means is said beside them. A proposer's no withdraws the proposal."""
+    against = "Withdraw it" if proposer else "Vote against it"
     buttons = [
         tag("button", "Vote for it", type="submit", name="vote", value="yes") if one.own is not True else None,
-        tag("button", "Vote against it", type="submit", name="vote", value="no", class_="second")
+        tag("button", against, type="submit", name="vote", value="no", class_="second")
         if one.own is not False
         else None,
     ]

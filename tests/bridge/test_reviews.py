@@ -82,6 +82,14 @@ def test_one_whose_entry_the_trail_has_not_yet_is_told_all_the_same(node: Node) 
     assert (node.one().who, node.one().reason) == ("", "in shock")
 
 
+def test_one_that_was_broken_off_is_reviewed_by_its_entry_alone(node: Node) -> None:
+    start = node.add("emergency.start", DOCTOR, member="h1", reason="in shock")
+    left = node.one()
+    assert (left.from_member, left.to_member, left.own, left.reason) == ("h1", "h0", False, "in shock")
+    node.broke(start.id, own=True)
+    assert node.one().entry == start.id
+
+
 @pytest.mark.parametrize("of", ["their entry", "what was given for it"])
 def test_what_was_given_is_reviewed_by_either_entry(node: Node, of: str) -> None:
     start = node.add("emergency.start", DOCTOR, OTHER)

@@ -186,6 +186,13 @@ def test_an_administrator_votes_and_an_auditor_cannot(admin: Client, members: Me
     assert len(members.asked) == 1
 
 
+def test_a_proposal_of_this_hospital_is_withdrawn_not_voted_down(admin: Client, members: Membership) -> None:
+    members.stands = replace(STANDS, proposals=(replace(OPEN, by="h0", yes=("h0",), own=True),))
+    page = shown(admin, "/console/consortium")
+    assert "Withdraw it" in page
+    assert "Vote for it" not in page and "Vote against it" not in page
+
+
 def test_what_is_not_final_yet_is_said_to_wait(admin: Client, members: Membership) -> None:
     members.stands, members.final = replace(STANDS, proposals=(OPEN,)), False
     answer = admin.post("/console/consortium/votes", data={"proposal": PROPOSAL.hex(), "vote": "no"})
