@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from bridge.errors import CairnError, EngineFault
 
-__all__ = ["Daemon", "Manner", "Watch"]
+__all__ = ["Daemon", "Manner", "NotYet", "Watch"]
 
 log = logging.getLogger(__name__)
 PING_S: Final = 5.0
@@ -22,13 +22,18 @@ SILENCES: Final = 3
 LONGEST_REST_S: Final = 60.0
 STABLE_S: Final = 300.0
 HUNG_DRAIN_S: Final = 3.0
+WAIT_S: Final = 5.0
+
+
+class NotYet(Exception):
+    """It is not time to start the daemon: what it waits for, in words. Nothing has failed."""
 
 
 class Daemon(Protocol):
     """As `bridge.content.kubo.daemon.ManagedKubo` and `bridge.consensus.daemon.ManagedCometBFT`."""
 
     def prepare(self) -> None:
-        """Make or renew its home. Raises ConfigError, EngineFault."""
+        """Make or renew its home. Raises ConfigError, EngineFault, NotYet."""
 
     def start(self) -> None:
         """Start the process. Raises EngineFault."""
@@ -86,8 +91,18 @@ class Watch:
                 self._await_ready(now)
             else:
                 self._ask(now)
+        except NotYet as waiting:
+            if self.reason != str(waiting):
+                log.info("%s waits: %s", self._manner.name, waiting)
+            self.reason, self._not_before = str(waiting), now + WAIT_S
         except CairnError as error:
             self._failed(error.detail, now)
+
+    def renew(self, why: str, drain_s: float) -> None:
+        """Have it started again by the next step, since what it was started with is no longer so."""
+        log.info("%s is started again: %s", self._manner.name, why)
+        self._daemon.stop(drain_s)
+        self._state, self._not_before, self.reason = _State.ENDED, self._now(), why
 
     def end(self, drain_s: float) -> None:
         """Let the daemon end what it does, for so many seconds."""

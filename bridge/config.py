@@ -161,6 +161,7 @@ class CometBFT:
     )
     p2p_host: str = setting("127.0.0.1", "address that a managed CometBFT binds for the other members'")
     p2p_port: int = setting(26656, "port that a managed CometBFT binds for the other members'")
+    keep_blocks: int = setting(10_000, "newest blocks that CometBFT keeps; 0: all. Who was away longer takes a state")
 
 
 @dataclass(frozen=True, slots=True)

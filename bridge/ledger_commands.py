@@ -68,10 +68,12 @@ def _prove_commit(node: Node, id: bytes, until: float) -> object:
     if node.consortium is None or not isinstance(node.log, ConsortiumLog):
         raise ConfigError("--commit: this node is in no consortium, whose commit could be proved")
     from bridge.consensus import commit_proofs
+    from bridge.consensus.light_blocks import FOLDER, LightBlocks
     from bridge.consensus.rpc import Rpc
 
     rpc, database = Rpc(node.settings.ledger.cometbft.rpc), current_database(node.settings)
-    found = commit_proofs.prove(database, node.consortium.genesis, rpc, node.log, id, until)
+    kept = LightBlocks(node.settings.home / FOLDER)
+    found = commit_proofs.prove(database, node.consortium.genesis, rpc, kept, node.log, id, until)
     return {"id": id.hex(), "proof": found.proof, "commit": base64.b64encode(found.commit).decode("ascii")}
 
 

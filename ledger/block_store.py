@@ -385,6 +385,11 @@ class BlockStore(LedgerStore):
         with self.mutex:
             return self._all("SELECT height, size, record, state FROM snapshot ORDER BY height DESC")
 
+    def oldest_snapshot(self) -> int:
+        """The height of the oldest of `snapshots`; 0 when there is none."""
+        with self.mutex:
+            return int(self._one("SELECT min(height) FROM snapshot")[0] or 0)
+
     def grow_unfinished(self, rows: Sequence[StoredEntry], blocks: Sequence[StoredBlock], frontier: Frontier) -> None:
         """Entries and blocks of a snapshot that is being taken in, one transaction; no state yet. Under `writing`."""
         with self._transaction() as execute:

@@ -59,10 +59,14 @@ def validators(genesis: Genesis) -> list[Validator]:
 
 
 def find_path(
-    genesis: Genesis, height: int, trusting: Trusting, fetch: Callable[[int], LightBlock]
+    genesis: Genesis,
+    height: int,
+    trusting: Trusting,
+    fetch: Callable[[int], LightBlock],
+    between: Callable[[int, int], int] = lightclient.halfway,
 ) -> list[LightBlock]:
     """Light blocks that lead from the genesis to a height; as `lightclient.find_path`."""
-    return lightclient.find_path(validators(genesis), height, genesis.chain_id, trusting, fetch)
+    return lightclient.find_path(validators(genesis), height, genesis.chain_id, trusting, fetch, between)
 
 
 def encode(record: bytes, state: bytes, path: list[LightBlock]) -> bytes:

@@ -67,13 +67,24 @@ def verify(trusted: LightBlock, block: LightBlock, trusting: Trusting) -> None:
         verify_overlap(trusted.validators, block)
 
 
+def halfway(last: int, ahead: int) -> int:
+    """The height between two heights; `last` when there is none."""
+    return (last + ahead) // 2
+
+
 def find_path(
-    validators: Sequence[Validator], target: int, chain_id: str, trusting: Trusting, fetch: Callable[[int], LightBlock]
+    validators: Sequence[Validator],
+    target: int,
+    chain_id: str,
+    trusting: Trusting,
+    fetch: Callable[[int], LightBlock],
+    between: Callable[[int, int], int] = halfway,
 ) -> list[LightBlock]:
     """Blocks that lead from the validators of the genesis to the height `target`, which is the last of them.
 
-    As few as the changes of validators allow: where one does not lead to another, a block halfway is fetched. Raises
-    as `verify` when there is no path, and what `fetch` raises.
+    As few as the changes of validators allow: where one does not lead to another, that of a height `between` is
+    fetched, which is as `halfway` and may know which heights are to be had. Raises as `verify` when there is no path,
+    and what `fetch` raises.
     """
     path: list[LightBlock] = []
     ahead = [fetch(target)]
@@ -85,10 +96,10 @@ def find_path(
                 verify_first(validators, ahead[-1], chain_id)
         except TooLittlePower:
             last = path[-1].header.height if path else 0
-            halfway = (last + ahead[-1].header.height) // 2
-            if halfway == last:
+            height = between(last, ahead[-1].header.height)
+            if height <= last:
                 raise
-            ahead.append(fetch(halfway))
+            ahead.append(fetch(height))
         else:
             path.append(ahead.pop())
     return path

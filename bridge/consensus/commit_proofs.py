@@ -3,7 +3,7 @@
 (1) the block that the shared log ends with, and the state after it
 (2) the entry's proof under that block's tree
 (3) the header that holds the block record's hash, and the commit on it: of the height after
-(4) light blocks that lead there from the genesis; all of it is verified before it is given
+(4) light blocks that lead there from the genesis, of CometBFT or kept; all of it is verified before it is given
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from bridge.consensus.light_blocks import LightBlocks
 from bridge.consensus.rpc import Rpc, RpcFault
 from bridge.errors import Busy, EngineFault, NotFound, StorageFault
-from ledger import commit_proof, light_block_json, members
+from ledger import commit_proof, light_block_json, lightclient, members
 from ledger.block_store import BlockStore
 from ledger.errors import LedgerError
 from ledger.genesis import Genesis
@@ -47,7 +48,9 @@ class _Block(NamedTuple):
     state: bytes
 
 
-def prove(database: Path, genesis: Genesis, rpc: Rpc, log: Log, id: bytes, until: float) -> CommitProof:
+def prove(
+    database: Path, genesis: Genesis, rpc: Rpc, kept: LightBlocks, log: Log, id: bytes, until: float
+) -> CommitProof:
     """The proof of an entry or record by its id; waits until `until` (monotonic) for entry and header.
 
     Raises NotFound when there is no such entry in the shared log yet, EngineFault when CometBFT does not answer or has
@@ -65,7 +68,7 @@ def prove(database: Path, genesis: Genesis, rpc: Rpc, log: Log, id: bytes, until
     trusting = Trusting(_now(), None)
     try:
         target = _header_after(rpc, block, until)  # (3)
-        path = commit_proof.find_path(genesis, target, trusting, _fetching(rpc))  # (4)
+        path = commit_proof.find_path(genesis, target, trusting, _fetching(rpc, kept), _between(rpc, kept))  # (4)
         encoded = commit_proof.encode(block.record, block.state, path)
         commit_proof.verify_entry(text, commit_proof.verify(encoded, genesis, trusting), genesis)
     except RpcFault as error:
@@ -96,11 +99,26 @@ def _header_after(rpc: Rpc, block: _Block, until: float) -> int:
     return block.height + 1
 
 
-def _fetching(rpc: Rpc) -> Callable[[int], LightBlock]:
+def _fetching(rpc: Rpc, kept: LightBlocks) -> Callable[[int], LightBlock]:
     def fetch(height: int) -> LightBlock:
+        if height in kept.heights():
+            return light_block_json.light_block(*kept.at(height))
         return light_block_json.light_block(rpc.commit(height), rpc.validators(height))
 
     return fetch
+
+
+def _between(rpc: Rpc, kept: LightBlocks) -> Callable[[int, int], int]:
+    """Halfway, where CometBFT has that height; else the kept height that lies nearest to it."""
+
+    def between(last: int, ahead: int) -> int:
+        height, earliest = lightclient.halfway(last, ahead), rpc.status().earliest
+        if height >= earliest or height == last:
+            return height
+        found = [each for each in (*kept.heights(), earliest) if last < each < ahead]
+        return min(found, key=lambda each: abs(each - height), default=last)
+
+    return between
 
 
 def _now() -> Time:

@@ -63,8 +63,8 @@ class ManagedCometBFT:
     def prepare(self) -> None:
         """Write configuration and genesis; keys are made when there are none.
 
-        Raises ConfigError when the settings cannot be met, when what the validator signed last is not known, or when
-        the blocks are gone that the application has executed.
+        Raises NotYet as the plan does; ConfigError when the settings cannot be met, when what the validator signed last
+        is not known, or when the blocks are gone that the application has executed.
         """
         plan = self._plan()
         if plan.height and plan.state_sync is None and not (self.home / BLOCKS).exists():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -95,6 +96,20 @@ def write_genesis(home: Path, text: str) -> None:
     if path.exists() and path.read_text("utf-8") != text:
         raise ConfigError(f"{path} is of another consortium; CometBFT's home is never used for two")
     write(path, text)
+
+
+def forget_blocks(home: Path) -> None:
+    """Remove blocks and state, so that CometBFT takes over another's; what the validator signed last stays.
+
+    CometBFT must not run. Killed at any point, the rest is removed by doing it again.
+    """
+    folder = home / VALIDATOR_STATE.parent
+    # The blocks first: without them CometBFT is not started on what is left of the others.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name != "blockstore.db"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != VALIDATOR_STATE.name:
+            path.unlink()
 
 
 def write(path: Path, text: str) -> None:

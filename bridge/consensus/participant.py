@@ -4,7 +4,7 @@
 2. the shared log's database                                                                  BlockStore
 3. what CometBFT drives, at its socket                                                        ConsortiumApplication
 4. what the sealer appends to; its outbox goes to CometBFT's mempool                          CometEngine
-5. CometBFT, when it is managed: started, asked, started again                                Watch, a step at a time
+5. CometBFT, when it is managed: started, asked, started again                                Upkeep, a step at a time
 6. members' cosignatures of each other's checkpoints                                          Cosigning, in a thread
 7. what hinders all that, for who looks                                                       Reporter, a step at a time
 
@@ -21,19 +21,16 @@ from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 from bridge import crash
-from bridge.child_watch import Watch
 from bridge.config import Settings
 from bridge.consensus import home
 from bridge.consensus.closing import closed_log
 from bridge.consensus.condition import ANSWER_S, Reporter
-from bridge.consensus.configuration import StateSync
 from bridge.consensus.cosigning import open_cosigning
-from bridge.consensus.daemon import MANNER, ManagedCometBFT, Plan
 from bridge.consensus.rpc import Rpc
-from bridge.consensus.rpc_proxy import StateSyncSource, where_to_start
+from bridge.consensus.upkeep import Upkeep
 from bridge.consortium import CARD, DATABASE, folder, own_consortium, read_genesis
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ConfigError, EngineFault
+from bridge.errors import ConfigError
 from bridge.ledger_reading import actor_tags
 from bridge.member_sources import MemberGateways
 from ledger import genesis as ledger_genesis
@@ -47,7 +44,6 @@ from ledger.genesis import Card, Genesis
 from ledger.members import Member, State
 
 log = logging.getLogger(__name__)
-DRAIN_S: Final = 10.0
 SYSTEM: Final = "system:ledger"
 
 
@@ -85,8 +81,10 @@ class Participant:
                 Signers(who.node, who.signer, who.cosigner, who.name),
                 lambda: int(time.time()),
                 self._committed,
+                keep_from=lambda: self._upkeep.keep_from() if self._upkeep is not None else 0,
                 step=crash.step,
             )
+            self._upkeep: Upkeep | None = None
             self._rpc = Rpc(settings.ledger.cometbft.rpc)
             self.engine: CometEngine | None = None
             member = Membership(self._genesis.ledger, who.node, who.signer, actor_tags(keystore)("actor", SYSTEM))
@@ -108,30 +106,26 @@ class Participant:
         others = own_consortium(settings, keystore)
         assert others is not None
         self._others = MemberGateways(others, settings.members)
-        self._source = StateSyncSource()
         asked, active = Rpc(settings.ledger.cometbft.rpc, ANSWER_S), lambda: self.application.state.active
         self._reporter = Reporter(settings.home, asked, who.node, active)  # (7)
-        self._watch = Watch(ManagedCometBFT(settings, self._plan), MANNER) if settings.ledger.cometbft.managed else None
+        self._upkeep = Upkeep(settings, self._genesis, self._known(), active, self._height, self._others)
 
     @property
     def reason(self) -> str | None:
         """Why a managed CometBFT cannot be used now; None while it serves."""
-        return self._watch.reason if self._watch is not None else None
+        return self._upkeep.reason if self._upkeep is not None else None
 
     def step(self) -> None:
         """(5) Look after CometBFT once; (7)."""
-        if self._watch is not None:
-            self._watch.step()
-            if self._watch.reason is None and self.application.info().height:
-                self._source.close()
+        if self._upkeep is not None:
+            self._upkeep.step()
         self._reporter.step(self.reason, self.engine.refused if self.engine is not None else "")
 
     def close(self) -> None:
         """End CometBFT first, so that it never waits for an answer; then the rest."""
         self._reporter.close()
-        if self._watch is not None:
-            self._watch.end(DRAIN_S)
-        self._source.close()
+        if self._upkeep is not None:
+            self._upkeep.close()
         self._server.close()
         self._cosigning.close()
         self._others.close()
@@ -156,23 +150,13 @@ class Participant:
         log.error("the ABCI application failed: %s", type(error).__name__)
         self.broken.set()
 
-    def _plan(self) -> Plan:
-        peers = [member.card.address for member in self.application.state.active]
-        return Plan(self._genesis, self._who.name, peers, self._state_sync(), self.application.info().height)
+    def _height(self) -> int:
+        return self.application.info().height
 
-    def _state_sync(self) -> StateSync | None:
-        """From where to take over a state; None when there is one, or every block is to be executed.
-
-        Raises EngineFault while this node waits to be taken in by the members.
-        """
-        blocks = home.home_of(self._settings) / "data" / "blockstore.db"
-        if self.application.info().height and blocks.exists():
-            return None
-        start = where_to_start([self._others.of(member.node) for member in self._others.others() if member.active])
-        first = keys.raw(self._who.signer.public_key()) in {card.key for card in self._genesis.cards}
-        if not start.answered and not first:
-            raise EngineFault("no member answers this node yet: it takes part when they have voted it in")
-        return self._source.from_(start) if start.height else None
+    def _known(self) -> tuple[str, bool]:
+        """This member's name, and whether the genesis has its key."""
+        own = keys.raw(self._who.signer.public_key())
+        return self._who.name, own in {card.key for card in self._genesis.cards}
 
 
 def _identity(settings: Settings, keystore: Keystore, genesis: Genesis, store: BlockStore) -> _Identity:

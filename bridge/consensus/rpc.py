@@ -25,7 +25,8 @@ class RpcFault(OSError):
 class Status(NamedTuple):
     """Where a CometBFT stands: its id among peers, the last block that it has, whether it still catches up.
 
-    `validator` is the address of its own consensus key (20 bytes), `power` its voting power in the next block.
+    `validator` is the address of its own consensus key (20 bytes), `power` its voting power in the next block;
+    `earliest` the first block that it still has.
     """
 
     node_id: str
@@ -34,6 +35,7 @@ class Status(NamedTuple):
     catching_up: bool
     validator: bytes
     power: int
+    earliest: int
 
 
 class Rpc:
@@ -56,6 +58,7 @@ class Rpc:
                 catching_up=bool(sync["catching_up"]),
                 validator=bytes.fromhex(validator["address"]),
                 power=int(validator["voting_power"]),
+                earliest=int(sync["earliest_block_height"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RpcFault("CometBFT's status is not understood") from error
@@ -88,6 +91,15 @@ class Rpc:
         if not isinstance(told, dict):
             raise RpcFault("CometBFT's answer is not understood")
         return told
+
+    def headers(self, first: int, last: int) -> list[Mapping[str, Any]]:
+        """Headers from a height to another, in order, 20 at most; those that it has of them (blockchain)."""
+        told = self.call("blockchain", minHeight=str(first), maxHeight=str(last))
+        try:
+            found = [meta["header"] for meta in told["block_metas"]]
+            return sorted(found, key=lambda header: int(header["height"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RpcFault("CometBFT's answer is not understood") from error
 
     def validators(self, height: int) -> list[Mapping[str, Any]]:
         """Every validator of a height, in the order of the set."""

@@ -19,7 +19,7 @@ from ledger import block, checkpoint, cosignature, entry, genesis, keys, members
 from ledger.abci import messages
 from ledger.abci.admission import Admission
 from ledger.abci.messages import Answer, Checked, Finalized, InitChain, Misbehavior, Proposal, Snapshot, ValidatorUpdate
-from ledger.abci.snapshots import Restoring, Snapshots
+from ledger.abci.snapshots import EVERY, Restoring, Snapshots
 from ledger.block_store import BlockStore, Commit, Proved, StoredBlock
 from ledger.errors import CodecError, LedgerError, TreeMismatch
 from ledger.genesis import Genesis
@@ -69,6 +69,10 @@ class ConsortiumApplication:
         Called after each commit that left something.
     admitted
         Further CometBFT ids (40 hex digits) that may connect beside those of members.
+    keep_from
+        Asked after each commit: the height from which CometBFT is to keep its blocks; 0: it keeps all.
+    snapshot_every
+        Heights between two states that others may start from.
     step
         Called with the name of each step that a crash may come at, for tests.
 
@@ -83,10 +87,13 @@ class ConsortiumApplication:
         clock_s: Callable[[], int],
         committed: Callable[[], None] = lambda: None,
         admitted: Callable[[], frozenset[str]] = frozenset,
+        keep_from: Callable[[], int] = lambda: 0,
+        snapshot_every: int = EVERY,
         step: Step = lambda name: None,
     ) -> None:
         self._store, self._genesis, self._signers = store, genesis, signers
         self._clock_s, self._told, self._admitted, self._step = clock_s, committed, admitted, step
+        self._keep_from = keep_from
         self._opened: OrderedDict[bytes, Opened] = OrderedDict()
         self._lock = threading.Lock()  # of what was opened
         self._verifying = threading.Lock()
@@ -97,7 +104,7 @@ class ConsortiumApplication:
         with store.writing():
             store.drop_unfinished()
         self._load()
-        self._snapshots = Snapshots(store)
+        self._snapshots = Snapshots(store, snapshot_every)
         self._restoring = Restoring(store, self._note, signers.node)
 
     def _load(self) -> None:
@@ -201,7 +208,11 @@ class ConsortiumApplication:
         return Finalized(results, updates, app_hash)
 
     def commit(self) -> int:
-        """(1) the checkpoint, signed; (2) one transaction; (3) what is held in memory; (4) the engine is told."""
+        """(1) the checkpoint, signed; (2) one transaction; (3) what is held in memory; (4) the engine is told.
+
+        The height from which CometBFT keeps its blocks is at most that of the oldest snapshot, whose header a new
+        member reads. 0: nothing is forgotten now.
+        """
         executed, self._executed = self._executed, None
         if executed is None:
             raise TreeMismatch("CometBFT commits what was not executed", "commit")
@@ -220,7 +231,7 @@ class ConsortiumApplication:
         self._last = executed.height, executed.app_hash
         self._told()  # (4)
         self._step("commit.4")
-        return 0
+        return max(0, min(self._keep_from(), self._store.oldest_snapshot()))
 
     def query(self, path: str, data: bytes, height: int) -> Answer:
         """Only whether a peer may connect: any address, and the CometBFT ids of members."""

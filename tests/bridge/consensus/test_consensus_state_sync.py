@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from bridge.consensus import configuration, home, rpc_proxy
+from bridge.consensus.left_behind import LeftBehind
+from bridge.consensus.light_blocks import LightBlocks
 from bridge.consensus.rpc import Rpc
 from bridge.consensus.rpc_proxy import PATH, RpcProxy, Start, StateSyncSource, where_to_start
 from bridge.errors import EngineFault, NotFound
@@ -22,6 +24,7 @@ from tests.cometbft_node import CometNode, until
 from tests.ledger.shared_log import Hospital
 
 BLOCKS = 6
+KEPT = 2
 JOIN = terms.encode("ledger.join", {"o": "none", "s": 0, "r": merkle.EMPTY_ROOT})
 
 
@@ -38,12 +41,12 @@ class Site:
         one.card = genesis.sign_card(genesis.Card(*stated, power, self.node.address), one.signer)
         self.place = place / f"{name}-log"
 
-    def open(self, made: genesis.Genesis) -> None:
+    def open(self, made: genesis.Genesis, **application: Any) -> None:
         self.place.mkdir()
         self.store = BlockStore(self.place / "ledger.db")
         one = self.hospital
         signers = Signers(one.node, one.signer, one.cosigner, one.name)
-        self.application = ConsortiumApplication(self.store, made, signers, lambda: 1_700_000_100)
+        self.application = ConsortiumApplication(self.store, made, signers, lambda: 1_700_000_100, **application)
         home.write_genesis(self.node.home, configuration.genesis_of(made))
         self.node.serve(self.application)
 
@@ -52,6 +55,15 @@ class Site:
             self.node.settings, self.node.abci, self.node.name, peers, state_sync=state_sync
         )
         home.write(self.node.home / home.CONFIG, text)
+
+    def commit(self, ledger: bytes, blocks: int) -> None:
+        """So many blocks of an entry each, decided by this one alone."""
+        for _ in range(blocks):
+            size = self.store.size()
+            first = {} if size else {"type": "ledger.join", "body": JOIN}
+            envelope = self.hospital.sign(ledger, **first)  # type: ignore[arg-type]
+            assert self.node.rpc.submit(transaction.encode([envelope])).code == 0
+            until(lambda wanted=size + 1: self.store.size() == wanted)
 
     def close(self) -> None:
         self.node.close()
@@ -87,11 +99,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site
     try:
         east.configure([])
         east.node.start()
-        for number in range(BLOCKS):
-            first = {"type": "ledger.join", "body": JOIN} if number == 0 else {}
-            envelope = east.hospital.sign(made.ledger, **first)  # type: ignore[arg-type]
-            assert east.node.rpc.submit(transaction.encode([envelope])).code == 0
-            until(lambda count=number: east.store.size() == count + 1)
+        east.commit(made.ledger, BLOCKS)
         yield east, south
     finally:
         for site in (east, south):
@@ -120,6 +128,57 @@ def test_a_member_takes_over_the_state_and_the_whole_log_from_another(sites: tup
     assert south.store.blocks() == east.store.blocks()
     assert {"commit", "validators", "consensus_params"} <= {name for client in clients for name in client.asked}
     assert south.application.state == east.application.state
+
+
+def test_a_member_that_was_away_until_its_next_block_was_forgotten_takes_over_the_state(tmp_path: Path) -> None:
+    east, south = Site(tmp_path, "east", 1), Site(tmp_path, "south", 0)
+    made = genesis.make("away", 1_700_000_000_000_000, [east.hospital.card, south.hospital.card])
+    light = LightBlocks(tmp_path / "light")
+    east.open(made, snapshot_every=3, keep_from=lambda: min(east.application.height - KEPT, light.upto))
+    south.open(made)
+    clients = [Listener(east, "east")]
+    behind = LeftBehind(south.node.settings.rpc, lambda: clients)
+    source = StateSyncSource()
+    try:
+        east.configure([])
+        south.configure([east.node.address])
+        east.node.start()
+        south.node.start()
+        east.commit(made.ledger, BLOCKS)
+        until(lambda: south.application.info().app_hash == east.application.info().app_hash)
+        south.node.stop()
+
+        # While South is away East's CometBFT forgets, but nothing that the light blocks have not passed.
+        east.commit(made.ledger, BLOCKS)
+        assert east.node.rpc.status().earliest == 1
+        for _ in range(4 * BLOCKS):
+            east.commit(made.ledger, 1)
+            light.follow(east.node.rpc, east.application.info().height)
+        status = east.node.rpc.status()
+        assert south.application.height + 1 < status.earliest <= min(status.height - KEPT, light.upto)
+        assert status.earliest <= east.store.oldest_snapshot()
+
+        # South's CometBFT cannot go on by itself; started without blocks, it takes over the state.
+        south.node.start()
+        assert behind.look()
+        south.node.stop()
+        before = (south.node.home / home.VALIDATOR_STATE).read_text()
+        home.forget_blocks(south.node.home)
+        assert (south.node.home / home.VALIDATOR_STATE).read_text() == before
+        start = where_to_start(clients)
+        south.configure([east.node.address], source.from_(start))
+        south.node.start()
+        until(lambda: south.application.info().app_hash == east.application.info().app_hash)
+        assert not behind.look()
+        assert [item.leaf for item in south.store.all_entries()] == [item.leaf for item in east.store.all_entries()]
+        assert south.store.blocks() == east.store.blocks()
+        east.commit(made.ledger, 1)
+        until(lambda: south.application.info().app_hash == east.application.info().app_hash)
+    finally:
+        behind.close()
+        source.close()
+        for site in (east, south):
+            site.close()
 
 
 def test_only_what_a_light_client_reads_is_offered(sites: tuple[Site, Site]) -> None:

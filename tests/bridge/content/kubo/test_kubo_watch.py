@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bridge.child_watch import HUNG_DRAIN_S, PING_S, SILENCES, STABLE_S, Watch
+import logging
+
+import pytest
+
+from bridge.child_watch import HUNG_DRAIN_S, PING_S, SILENCES, STABLE_S, WAIT_S, NotYet, Watch
 from bridge.content.kubo.watch import MANNER
 from bridge.errors import ConfigError, EngineFault
 
@@ -14,9 +18,11 @@ class DaemonDouble:
         self.did: list[str] = []
         self.runs = self.serves = False
         self.reads = True
-        self.config_error = ""
+        self.config_error = self.waits_for = ""
 
     def prepare(self) -> None:
+        if self.waits_for:
+            raise NotYet(self.waits_for)
         if self.config_error:
             raise ConfigError(self.config_error)
         self.did.append("prepare")
@@ -62,6 +68,28 @@ class Watched:
         assert self.after(1) is None
         self.daemon.did.clear()
         return self
+
+
+def test_one_that_waits_is_told_once_and_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched()
+    watched.daemon.waits_for = "somebody else"
+    with caplog.at_level(logging.INFO):
+        assert {watched.after(WAIT_S) for _ in range(4)} == {"somebody else"}
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.INFO, "Kubo waits: somebody else")
+    ]
+    assert watched.daemon.did == []
+    watched.daemon.waits_for = ""
+    watched.after(WAIT_S)
+    assert watched.daemon.did == ["prepare", "start"]
+
+
+def test_one_that_is_to_be_renewed_is_ended_and_started_by_the_next_step() -> None:
+    watched = Watched().serving()
+    watched.watch.renew("its neighbours moved", 7)
+    assert watched.watch.reason == "its neighbours moved"
+    watched.after(0)
+    assert watched.daemon.did == ["stop 7", "prepare", "start"]
 
 
 def test_it_is_prepared_started_and_used_once_it_serves() -> None:
