@@ -55,7 +55,7 @@ def take(exchange: Exchange, body: bytes) -> Response:
         raise BodyTooLarge(f"a request has at most {LARGEST} bytes")
     try:
         asked = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError("the request is no JSON") from None
     exchange.node.accept_emergency(exchange.actor, asked)
     return JSONResponse({}, 202)

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from bridge.content import car
+from bridge.content import car, dag
 from bridge.content import cid as cids
 from bridge.content.car import MAX_BLOCK, CarReader
+from bridge.content.car_transfer import MAX_BLOCKS
+from bridge.content.passed import PassedCids
 from bridge.errors import CarInvalid, ContentCorrupt, ContentMissing, EngineFault, RequestError
 
 if TYPE_CHECKING:
@@ -123,8 +125,9 @@ class GatewayClient:
     def tree(self, root: bytes, file: BinaryIO, most: int) -> int:
         """Write the CAR of the tree below a root to a file, each block verified as it comes; its size in bytes.
 
-        Raises ContentMissing when the member does not give it, CarInvalid at a block that is another or when it gives
-        more than `most` bytes, EngineFault when it does not answer or stops, and OSError of the file.
+        Raises ContentMissing when the member does not give it, CarInvalid at a block that is another, or is none of the
+        tree that comes once, or when it gives more than `most` bytes, EngineFault when it does not answer or stops, and
+        OSError of the file.
         """
         name = cids.to_text(root)
         with self._asked(f"/ipfs/{name}?format=car", accept=CAR, at_hand=False) as answer:
@@ -132,11 +135,12 @@ class GatewayClient:
                 raise ContentMissing(f"the tree {name} is not to be had from {self.name}")
             if answer.status_code != 200:
                 raise EngineFault(f"member {self.name} answered {answer.status_code}")
-            size = file.write(car.encode_header([root]))
+            size, tree = file.write(car.encode_header([root])), _Tree(root)
             reader = None
             try:
                 reader = CarReader(_reading(answer.iter_raw(256 << 10)))
                 for block in reader:
+                    tree.take(block.cid, block.data)
                     size += file.write(car.section_head(block.cid, len(block.data)))
                     size += file.write(block.data)
                     if size > most:
@@ -164,7 +168,7 @@ class GatewayClient:
             status = answer.status_code
         try:
             told = json.loads(data) if data else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RequestError(f"member {self.name} answered {status} with what is no JSON") from None
         if status < 300:
             return told
@@ -244,6 +248,27 @@ class GatewayClient:
             if self._client is None:
                 self._client = httpx.Client(verify=self._context(), timeout=_TIMEOUT_S, trust_env=False)
             return self._client
+
+
+class _Tree:
+    """What may come of a tree in a CAR: each block once, behind one that links to it; so nobody sends without end."""
+
+    def __init__(self, root: bytes) -> None:
+        self._linked, self._came = PassedCids(), PassedCids()
+        self._linked.add(root)
+        self._count = 1
+
+    def take(self, cid: bytes, data: bytes | bytearray) -> None:
+        """A block comes. Raises ContentCorrupt when it must not, or its links cannot be read."""
+        if cid not in self._linked or cid in self._came:
+            raise ContentCorrupt(f"it sends {cids.to_text(cid)}, which is no block of the tree, or came before")
+        self._came.add(cid)
+        for link in dag.links(cid, bytes(data)) if cids.parse(cid).codec != cids.RAW else ():
+            if link not in self._linked:
+                self._linked.add(link)
+                self._count += 1
+        if self._count > MAX_BLOCKS:
+            raise ContentCorrupt(f"the tree has more than {MAX_BLOCKS} blocks")
 
 
 def _reading(pieces: Iterator[bytes]) -> Callable[[int], bytes]:

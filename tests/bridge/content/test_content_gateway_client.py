@@ -281,3 +281,12 @@ def test_an_answer_that_never_ends_is_given_up(
     ):
         with pytest.raises((EngineFault, RequestError, ContentCorrupt)):
             ask()
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 100_000, b"\xff", b"{", b"NaN garbage"])
+def test_what_is_no_json_or_too_deep_is_an_answer_that_is_refused(
+    client: GatewayClient, gateway: tuple[type[Gateway], str], body: bytes
+) -> None:
+    gateway[0].body = body
+    with pytest.raises(RequestError):
+        client.ask("GET", "/consortium/replicas")
