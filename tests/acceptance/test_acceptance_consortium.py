@@ -77,6 +77,14 @@ def in_browser(script: str, *arguments: str) -> dict[str, Any]:
     return seen
 
 
+def viewer(demo: RunningDemo, hospital: int, prefix: Path, drawn: Path) -> subprocess.Popen[str]:
+    """A tab that shows the study, makes the file `drawn` then, and stays open until it leaves the study by itself."""
+    arguments = [login(demo, hospital, "viewer"), f"{demo.url(hospital)}/ohif/", PATIENT, prefix, drawn]
+    return subprocess.Popen(
+        ["node", BROWSER / "ohif.mjs", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
 def login(demo: RunningDemo, hospital: int, role: str) -> str:
     return str(demo.answer(hospital, "login-link", "--name", "reader", "--role", role)["url"])
 
@@ -129,11 +137,8 @@ def test_a_study_goes_from_hospital_to_hospital_and_is_taken_back(demo: RunningD
         assert found[0]["0020000D"]["Value"] == [CT.study]
         files = b.get(f"/dicom-web{CT.path}", headers={"accept": 'multipart/related; type="application/dicom"'})
         assert files.status_code == 200
-        seen = in_browser(
-            "ohif.mjs", login(demo, B, "viewer"), f"{demo.url(B)}/ohif/", PATIENT, str(shown / "ohif-at-b")
-        )
-        assert seen["greyLevels"] >= 16
-        assert (seen["consoleErrors"], seen["badAnswers"]) == ([], [])
+        tab = viewer(demo, B, shown / "ohif-at-b", tmp_path / "drawn")
+        until(lambda: tab.poll() is not None or (tmp_path / "drawn").exists(), "the picture at B")
 
         # Who was given nothing has nothing.
         with http(demo, C, "viewer") as c:
@@ -145,6 +150,15 @@ def test_a_study_goes_from_hospital_to_hospital_and_is_taken_back(demo: RunningD
         assert (taken["consoleErrors"], taken["badAnswers"], taken["accessibility"]) == ([], [], {})
         assert "It cannot call back what was already seen" in taken["pages"]["sharing"]
         until(lambda: b.get(f"/dicom-web{CT.path}/metadata").status_code == 404, "B refused")
+
+        # B's open tab says so by itself, and shows nothing of it from its memory.
+        printed, failed = tab.communicate(timeout=120)
+        assert tab.returncode == 0, printed + failed
+        seen = json.loads(printed)
+        assert seen["greyLevels"] >= 16
+        assert (seen["consoleErrors"], seen["badAnswers"]) == ([], [])
+        assert "no longer available here" in seen["ended"]
+        assert seen["canvases"] == 0
         assert b.get("/dicom-web/studies").status_code == 204
     until(lambda: "ended, keys destroyed" in console(demo, A, "/console/sharing"), "the end at A")
     with http(demo, A, "viewer") as a:
@@ -191,6 +205,42 @@ def test_started_again_they_take_up_where_they_left(demo: RunningDemo) -> None:
     before = demo.answer(A, "consortium", "members")["height"]
     demo.answer(A, "token", "create", "--role", "viewer")
     until(lambda: demo.answer(B, "consortium", "members")["height"] > before, "a block after the restart")
+
+
+def test_an_administrator_proposes_a_hospital_and_reviews_an_emergency_in_the_console(
+    demo: RunningDemo, tmp_path: Path
+) -> None:
+    if not demo.runs:
+        demo.start()
+    card = tmp_path / "south.card"
+    place = ("--url", "https://south.example:8043", "--peer", "south.example:26656")
+    fifth = {**demo.environment(), "CAIRN_HOME": str(tmp_path / "south")}
+    made = subprocess.run(
+        [CAIRN, "consortium", "join", "--name", "south", *place, "--out", card, "--json"],
+        env=fifth,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    demo.answer(D, "share", "emergency", "--of", "h0", "--study", CT.study, "--reason", "trauma room")
+    with http(demo, D, "clinician") as d:
+        until(lambda: d.get(f"/dicom-web{CT.path}/metadata").status_code == 200, "the study at D")
+    seen = in_browser("consortium.mjs", login(demo, D, "admin"), CT.study, str(card), str(pictures(tmp_path)))
+    for name in ("consoleErrors", "badAnswers", "breaches", "unseenFocus"):
+        assert seen[name] == [], name
+    assert (seen["accessibility"], seen["sizes"]) == ({}, {})
+    said = seen["said"]
+    assert "1 emergency access waits for review." in said["timeline"]
+    assert json.loads(made.stdout)["fingerprint"] in said["sure"]
+    assert seen["heldBack"]  # until the fingerprint was compared
+    assert "take in the hospital south" in said["proposed"]
+    assert "In favour: h3 (1 of 3 needed)" in said["proposed"]
+    assert "Reviewed by reader" in said["reviewed"]
+    assert "1 emergency access waits" not in console(demo, D, "/console/")
+    (proposal,) = [row for row in demo.answer(A, "consortium", "members")["proposals"] if row["state"] == "open"]
+    assert (proposal["do"], proposal["member"], proposal["by"]) == ("enroll", "south", "h3")
+    assert "cairn consortium propose rotate" in said["propose"]
 
 
 def told(demo: RunningDemo, hospital: int, types: tuple[str, ...]) -> list[dict[str, Any]] | None:

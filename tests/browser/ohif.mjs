@@ -1,21 +1,24 @@
 // Opens a study in the viewer as a person would: the login link, the study list, the study, its first picture.
 //
-//   node ohif.mjs LOGIN_URL OHIF_URL PATIENT_NAME SCREENSHOT_PREFIX [CHROMIUM]
+//   node ohif.mjs LOGIN_URL OHIF_URL PATIENT_NAME SCREENSHOT_PREFIX [MARKER]
+//
+// With MARKER, the name of a file, it makes that file when the picture is drawn, keeps the tab open, and waits until the
+// tab leaves the study by itself; `ended` is what it says then.
 //
 // Prints one JSON document: what was seen, every console error, every failed request and answer of 400 or more, how
 // many requests went out by method. Exits 0 when a picture was drawn; judging the rest is the caller's.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
-const [loginUrl, ohifUrl, patientName, prefix, executablePath = '/usr/bin/chromium'] = process.argv.slice(2);
+const [loginUrl, ohifUrl, patientName, prefix, marker] = process.argv.slice(2);
 const profile = mkdtempSync(join(tmpdir(), 'cairn-chromium-'));
 const seen = { consoleErrors: [], failedRequests: [], badAnswers: [], methods: {}, foreign: [], frames: 0 };
 const PATIENCE_MS = 90_000;
 
 const context = await chromium.launchPersistentContext(profile, {
-  executablePath,
+  executablePath: '/usr/bin/chromium',
   headless: true,
   viewport: { width: 1400, height: 900 },
   args: [
@@ -94,6 +97,17 @@ try {
   } while (seen.greyLevels < 16 && Date.now() < until);
   await page.waitForLoadState('networkidle');
   await page.screenshot({ path: `${prefix}-study.png` });
+  if (marker) {
+    const [errors, answers] = [[...seen.consoleErrors], [...seen.badAnswers]]; // to what follows refusals belong
+    writeFileSync(marker, '');
+    await page.waitForURL('**/ohif/ended', { waitUntil: 'load' });
+    seen.ended = await page.locator('main').innerText();
+    seen.canvases = await page.locator('canvas').count();
+    await page.screenshot({ path: `${prefix}-ended.png` });
+    await page.getByRole('link', { name: 'To the study list' }).click();
+    await page.getByText('No studies available').waitFor();
+    [seen.consoleErrors, seen.badAnswers] = [errors, answers];
+  }
   status = seen.greyLevels >= 16 ? 0 : 1;
 } catch (error) {
   seen.error = error.message;
