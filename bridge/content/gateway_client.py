@@ -14,7 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import urlsplit
 
 from bridge.content import car, dag
 from bridge.content import cid as cids
@@ -43,6 +45,8 @@ that refuses connections, as while it restarts, is asked again soon, one whose p
 _TIMEOUT_S: Final = 20.0
 _WHOLE_S: Final = 120.0
 """Within which a block or a short answer must be there; httpx bounds the time of each part alone."""
+_SLOWEST: Final = 64 << 10
+"""Bytes a second that a tree must come with on the whole, or it is given up."""
 _PURPOSE: Final = "HOPERAT"
 _serving = threading.local()
 
@@ -130,15 +134,14 @@ class GatewayClient:
         OSError of the file.
         """
         name = cids.to_text(root)
-        with self._asked(f"/ipfs/{name}?format=car", accept=CAR, at_hand=False) as answer:
-            if answer.status_code in _ABSENT:
+        with self._streamed(f"/ipfs/{name}?format=car", CAR) as (status, read):
+            if status in _ABSENT:
                 raise ContentMissing(f"the tree {name} is not to be had from {self.name}")
-            if answer.status_code != 200:
-                raise EngineFault(f"member {self.name} answered {answer.status_code}")
+            if status != 200:
+                raise EngineFault(f"member {self.name} answered {status}")
             size, tree = file.write(car.encode_header([root])), _Tree(root)
-            reader = None
             try:
-                reader = CarReader(_reading(answer.iter_raw(256 << 10)))
+                reader = CarReader(read)
                 for block in reader:
                     tree.take(block.cid, block.data)
                     size += file.write(car.section_head(block.cid, len(block.data)))
@@ -235,11 +238,56 @@ class GatewayClient:
                 self._rests_until = 0.0
                 yield answer
         except httpx.HTTPError as error:
-            now, (least, most) = self._clock(), _RESTS_S
-            self._rests_until = now + min(max((now - asked) * _RESTS_FOR, least), most)
-            if not silent:
-                log.warning("a member does not answer", extra={"peer": self.name})
-            raise EngineFault(f"member {self.name} does not answer: {type(error).__name__}") from error
+            raise self._silent(asked, silent, error) from error
+
+    @contextmanager
+    def _streamed(self, path: str, accept: str) -> Iterator[tuple[int, Callable[[int], bytes]]]:
+        """The status of the answer to a GET, and what reads its body, some bytes at a time.
+
+        Over a connection of its own, by the standard library: for hundreds of megabytes that takes half of httpx's
+        processor time. Raises EngineFault, as does the reading.
+        """
+        asked, silent = self._clock(), self._rests_until > 0.0
+        if asked < self._rests_until and self._rests:
+            raise EngineFault(f"member {self.name} did not answer a moment ago")
+        place = urlsplit(self._url)
+        host, port = place.hostname or "", place.port
+        if place.scheme == "https":
+            connection: HTTPConnection = HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=self._context())
+        else:
+            connection = HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        try:
+            try:
+                headers = {"accept": accept, "accept-encoding": "identity", "cairn-purpose": _PURPOSE}
+                connection.request("GET", place.path + path, headers=headers)
+                answer = connection.getresponse()
+            except (OSError, HTTPException) as error:
+                raise self._silent(asked, silent, error) from error
+            self._rests_until = 0.0
+            size = 0
+
+            def read(most: int) -> bytes:
+                nonlocal size
+                if self._clock() > asked + _WHOLE_S + size / _SLOWEST:
+                    raise EngineFault(f"member {self.name} answers too slowly")
+                try:
+                    piece = answer.read1(most)
+                except (OSError, HTTPException) as error:
+                    raise self._silent(asked, silent, error) from error
+                size += len(piece)
+                return piece
+
+            yield answer.status, read
+        finally:
+            connection.close()
+
+    def _silent(self, asked: float, silent: bool, error: Exception) -> EngineFault:
+        """What is to be raised when a member did not answer, or stopped; it is left alone for a while."""
+        now, (least, most) = self._clock(), _RESTS_S
+        self._rests_until = now + min(max((now - asked) * _RESTS_FOR, least), most)
+        if not silent:
+            log.warning("a member does not answer", extra={"peer": self.name})
+        return EngineFault(f"member {self.name} does not answer: {type(error).__name__}")
 
     def _opened(self) -> httpx.Client:
         import httpx
@@ -269,20 +317,3 @@ class _Tree:
                 self._count += 1
         if self._count > MAX_BLOCKS:
             raise ContentCorrupt(f"the tree has more than {MAX_BLOCKS} blocks")
-
-
-def _reading(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
-    """The pieces of a stream, to be read as a file is."""
-    ahead = memoryview(b"")
-
-    def read(most: int) -> bytes:
-        nonlocal ahead
-        while not ahead:
-            piece = next(pieces, None)
-            if piece is None:
-                return b""
-            ahead = memoryview(piece)
-        part, ahead = bytes(ahead[:most]), ahead[most:]
-        return part
-
-    return read

@@ -13,6 +13,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -160,7 +161,7 @@ class PackStore:
         position = self.position(cid)
         if position is None:
             raise ContentMissing(f"block {cids.to_text(cid)} is not held")
-        data = self._read(position.pack, position.offset, position.length, _where(position))
+        data = self._read(position.pack, position.offset, position.length, partial(_where, position))
         if len(data) != position.length or not cids.verify(cid, data):
             raise ContentCorrupt(f"{_where(position)} is damaged")
         return data
@@ -168,7 +169,7 @@ class PackStore:
     def read(self, pack: int, offset: int, length: int) -> bytes:
         """A stretch of a pack as it lies there, not verified. Raises ContentMissing, ContentCorrupt if it is short."""
         where = f"the stretch of pack {pack} at byte {offset}"
-        data = self._read(pack, offset, length, where)
+        data = self._read(pack, offset, length, lambda: where)
         if len(data) != length:
             raise ContentCorrupt(f"{where} is cut short")
         return data
@@ -231,14 +232,14 @@ class PackStore:
                 self._recent.clear()
                 self._readers.clear()
 
-    def _read(self, pack: int, offset: int, length: int, where: str) -> bytes:
+    def _read(self, pack: int, offset: int, length: int, where: Callable[[], str]) -> bytes:
         try:
             reader = self._reader(pack)  # this reference keeps the descriptor open
             return pread_full(reader.fd, length, offset)
         except FileNotFoundError:
-            raise ContentMissing(f"{where}: the pack is gone") from None
+            raise ContentMissing(f"{where()}: the pack is gone") from None
         except OSError as error:
-            raise ContentCorrupt(f"{where}: {os.strerror(error.errno or 0)}") from error
+            raise ContentCorrupt(f"{where()}: {os.strerror(error.errno or 0)}") from error
 
     def _lead_sync(self) -> None:
         with self._state:
