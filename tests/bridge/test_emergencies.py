@@ -211,6 +211,20 @@ def test_a_hospital_that_does_not_answer_is_asked_until_it_is_over(wards: Wards)
     assert wards.has_it(wards.h1)
 
 
+def test_its_time_is_over_though_the_hospital_is_down_and_a_newer_key_follows(wards: Wards) -> None:
+    wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    wards.settle()
+    generation = wards.h0.node.keys.study_key(STUDY).generation
+    wards.h0.hospital.down = True
+    wards.pass_by(4 * HOUR_S)
+    assert not wards.has_it(wards.h1)
+    assert len(wards.consortium.of_type("emergency.end")) == len(wards.consortium.of_type("share.end")) == 1
+    wards.h0.hospital.down = False
+    wards.settle()
+    assert wards.h0.node.keys.study_key(STUDY).generation == generation + 1
+    assert len([row for row in wards.h0.node.index.emergencies.all() if row.reviewed is None]) == 1  # it must review
+
+
 def test_what_is_not_held_or_not_named_is_refused(wards: Wards) -> None:
     row = wards.h1.glass.start(DOCTOR, "h0", "1.2.3", REASON)
     wards.settle()

@@ -302,6 +302,26 @@ def test_a_grant_ends_by_itself_when_its_time_is_over(members: Members) -> None:
     assert types(members, grant)[-1] == "share.end"
 
 
+def test_a_grant_ends_at_its_time_at_the_receiver_though_its_giver_is_down(members: Members) -> None:
+    empty = content(members.receiver)
+    members.store(range(2))
+    generation = members.giver.keys.study_key(STUDY).generation
+    grant = members.grant(expires="2h")
+    members.consortium.hospitals["h0"].down = True
+    members.consortium.clock.pass_by(7190)
+    members.settle(1)
+    assert studies(members.receiver) == [STUDY]
+    members.consortium.clock.pass_by(10)
+    members.settle(2)
+    assert studies(members.receiver) == [] and content(members.receiver) == empty  # its keys too
+    assert types(members, grant)[-1] == "share.end" and members.given(grant).state == "delivered"
+    members.consortium.hospitals["h0"].down = False
+    members.settle()
+    given = members.given(grant)
+    assert (given.state, given.gone is not None) == ("expired", True)
+    assert members.giver.keys.study_key(STUDY).generation == generation + 1
+
+
 def test_a_study_that_both_hold_stays_each_ones_own(members: Members) -> None:
     members.store(range(2))
     members.store(range(1), members.receiver)
