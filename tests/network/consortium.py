@@ -13,6 +13,7 @@ from ledger.genesis import Genesis
 from tests.network import lies
 from tests.network.false_log import FalseLog
 from tests.network.hospital import Hospital, until
+from tests.network.lines import Quality
 from tests.network.namespaces import Switch
 
 
@@ -72,6 +73,15 @@ class Consortium:
     def do_join(self) -> None:
         """The network is whole again."""
         self.switch.join()
+
+    def do_worsen(self, at: Sequence[str], **quality: float) -> None:
+        """Their lines delay, lose and double packets from now on (`tests.network.lines.Quality`)."""
+        for name in at:
+            self.switch.worsen(name, Quality(**quality))
+
+    def do_mend(self) -> None:
+        """All lines are good again."""
+        self.switch.mend()
 
     def do_lose(self, at: Sequence[str]) -> None:
         """The disk with the consortium's data is lost, of a member that does not run."""
@@ -165,6 +175,10 @@ class Consortium:
 
         until(idle, lambda: f"it does not come to rest: {self.report()}")
 
+    def expect_linked(self, on: Sequence[str]) -> None:
+        """Each knows the records of all its own entries."""
+        until(lambda: not any(one.unlinked() for one in self._of(on)), lambda: f"not linked: {self.report()}")
+
     def expect_verified(self, on: Sequence[str]) -> None:
         """`cairn ledger verify` finds nothing wrong."""
         for one in self._of(on):
@@ -186,6 +200,11 @@ class Consortium:
         told = self.members[on[0]].answer("consortium", "members")["evidence"]
         assert against in {found["member"] for found in told}
 
+    def expect_lossy(self) -> None:
+        """Packets did go through the bad lines, and some were lost there."""
+        assert all(line.passed for line in self.switch.lines.values())
+        assert sum(line.lost for line in self.switch.lines.values())
+
     # --- all of it -------------------------------------------------------------------------------------------------
 
     def take(self, step: dict[str, Any]) -> None:
@@ -199,6 +218,7 @@ class Consortium:
         """Whatever a description left behind: all run, reach each other and agree."""
         self._twin.end()
         self.do_show_none()
+        self.switch.mend()
         self.switch.join()
         for one in self.members.values():
             if not one.runs:

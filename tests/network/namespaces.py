@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.network.lines import Line, Quality, tap
+
 CLONE_NEWNET = 0x40000000
 Result = TypeVar("Result")
 _numbers = itertools.count()
@@ -33,7 +35,7 @@ class Namespace:
         self.name, self.address = name, address
         ip("netns", "add", name)
         ip("-n", name, "link", "set", "lo", "up")
-        self._inside = ThreadPoolExecutor(1, name, self._enter)
+        self._inside = ThreadPoolExecutor(1, name, enter, (name,))
 
     @property
     def command(self) -> Sequence[str]:
@@ -55,14 +57,16 @@ class Namespace:
         self._inside.shutdown()
         ip("netns", "del", self.name)
 
-    def _enter(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd = os.open(Path("/run/netns") / self.name, os.O_RDONLY)
-        try:
-            if libc.setns(fd, CLONE_NEWNET) != 0:  # of this thread alone
-                raise OSError(ctypes.get_errno(), "setns")
-        finally:
-            os.close(fd)
+
+def enter(name: str) -> None:
+    """Move the calling thread, and it alone, into a namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(Path("/run/netns") / name, os.O_RDONLY)
+    try:
+        if libc.setns(fd, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(fd)
 
 
 class Switch:
@@ -71,12 +75,14 @@ class Switch:
     def __init__(self) -> None:
         self._own = f"cairn-{os.getpid()}-{next(_numbers)}"
         self.members: dict[str, Namespace] = {}
+        self.lines: dict[str, Line] = {}
 
     def __enter__(self) -> Switch:
         ip("netns", "add", self._own)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.mend()
         for member in self.members.values():
             member.close()
         ip("netns", "del", self._own)
@@ -97,10 +103,30 @@ class Switch:
     def part(self, *groups: Sequence[str]) -> None:
         """Members reach those of their group alone; who is in none reaches nobody."""
         grouped = {name: group for group, names in enumerate(groups) for name in names}
-        for name in self.members:
+        for number, name in enumerate(self.members):
             state = ["master", f"s{grouped[name]}", "up"] if name in grouped else ["down"]
-            ip("-n", self._own, "link", "set", name, *state)
+            ip("-n", self._own, "link", "set", f"far{number}" if name in self.lines else name, *state)
 
     def join(self) -> None:
         """All reach all again."""
         self.part(list(self.members))
+
+    def worsen(self, name: str, quality: Quality) -> None:
+        """Put a bad line between a member and the switch: member - bridge - TAP - this process - TAP - switch."""
+        number = list(self.members).index(name)
+        near, far, bridge = f"near{number}", f"far{number}", f"l{number}"
+        with ThreadPoolExecutor(1, name, enter, (self._own,)) as inside:
+            ends = inside.submit(tap, near).result(), inside.submit(tap, far).result()
+        ip("-n", self._own, "link", "add", bridge, "type", "bridge")
+        for link, master in ((near, bridge), (far, "s0"), (name, bridge)):
+            ip("-n", self._own, "link", "set", link, "master", master, "up")
+        ip("-n", self._own, "link", "set", bridge, "up")
+        self.lines[name] = Line(ends, quality, number)
+
+    def mend(self) -> None:
+        """Every line is as good as new."""
+        for name, line in list(self.lines.items()):
+            ip("-n", self._own, "link", "set", name, "master", "s0", "up")
+            line.close()
+            ip("-n", self._own, "link", "del", f"l{list(self.members).index(name)}")
+            del self.lines[name]
