@@ -118,6 +118,7 @@ try {
     health: '/console/health',
     storage: '/console/storage',
     alerts: '/console/alerts',
+    emergencies: '/console/emergencies',
   };
   for (const [name, path] of Object.entries(pages)) {
     for (const [look, viewport, colorScheme] of [
