@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from bridge import consortium_setup as setup
 from bridge import control
+from bridge.consensus import condition
+from bridge.consensus.condition import Condition
 from tests.cometbft_node import COMETBFT
 from tests.node.running_node import RunningNode, free_ports
 
@@ -41,6 +45,10 @@ class Hospital(RunningNode):
     def members(self) -> dict[str, Any]:
         """What `cairn consortium members` says here, asked as that command asks."""
         return self.ask("consortium-members")
+
+    def readiness(self) -> list[str]:
+        """What `/readyz` says besides "ready"."""
+        return list(httpx.get(f"{self.url}/readyz").json().get("reasons", []))
 
     def ask(self, command: str, **arguments: object) -> dict[str, Any]:
         """What the running node answers a command, without the time that starting one takes."""
@@ -84,6 +92,11 @@ def h3_now(asked: Hospital) -> dict[str, Any]:
     return next(row for row in asked.members()["members"] if row["name"] == "h3")
 
 
+def condition_of(one: Hospital) -> Condition:
+    """What a hospital's console has to go by when it says why entries wait."""
+    return condition.read(one.home) or Condition(0)
+
+
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Hospital]]:
     """Three members that run, and one that is none yet."""
@@ -113,19 +126,28 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     h0, h1, h2, h3 = hospitals
     until(lambda: all(row["entries"] > 0 for row in h0.members()["members"]))
 
-    # Who is to be taken in is compared by the fingerprint of the card, and heard from then on.
+    # Who is to be taken in may run before: it says what it waits for, and has not failed.
+    h3.start()
+    until(lambda: any("voted it in" in reason for reason in h3.readiness()))
+    assert any("not a member yet" in row["what"] for row in h3.members()["waits"])
+
+    # It is compared by the fingerprint of the card, and heard from then on.
     fingerprint = h3.answer("consortium", "join")["fingerprint"]
     id = h0.answer("consortium", "propose", "enroll", str(h3.card), "--wait", "30")["proposal"]
     until(lambda: any(row["id"] == id for row in h1.members()["proposals"]))
     assert h1.proposal(id)["fingerprint"] == fingerprint and h1.proposal(id)["needed"] == 3
     assert h1.answer("consortium", "vote", id, "yes", "--wait", "30")["state"] == "open"
     assert h2.vote(id) == "accepted"
-    h3.start()
     until(lambda: any(row["name"] == "h3" and row["entries"] > 0 for row in h0.members()["members"]))
+    until(lambda: h3.readiness() == [])
+    said = [json.loads(line) for line in h3.printed().splitlines() if line.startswith("{")]
+    assert sum("voted it in" in row["message"] for row in said) == 1
+    assert not [row for row in said if row["level"] == "error"]
     assert {row["name"]: row["power"] for row in h3.members()["members"]} == dict.fromkeys(("h0", "h1", "h2", "h3"), 1)
 
     # One that lost its disk, keys and all, makes others, and goes on where its chain is once they are accepted.
     h3.kill()
+    until(lambda: "h3" in condition_of(h0).unheard)
     held = next(row for row in h0.members()["members"] if row["name"] == "h3")
     h3.home.rename(h3.home.with_name("lost"))
     h3.furnish()
@@ -134,6 +156,7 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     h3.cairn("consortium", "join", "--genesis", str(h0.home / "consortium/genesis.json"))
     h3.start()
     until(lambda: h3_now(h0)["entries"] > held["entries"])
+    until(lambda: not condition_of(h0).unheard)
     assert h3_now(h0)["node"] == held["node"] and h3_now(h0)["key"] != held["key"]
     assert h3.answer("ledger", "verify")["findings"] == []
 
@@ -155,6 +178,7 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     assert "no active member" in h3.cairn("consortium", "propose", "power", "h0", "1", code=2).stderr
     h3.ask("token-create", role="viewer")
     h3.wait_printed("of a member that is retired")
+    until(lambda: "retired" in condition_of(h3).refused)
     told = {row["name"]: (row["active"], row["power"]) for row in h1.members()["members"]}
     assert told == {"h0": (True, 3), "h1": (True, 1), "h2": (True, 1), "h3": (False, 0)}
     assert h0.members()["quorum"] == 3
