@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
+from bridge.errors import CapacityError, StorageFault
 from bridge.index.record_source import SqlRecordSource
 from bridge.ledger_reading import actor_tags, index_place, ledger_home, origin_of
 from ledger.engine import Engine
@@ -26,6 +27,7 @@ from ledger.sealer import Sealer
 log = logging.getLogger(__name__)
 BEAT_S: Final = 1.0
 TICK_S: Final = 0.5
+AGAIN_S: Final = 1.0
 
 
 def run(settings: Settings, keystore: Keystore, ended: threading.Event, beat: Callable[[], None]) -> None:
@@ -81,7 +83,20 @@ def _in_consortium(settings: Settings, keystore: Keystore, ended: threading.Even
 
 
 def _seal(settings: Settings, keystore: Keystore, engine: Engine, ended: threading.Event) -> None:
-    """Seal until `ended` is set, then what was closed last."""
+    """Seal until `ended` is set, then what was closed last.
+
+    While the index cannot be read, as when its PostgreSQL is gone, sealing waits and the engine goes on.
+    """
+    while True:
+        try:
+            return _seal_while_readable(settings, keystore, engine, ended)
+        except (StorageFault, CapacityError) as error:
+            log.error("the index cannot be read: sealing waits", extra={"slug": error.slug, "reason": error.detail})
+        if ended.wait(AGAIN_S):
+            return  # what is left is sealed after the next start
+
+
+def _seal_while_readable(settings: Settings, keystore: Keystore, engine: Engine, ended: threading.Event) -> None:
     signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
     source = SqlRecordSource(index_place(settings), actor_tags(keystore))
     try:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.errors import ConfigError
+from bridge.errors import CairnError, ConfigError
 from bridge.status_board import StatusBoard
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,8 @@ def become(main: Main) -> None:
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
+    except CairnError as error:
+        log.error("a process cannot go on", extra={"slug": error.slug, "reason": error.detail})
     except BaseException:
         log.exception("a process failed")
     finally:

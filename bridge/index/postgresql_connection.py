@@ -28,7 +28,7 @@ LOCK_S: Final = 20
 ANSWER_S: Final = 60.0
 """How long an answer is waited for; a server that is stopped, or a network that swallows, must not hold a thread."""
 
-_CONNECT_S: Final = 5
+CONNECT_S: Final = 5
 _MOST_IDLE: Final = 6
 _POLL_S: Final = 0.1
 _PREPARED: Final = 500
@@ -77,13 +77,14 @@ class Connection(psycopg.Connection[Any]):
         return self.closed or self.pgconn.transaction_status == TransactionStatus.UNKNOWN
 
 
-def connect(url: str, *, limit: float = ANSWER_S) -> Connection:
+def connect(url: str, *, limit: float | None = None) -> Connection:
     """A new connection that begins no transaction by itself. Raises psycopg.Error."""
     connection = Connection.connect(
-        url, autocommit=True, connect_timeout=_CONNECT_S, fallback_application_name="cairn", prepare_threshold=3
+        url, autocommit=True, connect_timeout=CONNECT_S, fallback_application_name="cairn", prepare_threshold=3
     )
     try:
-        connection.limit = limit
+        if limit is not None:
+            connection.limit = limit
         connection.prepared_max = _PREPARED
         connection.execute(_SETTINGS.encode(), prepare=False)
         connection.execute(_DURABLE, prepare=False)

@@ -63,7 +63,13 @@ class _Cursor:
         return None if row is None else row[0]
 
     def execute(self, text: str, parameters: Any = None, /) -> _Cursor:
-        self._cursor.execute(compiled(text), parameters)
+        try:
+            self._cursor.execute(compiled(text), parameters)
+        except psycopg.DataError:
+            clean = _without_nul(parameters)
+            if clean == parameters:
+                raise
+            self._cursor.execute(compiled(text), clean)  # the former was not sent: the transaction is as it was
         return self
 
     def executemany(self, text: str, parameters: Any, /) -> _Cursor:
@@ -75,6 +81,15 @@ class _Cursor:
 
     def fetchall(self) -> list[Any]:
         return self._cursor.fetchall()
+
+
+def _without_nul(parameters: Any) -> Any:
+    """The parameters, U+FFFD in the place of U+0000, which PostgreSQL's text cannot hold; senders' names may."""
+    if not isinstance(parameters, dict):
+        return parameters
+    return {
+        name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in parameters.items()
+    }
 
 
 class PostgresqlWriting:
