@@ -6,14 +6,14 @@ from typing import Final
 
 __all__ = ["FIRST_US", "LONGEST_US", "Pace"]
 
-FIRST_US: Final = 5 * 1_000_000
+FIRST_US: Final = 1_000_000
 LONGEST_US: Final = 600 * 1_000_000
 
 
 class Pace:
     """The next time for each member, by its node id; all times are in microseconds.
 
-    Each question that brought nothing doubles the pause, from five seconds up to ten minutes.
+    Each question that brought nothing doubles the pause, from a second up to ten minutes.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ def questions(pace: Pace, begin: int, end: int) -> int:
 
 def test_without_news_the_pauses_double_up_to_the_longest() -> None:
     pace = Pace()
-    assert questions(pace, 0, HOUR) == 12  # after 0, 5, 15 ... 635 s, then each ten minutes
+    assert questions(pace, 0, HOUR) == 15  # after 0, 1, 3, 7 ... 511 s, then each ten minutes
     assert questions(pace, HOUR, 25 * HOUR) == 24 * HOUR // LONGEST_US
 
 
