@@ -170,6 +170,7 @@ def _members(told: Mapping[str, Any]) -> str:
         lines.append(
             f"evidence: {row['member'] or row['validator']} {row['what']} (height {row['height']}, {row['time']})"
         )
+    lines += [f"waits: {row['what']}. {row['advice']}" for row in told["waits"]]
     if told["restart"]:
         lines.append("the members accepted this node's new ledger key: restart the node to take it into use")
     return "\n".join(lines)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from bridge.consortium import SharedConsortium
+from bridge.consortium_model import Hindrance
 from bridge.consortium_rotation import awaits_restart
 from bridge.consortium_setup import Place, make_card, read_card
 from bridge.crypto.next_key import make_next
@@ -41,7 +42,13 @@ def members(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         "members": [_member(state, member, own) for member in consortium.members()],
         "proposals": [_proposal(state, proposal) for proposal in consortium.proposals()],
         "evidence": [_evidence(state, row) for row in state.evidence],
+        "waits": [{"what": row.what, "advice": row.advice} for row in _hindrances(node)],
     }
+
+
+def _hindrances(node: Node) -> Sequence[Hindrance]:
+    """Why entries of this node wait for their block."""
+    return () if node.membership is None else node.membership.overview().hindrances
 
 
 def propose(node: Node, arguments: Mapping[str, Any], report: Report) -> object:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bridge.consensus.condition import Condition
+from bridge.consensus.condition import OLD_S, Condition
 from bridge.consortium_model import Hindrance
 from ledger.members import Member
 
 __all__ = ["hindrances"]
 
 SECOND: Final = 1_000_000
-STALE_US: Final = 20 * SECOND
-"""A condition this old is nobody's any more."""
+STALE_US: Final = int(OLD_S * SECOND)
 GRACE_US: Final = 5 * SECOND
 """How long a member may be away, as while its CometBFT is started again, before it is missed."""
 LATE_US: Final = 60 * SECOND

@@ -23,6 +23,7 @@ from bridge.alerts import Alerts
 from bridge.allocator import keep_freed_memory
 from bridge.audit.trail import LedgerTrail
 from bridge.config import Settings
+from bridge.consensus import condition
 from bridge.consortium import own_consortium
 from bridge.consortium_log import followed, hospitals, misconduct, open_log, own_node
 from bridge.consortium_model import Emergency
@@ -194,9 +195,15 @@ class Node:
     def degraded(self) -> list[str]:
         """What is wrong while the node takes and serves instances all the same: of the content engine, above all."""
         try:
-            return [*self._late(), *self._rotating(), *(fault.reason for fault in self.index.content_state.faults())]
+            faults = self.index.content_state.faults()
+            return [*self._late(), *self._apart(), *self._rotating(), *(fault.reason for fault in faults)]
         except StorageFault as error:
             return [error.detail]
+
+    def _apart(self) -> list[str]:
+        """What its part in consensus waits for."""
+        reason = None if self.consortium is None else condition.trouble(self.settings.home)
+        return [] if reason is None else [f"ledger: {reason}"]
 
     def _rotating(self) -> list[str]:
         own = None if self.consortium is None else self.consortium.own()

@@ -17,7 +17,7 @@ from typing import Final
 from bridge.consensus.rpc import Rpc, RpcFault
 from ledger.members import Member
 
-__all__ = ["ANSWER_S", "FILE", "Condition", "Reporter", "follow", "read", "silent"]
+__all__ = ["ANSWER_S", "FILE", "Condition", "Reporter", "follow", "read", "silent", "trouble"]
 
 log = logging.getLogger(__name__)
 FILE: Final = Path("run") / "consensus.json"
@@ -26,6 +26,8 @@ ANSWER_S: Final = 2.0
 """How long CometBFT is waited for: longer, and it does not answer."""
 FRESH_S: Final = 5.0
 """It is written again after so many seconds, although nothing has changed."""
+OLD_S: Final = 20.0
+"""A condition this old is nobody's any more."""
 LONGEST_WORDS: Final = 300
 
 
@@ -51,6 +53,13 @@ def read(home: Path) -> Condition | None:
         return Condition(**json.loads((home / FILE).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def trouble(home: Path, now: int | None = None) -> str | None:
+    """Why CometBFT cannot be used at a home, as it was told lately; None when it can, or nobody told anything."""
+    told = read(home)
+    at = time.time_ns() // 1000 if now is None else now
+    return told.cometbft or None if told is not None and at - told.at <= OLD_S * 1e6 else None
 
 
 class Reporter:
