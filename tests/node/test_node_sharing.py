@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +150,51 @@ def test_a_grant_reaches_a_hospital_that_was_down_and_holds_over_a_restart(
     assert hospitals.received(grant)["expires"] == hospitals.given(grant)["expires"] is not None
 
 
+GARBAGE = (b"", b"\0" * 60, b"[" * 8_000, b'{"entry": 1, "study": [], "reason": {}}', b"\xff\xfe garbage", b"null")
+POSTED = {
+    "/consortium/shares": (403, 413, 70_000),
+    "/consortium/emergencies": (400, 413, 10_000),
+    "/witness/add-checkpoint": (404, 404, 200_000),
+}
+
+
+def test_what_a_hostile_member_sends_is_refused_on_every_route_and_nobody_is_disturbed(hospitals: Hospitals) -> None:
+    demo = hospitals.demo
+    with _as_member(demo, 1) as client:
+        for path, (garbage, oversized, size) in POSTED.items():
+            for body in GARBAGE:
+                assert client.post(path, content=body).status_code == garbage, (path, body[:10])
+            assert client.post(path, content=bytes(size)).status_code == oversized
+            assert client.post(path, content=(bytes(1 << 20) for _ in range(64))).status_code == oversized
+            assert client.put(path, content=b"x").status_code == 405
+        for path in (
+            *("/consortium/replicas?after=-1", "/consortium/replicas?after=x", "/consortium/replicas?before=1"),
+            *("/consortium/cosignature/0", "/consortium/cosignature/x", f"/consortium/cosignature/{1 << 70}"),
+            *("/consortium/rpc/broadcast_tx_sync", "/consortium/rpc/..%2Fstatus", "/ipfs/x?format=raw"),
+        ):
+            assert client.get(path).status_code in (400, 404), path
+        told = client.get("/consortium/replicas?after=0").json()
+        assert (told["accepts"], told["replicas"]) == (True, [])
+    # requests that break off, or are none, one after the other on connections of their own
+    for sent in (
+        b"POST /consortium/shares HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc",
+        b"\x16\x03\x01 garbage",
+    ):
+        with _as_socket(demo, 1) as connection:
+            connection.sendall(sent)
+    assert hospitals.demo.answer(1, "consortium", "members")["members"]
+    refused = [entry for entry in hospitals.entries(0) if entry["type"] == "access.refused"]
+    assert refused and {entry["hospital"] for entry in refused} == {"h0"}
+    with httpx.Client(base_url=demo.url(0)) as open_door:
+        assert open_door.get("/readyz").status_code == 200
+    assert "Traceback" not in demo.hospital_said(0)
+
+
+def _as_socket(demo: RunningDemo, hospital: int) -> ssl.SSLSocket:
+    context = _context(demo, hospital)
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", demo.base_port + 43), 30.0))
+
+
 def _part(answer: httpx.Response) -> bytes:
     """The one part of a multipart answer, without its boundary."""
     boundary = answer.headers["content-type"].split("boundary=")[1].split(";")[0].strip('"').encode()
@@ -157,9 +203,13 @@ def _part(answer: httpx.Response) -> bytes:
 
 def _as_member(demo: RunningDemo, hospital: int) -> httpx.Client:
     """A client of h0's members' listener that shows a hospital's certificate."""
+    url = f"https://127.0.0.1:{demo.base_port + 43}"
+    return httpx.Client(base_url=url, verify=_context(demo, hospital), timeout=30.0, trust_env=False)
+
+
+def _context(demo: RunningDemo, hospital: int) -> ssl.SSLContext:
     folder = demo.home(hospital) / "consortium"
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-    url = f"https://127.0.0.1:{demo.base_port + 43}"
-    return httpx.Client(base_url=url, verify=context, timeout=30.0, trust_env=False)
+    return context
