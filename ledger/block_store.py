@@ -311,12 +311,12 @@ class BlockStore(LedgerStore):
             return int(self._one("SELECT coalesce(max(id), 0) FROM linked")[0])
 
     def sealed_otherwise(self, node: bytes, epoch: bytes) -> bool:
-        """Whether this node has entries over batches of another epoch, or over batches not known here any more."""
+        """Whether this node has entries over batches of another epoch, not known any more, or behind the cursor."""
         other = """SELECT 1 FROM entries WHERE epoch <> x'' AND epoch < ? UNION ALL
                    SELECT 1 FROM entries WHERE epoch <> x'' AND epoch > ? UNION ALL
                    SELECT 1 FROM outbox WHERE epoch <> x'' AND epoch <> ? LIMIT 1"""
         with self.mutex:
-            if self._one(other, epoch, epoch, epoch) is not None:
+            if self._one(other, epoch, epoch, epoch) is not None or self._one(_BEHIND, epoch) is not None:
                 return True
         return self.unlinked(node) > 0
 
@@ -446,8 +446,10 @@ def _supersede(execute: Callable[..., sqlite3.Cursor]) -> None:
     execute("UPDATE state SET epoch = x'', batch = 0")
 
 
+_BEHIND: Final = """SELECT 1 FROM entries WHERE epoch = ?1 AND batch > (
+    SELECT CASE WHEN epoch = ?1 THEN batch ELSE 0 END FROM state) LIMIT 1"""
 _LINK: Final = "UPDATE OR IGNORE entries SET epoch = ?, batch = ?, records = ? WHERE idx = ?"
-_LINK_WAITING: Final = f"""{SEGMENTS} UPDATE entries SET (epoch, batch, records) = (
+_LINK_WAITING: Final = f"""{SEGMENTS} UPDATE OR IGNORE entries SET (epoch, batch, records) = (
     SELECT epoch, batch, records FROM outbox WHERE sequence = ?1) WHERE idx = (
     SELECT idx FROM segment CROSS JOIN entries ON {SEGMENT} = number AND leaf = (
         SELECT leaf FROM outbox WHERE sequence = ?1))"""

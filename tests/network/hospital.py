@@ -31,6 +31,7 @@ from bridge.sample.send import send
 from bridge.sample.study import CT_IMAGE, new_uid, sample_study
 from ledger import keys
 from ledger.abci.messages import Checked
+from ledger.block_store import BlockStore
 from ledger.genesis import Card, Genesis
 from ledger.members import State
 from tests.cometbft_node import COMETBFT
@@ -172,6 +173,11 @@ class Hospital(RunningNode):
             return []
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             return [row[0] for row in database.execute("SELECT sequence FROM outbox ORDER BY sequence")]
+
+    def unlinked(self) -> int:
+        """How many of its final entries are not known to be of a batch of its own."""
+        with closing(BlockStore(self.home / "consortium/ledger/ledger.db", readonly=True)) as store:
+            return store.unlinked(self.node)
 
     def sealed(self) -> int:
         """How many entries it has made: those that are final and those that wait."""

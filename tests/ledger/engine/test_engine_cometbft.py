@@ -243,6 +243,25 @@ def test_entries_get_their_batches_again_when_the_disk_was_lost(
     engine.close()
 
 
+def test_what_was_linked_is_not_sealed_again_when_all_batches_are_looked_at_anew(chain: Chain, tmp_path: Path) -> None:
+    source = Source()
+    engine = chain.open(tmp_path)
+    sealer = Sealer(source, engine, KEY, limit=2)
+    for _ in range(5):
+        source.close()
+    while sealer.step():
+        pass
+    chain.until(lambda: chain.store.waiting() == 0)
+    assert (chain.store.size(), chain.store.unlinked(chain.hospital.node)) == (6, 0)
+    with chain.store.writing():
+        chain.store.supersede()  # as when other entries than those in the outbox came
+    source.close()
+    steps = [sealer.step() for _ in range(4)]
+    chain.until(lambda: chain.store.waiting() == 0)
+    assert steps == [0, 0, 1, 0] and chain.store.size() == 7
+    engine.close()
+
+
 def test_entries_whose_batches_are_nowhere_are_looked_for_once(chain: Chain, tmp_path: Path) -> None:
     source = Source()
     engine = chain.open(tmp_path)
