@@ -29,7 +29,7 @@ ANSWER_S: Final = 60.0
 """How long an answer is waited for; a server that is stopped, or a network that swallows, must not hold a thread."""
 
 CONNECT_S: Final = 5
-_MOST_IDLE: Final = 6
+_AT_ONCE: Final = 4
 _POLL_S: Final = 0.1
 _PREPARED: Final = 500
 _SETTINGS: Final = (
@@ -131,7 +131,7 @@ def faults() -> Iterator[None]:
 class Pool:
     """Connections for short reads, as many at once as `most`; they hold no transaction between two borrowings."""
 
-    def __init__(self, url: str, most: int = _MOST_IDLE) -> None:
+    def __init__(self, url: str, most: int = _AT_ONCE) -> None:
         self._url = url
         self._idle: deque[Connection] = deque()
         self._free = threading.BoundedSemaphore(most)
