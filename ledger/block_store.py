@@ -150,6 +150,7 @@ class BlockStore(LedgerStore):
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
         self.mutex = threading.RLock()
+        self._counted = 0, 0  # up to which size entries were counted that are of a known batch, and how many there are
         super().__init__(path, readonly)
 
     @classmethod
@@ -276,8 +277,13 @@ class BlockStore(LedgerStore):
     def unlinked(self, node: bytes) -> int:
         """How many of this node's entries are of a batch that is not known here: its disk was lost, and is restored."""
         with self.mutex:
-            tip = self.tip_of(node)
-            known = int(self._one("SELECT count(*) FROM entries WHERE epoch <> x''")[0])
+            tip, size = self.tip_of(node), self.size()
+            counted, known = self._counted
+            if counted:  # what is added is looked at alone
+                known += int(self._one("SELECT count(*) FROM entries WHERE idx >= ? AND +epoch <> x''", counted)[0])
+            else:
+                known = int(self._one("SELECT count(*) FROM entries WHERE epoch <> x''")[0])
+            self._counted = size, known
         return 0 if tip is None else tip[0] - known  # the first entry is of no batch
 
     def link(self, batches: Sequence[ClosedBatch], epoch: bytes, node: bytes) -> int:
@@ -289,7 +295,7 @@ class BlockStore(LedgerStore):
         marks = ", ".join("?" * len(of))
         sql = f"""{SEGMENTS} SELECT idx, root FROM segment CROSS JOIN entries
                   ON {SEGMENT} = number AND root IN ({marks}) AND node = ? AND epoch = x'' ORDER BY idx"""
-        linked = 0
+        linked, self._counted = 0, (0, 0)
         found = self._all(sql, *of, node)
         with self._transaction() as execute:
             for idx, root in found:
@@ -402,6 +408,7 @@ class BlockStore(LedgerStore):
 
         When this node (`node`) has other entries there than in its outbox, that is emptied.
         """
+        self._counted = 0, 0
         with self._transaction() as execute:
             if self.size() != block.size:
                 raise TreeMismatch(f"the snapshot is of {block.size} entries, {self.size()} are there", "snapshot")
@@ -431,7 +438,7 @@ class BlockStore(LedgerStore):
         size = int(found[0])
         if self.size() == size and self._one("SELECT max(height) FROM block")[0] in (None, height):
             return
-        frontier = Frontier()
+        frontier, self._counted = Frontier(), (0, 0)
         for leaf in self.leaves(0, size):
             frontier.append(leaf)
         with self._transaction() as execute:
