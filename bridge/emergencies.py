@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.config import Sharing as Policy
@@ -30,7 +31,7 @@ from bridge.model import Actor, FinalEntry, Tree
 from bridge.services.access import SYSTEM
 from bridge.services.deliver_share import again
 from bridge.services.follow_shares import end as end_share
-from bridge.services.share import Sharing, own_tree
+from bridge.services.share import Lane, Sharing, at_once, own_tree
 from ledger.alerts import Alert, glass_broken
 from ledger.members import Member
 from ledger.types import EMERGENCY as PURPOSE
@@ -142,9 +143,12 @@ class Glass:
         self.sharing.shares.give(given)  # (7)
         self.rows.change(entry, study=tree.study, tag=tree.tag, reason=reason, told=self.sharing.clock(), trouble=None)
 
-    def step(self) -> int:
-        """What the ledger says since the last look, and what is to be told and stated; how much was done."""
-        return self._follow() + self._tell() + self._state()
+    def step(self, lane: Lane = at_once) -> int:
+        """What the ledger says since the last look, and what is to be told and stated; how much was done.
+
+        Each member is told in a lane of its own.
+        """
+        return self._follow() + self._tell(lane) + self._state()
 
     def _judge(self, final: FinalEntry, own: Member, member: Member, study: str) -> int:
         """(5) Until when the entry holds. Raises Forbidden."""
@@ -216,25 +220,24 @@ class Glass:
             if self.sharing.shares.let(given, **ended):
                 self.sharing.keys.next_generation(given.study)
 
-    def _tell(self) -> int:
+    def _tell(self, lane: Lane) -> int:
         """(2)"""
-        done = 0
+        rows = [row for row in self.rows.to_tell(self.sharing.clock()) if self.sharing.consortium.entry(row.entry)]
+        return sum(lane(row.node, partial(self._tell_one, row)) for row in rows)
+
+    def _tell_one(self, row: EmergencyRow) -> int:
         now = self.sharing.clock()
-        for row in self.rows.to_tell(now):
-            if self.sharing.consortium.entry(row.entry) is None:
-                continue
-            study = row.tag.hex() if row.tag is not None else row.study or ""
-            request = {"entry": row.entry.hex(), "study": study, "reason": row.reason}
-            done += 1
-            try:
-                self.sharing.listener(row.node).ask("POST", PATH, request)
-            except (EngineFault, Busy, CapacityError, StorageFault) as error:
-                self._later(row, error, now, refused=False)
-            except CairnError as error:
-                self._later(row, error, now, refused=True)
-            else:
-                self.rows.change(row.entry, told=now, trouble=None)
-        return done
+        study = row.tag.hex() if row.tag is not None else row.study or ""
+        request = {"entry": row.entry.hex(), "study": study, "reason": row.reason}
+        try:
+            self.sharing.listener(row.node).ask("POST", PATH, request)
+        except (EngineFault, Busy, CapacityError, StorageFault) as error:
+            self._later(row, error, now, refused=False)
+        except CairnError as error:
+            self._later(row, error, now, refused=True)
+        else:
+            self.rows.change(row.entry, told=now, trouble=None)
+        return 1
 
     def _later(self, row: EmergencyRow, error: CairnError, now: int, *, refused: bool) -> None:
         log.warning("a member does not open its glass", extra={"slug": error.slug, "peer": row.member})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +13,7 @@ from bridge.errors import CairnError
 __all__ = ["MOST", "MemberLanes"]
 
 log = logging.getLogger(__name__)
+AFTER_FAULT_S: Final = 2.0
 MOST: Final = 8
 """Members that are worked with at once; of more, the others wait until one is done with."""
 
@@ -46,6 +48,7 @@ class MemberLanes:
             work()
         except CairnError as error:
             log.error("work with a member is tried again", extra={"slug": error.slug, "worker": self._name})
+            time.sleep(AFTER_FAULT_S)  # nobody waits for this thread
         except Exception:
             log.exception("work with a member failed")
             self._broken()

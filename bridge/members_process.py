@@ -56,16 +56,18 @@ class _Process:
             raise ConfigError("this node is in no consortium, or has no certificate to show to its members")
         sharing, followed = node.sharing, node.index.followed
         receiver = receiver_of(node, sharing)
-        ending, replication = ending_of(node, receiver), Replication(node)
-        glass = node.glass
+        ending, glass = ending_of(node, receiver), node.glass
         self._stopped, self._broken = threading.Event(), threading.Event()
-        bringing, fetching = (MemberLanes(name, self._broken.set) for name in ("deliver", "take-in"))
+        bringing, fetching, asking, keeping, telling = (
+            MemberLanes(name, self._fail) for name in ("deliver", "take-in", "replication", "keep", "emergencies")
+        )
+        replication = Replication(node, asking=asking, fetching=keeping)
         self._works: list[tuple[str, float, Work]] = [
             ("follow", IDLE_S, lambda: follow(sharing, followed) + end_shares(ending)),
             ("deliver", IDLE_S, lambda: deliver(sharing, bringing)),
             ("take-in", IDLE_S, lambda: take_in(receiver, fetching)),
             ("replication", REPLICATION_S, replication.step),
-            ("emergencies", IDLE_S, glass.step),
+            ("emergencies", IDLE_S, lambda: glass.step(telling)),
         ]
 
     def run(self, ended: threading.Event) -> None:
@@ -80,6 +82,11 @@ class _Process:
             thread.join(LEFT_S)
         if self._broken.is_set():
             raise SystemExit(1)  # to be started afresh
+
+    def _fail(self) -> None:
+        """Work of ours failed for no reason that is known: the process ends, unless it does already."""
+        if not self._stopped.is_set():
+            self._broken.set()
 
     def _guarded(self, name: str, pause: float, work: Work) -> None:
         """A work that fails for a reason of ours ends the process, which is started afresh: none ends unseen."""

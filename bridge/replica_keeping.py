@@ -15,8 +15,10 @@ of that study. What merely does not answer is tried again, each time later.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from bridge.config import Replication
@@ -40,6 +42,7 @@ from bridge.replicating import commitment
 from bridge.services.access import SYSTEM
 from bridge.services.keep_replica import Asked, Holder, keep_replica
 from bridge.services.provenance import Clock, now_us
+from bridge.services.share import Lane, at_once
 from bridge.services.statement import Statements
 from ledger.block import FinalEntry
 from ledger.members import Member
@@ -48,6 +51,7 @@ __all__ = ["ReplicaKeeping"]
 
 log = logging.getLogger(__name__)
 AT_ONCE: Final = 4
+LOOKED_AT: Final = 200
 STATED_AT_ONCE: Final = 100
 SECOND_US: Final = 1_000_000
 LONGEST_REST_US: Final = 600 * SECOND_US
@@ -67,7 +71,7 @@ class _NotFinal(Exception):
 class ReplicaKeeping:
     """The holder's part. One thread at a time; every method may raise StorageFault, and as `SqlIndex.commit`.
 
-    `gateway` gives the listener of a member by its node.
+    `gateway` gives the listener of a member by its node; what each member wants kept is fetched in a `lane` of its own.
     """
 
     index: SqlIndex
@@ -77,6 +81,8 @@ class ReplicaKeeping:
     gateway: Callable[[bytes], Source]
     settings: Replication
     clock: Clock = now_us
+    lane: Lane = at_once
+    _settling: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def offered(self, member: Member, offer: Offer, now: int) -> tuple[int, bool]:
         """(1) What a member says that it wants kept: how much of it is new, and whether all of it is final here.
@@ -116,10 +122,11 @@ class ReplicaKeeping:
         """Some of what there is to do; whether anything was."""
         for row in self.index.replicas_in.forgotten(AT_ONCE):
             self.index.replicas_in.lost(row)
-        due = self.index.replicas_in.due(self.clock(), AT_ONCE)
-        for row in due:
-            self._try(row)
-        return self._state() or bool(due)
+        of: dict[bytes, list[InRow]] = {}
+        for row in self.index.replicas_in.due(self.clock(), LOOKED_AT):
+            of.setdefault(row.node, []).append(row)
+        begun = [self.lane(node, partial(self._try_some, rows[:AT_ONCE])) for node, rows in of.items()]
+        return self._state() or any(begun)
 
     def released(self, final: FinalEntry) -> None:
         """(5) A replica.release on the ledger, whoever's it is."""
@@ -144,6 +151,11 @@ class ReplicaKeeping:
             self._drop(row)
         return bool(rows)
 
+    def _try_some(self, rows: Sequence[InRow]) -> int:
+        for row in rows:
+            self._try(row)
+        return len(rows)
+
     def _try(self, row: InRow) -> None:
         """(2), (3) Keep one, or write down why not."""
         try:
@@ -162,7 +174,11 @@ class ReplicaKeeping:
         except (EngineFault, ContentMissing, StorageFault) as error:
             self._fail(row, error, min(SECOND_US << min(row.tries, 20), LONGEST_REST_US), refused=False)
         else:
-            self.index.replicas_in.took(row, row.root, self.clock())
+            with self._settling:
+                if self.index.replicas_in.by_entry(row.entry) is None:  # it was released meanwhile
+                    self._give_up(row)
+                else:
+                    self.index.replicas_in.took(row, row.root, self.clock())
 
     def _keep(self, row: InRow) -> None:
         """(3) From its origin, else from the next of those that have signed for the same. Raises as `keep_replica`."""
@@ -226,10 +242,11 @@ class ReplicaKeeping:
         return bool(rows)
 
     def _drop(self, row: InRow) -> None:
-        self.index.replicas_in.drop(row)
-        self.index.replicas_beside.drop_tree(row.node, row.tag)
-        if not self.index.replicas_in.of_tag(row.tag):
-            self._give_up(row)
+        with self._settling:
+            self.index.replicas_in.drop(row)
+            self.index.replicas_beside.drop_tree(row.node, row.tag)
+            if not self.index.replicas_in.of_tag(row.tag):
+                self._give_up(row)
 
     def _give_up(self, row: InRow) -> None:
         """Let a tree go, unless its key is held by now: then it is a study that this node has."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from bridge.errors import ContentMissing, EngineFault, RequestError
@@ -28,6 +29,7 @@ from bridge.services.keep_replica import Holder
 from bridge.services.member_pace import Pace
 from bridge.services.provenance import Clock, now_us
 from bridge.services.receive_share import member_actor
+from bridge.services.share import Lane, at_once
 from ledger.block import FinalEntry
 from ledger.members import Member
 
@@ -55,9 +57,11 @@ class Replication:
         A node that is in a consortium and has a certificate to show.
     clock
         Microseconds since the epoch.
+    asking, fetching
+        Lanes for what is asked of each member, and fetched from it.
     """
 
-    def __init__(self, node: Node, clock: Clock = now_us) -> None:
+    def __init__(self, node: Node, clock: Clock = now_us, asking: Lane = at_once, fetching: Lane = at_once) -> None:
         if node.consortium is None or node.gateways is None:
             raise ValueError("a node in no consortium replicates nothing")
         self._index, self._clock, self._access = node.index, clock, node.access
@@ -81,7 +85,10 @@ class Replication:
             node.packs.require_room,
             node.settings.home / "incoming" / "replicas",
         )
-        self._in = ReplicaKeeping(node.index, consortium, node.statements, holder, self._gateways.of, settings, clock)
+        self._in = ReplicaKeeping(
+            node.index, consortium, node.statements, holder, self._gateways.of, settings, clock, fetching
+        )
+        self._asking = asking
         self._pace = Pace()
         self._hurried: set[bytes] = set()
         self._business: set[bytes] = set()
@@ -151,9 +158,13 @@ class Replication:
         concerned = self._business | self._hurried | self._out.candidates
         for member in others:
             if member.active and member.node in concerned and self._pace.is_due(member.node, self._clock()):
-                news = self._ask_one(member, self._clock())
-                self._pace.asked(member.node, self._clock(), news=news)
-                self._hurried.discard(member.node)
+                self._asking(member.node, partial(self._ask_member, member))
+
+    def _ask_member(self, member: Member) -> int:
+        self._hurried.discard(member.node)
+        news = self._ask_one(member, self._clock())
+        self._pace.asked(member.node, self._clock(), news=news)
+        return int(news)
 
     def _let_go(self, others: list[Member]) -> bool:
         """What a retired member had kept here goes after a while; what it kept is asked of others."""
