@@ -173,7 +173,7 @@ def _proposals(stands: ConsortiumOverview, admin: bool) -> list[Html]:
         what = "Nothing. Members are taken in, their keys changed and members retired by votes on the ledger."
         said.append(tag("p", what))
     if admin:
-        said.append(tag("p", link(PROPOSE, "Propose a change", class_="button"), class_="actions"))
+        said.append(tag("p", link(PROPOSE, "Propose a change", class_="button"), class_="actions apart"))
     return said
 
 
