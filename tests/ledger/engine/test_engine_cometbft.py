@@ -15,7 +15,8 @@ import pytest
 
 from ledger import entry, genesis, keys, merkle, transaction
 from ledger.abci.application import ConsortiumApplication, Signers
-from ledger.abci.messages import Block
+from ledger.abci.messages import CHUNK_ACCEPT, SNAPSHOT_ACCEPT, Block
+from ledger.abci.snapshots import EVERY
 from ledger.audit_shared import audit_shared
 from ledger.block_store import BlockStore
 from ledger.engine import Engine
@@ -82,11 +83,24 @@ class Chain:
         self.application.commit()
         return verdict.code, verdict.log
 
-    def replay(self) -> None:
+    def replay(self, home: Path) -> None:
         """Have the application execute every block again, as CometBFT does where its own disk was lost."""
-        for decided in self.decided:
-            self.application.finalize_block(decided)
-            self.application.commit()
+        execute(self.application, self.decided)
+
+    def take_over(self, home: Path) -> None:
+        """Have it take over the state of another member, who executed the same blocks."""
+        other = Hospital("west")
+        other.open(home / "west", self.genesis)
+        execute(other.application, self.decided)
+        other.application.height += 2  # only what the light client can verify is offered
+        offer = other.application.list_snapshots()[0]
+        stored = other.store.block_at(offer.height)
+        assert stored is not None and stored.size == 4
+        assert self.application.offer_snapshot(offer, stored.hash) == SNAPSHOT_ACCEPT
+        for at in range(offer.chunks):
+            chunk = other.application.load_snapshot_chunk(offer.height, offer.format, at)
+            assert self.application.apply_snapshot_chunk(at, chunk, "west") == CHUNK_ACCEPT
+        other.store.close()
 
     def until(self, holds: Callable[[], object]) -> None:
         over = time.monotonic() + PATIENCE_S
@@ -210,13 +224,22 @@ def test_a_run_longer_than_a_transaction_goes_in_several(chain: Chain, tmp_path:
     engine.close()
 
 
+def execute(application: ConsortiumApplication, blocks: Sequence[Block]) -> None:
+    """Execute decided blocks."""
+    for decided in blocks:
+        application.finalize_block(decided)
+        application.commit()
+
+
 @pytest.mark.parametrize("sealed_before", [True, False])
+@pytest.mark.parametrize("restore", [Chain.replay, Chain.take_over], ids=["by replay", "by state sync"])
 def test_entries_get_their_batches_again_when_the_disk_was_lost(
-    chain: Chain, tmp_path: Path, sealed_before: bool
+    chain: Chain, tmp_path: Path, sealed_before: bool, restore: Callable[[Chain, Path], None]
 ) -> None:
     source = Source()
     engine = chain.open(tmp_path)
     for records in (2, 3, 1):
+        chain.height += EVERY  # so that there is a snapshot of each block
         source.close(records=records)
         assert Sealer(source, engine, KEY).step() == 1
         chain.until(lambda: chain.store.waiting() == 0)
@@ -227,7 +250,7 @@ def test_entries_get_their_batches_again_when_the_disk_was_lost(
     sealer = Sealer(source, engine, KEY)
     if sealed_before:  # before the first block is there
         assert sealer.step() == 3
-    chain.replay()
+    restore(chain, tmp_path)
     if not sealed_before:
         assert chain.store.unlinked(chain.hospital.node) == 3
     chain.answer = chain.decide
@@ -273,7 +296,7 @@ def test_entries_whose_batches_are_nowhere_are_looked_for_once(chain: Chain, tmp
     shutil.rmtree(tmp_path / "shared")
     chain.answer = nobody
     engine = chain.open(tmp_path)
-    chain.replay()
+    chain.replay(tmp_path)
     restored = Asked(epoch=octets("another epoch"))  # an index from before the second batch
     restored.batches = source.batches[:1]
     sealer = Sealer(restored, engine, KEY)
