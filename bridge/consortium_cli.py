@@ -172,7 +172,7 @@ def _members(told: Mapping[str, Any]) -> str:
         )
     lines += [f"waits: {row['what']}. {row['advice']}" for row in told["waits"]]
     if told["restart"]:
-        lines.append("the members accepted this node's new ledger key: restart the node to take it into use")
+        lines.append("the members accepted this node's new ledger key: its processes are started afresh with it")
     return "\n".join(lines)
 
 
@@ -204,8 +204,8 @@ def rotate(
 ) -> None:
     """Propose a new ledger key (and card) of this node, or the new CARD of a member that lost its own.
 
-    The key in use stays valid until the new one has signed; the node takes it into use at its first start after the
-    members have accepted it. Entries signed before stay valid.
+    The key in use stays valid until the new one has signed; once the members have accepted it, the node starts its
+    processes afresh with it, or takes it into use at its next start. Entries signed before stay valid.
     """
     arguments = {"do": "rotate", "card": str(card.absolute()) if card else None}
     _state(ctx, {**arguments, "keep_key": keep_key, "url": url, "peer": peer}, wait, as_json)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def open_keys(settings: Settings) -> Keystore:
     """The keystore of a home, after the next ledger key was taken into use when it was accepted meanwhile.
 
-    To be called under the run lock, before any process has read the keys. Raises ConfigError, StorageFault.
+    To be called under the run lock, while no process runs that has read the keys. Raises ConfigError, StorageFault.
     """
     keystore = open_keystore(settings.home, settings.keys.passphrase_file)
     if not accepted(settings, keystore):

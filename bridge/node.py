@@ -209,7 +209,7 @@ class Node:
         own = None if self.consortium is None else self.consortium.own()
         if own is None or not awaits_restart(own, self.keystore):
             return []
-        return ["the members accepted this node's new ledger key: it is in use from the next start"]
+        return ["the members accepted this node's new ledger key: its processes are started afresh with it"]
 
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""

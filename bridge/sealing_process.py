@@ -9,6 +9,7 @@ It never writes the index. Records stay sealed to it: it needs their leaf hashes
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -16,10 +17,12 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.config import Settings
+from bridge.consortium_rotation import accepted
 from bridge.crypto.keystore import Keystore
 from bridge.errors import CapacityError, StorageFault
 from bridge.index.record_source import SqlRecordSource
 from bridge.ledger_reading import actor_tags, index_place, ledger_home, origin_of
+from bridge.supervisor import RENEW
 from ledger.engine import Engine
 from ledger.engine.solo import SoloEngine
 from ledger.sealer import Sealer
@@ -71,9 +74,14 @@ def _in_consortium(settings: Settings, keystore: Keystore, ended: threading.Even
 
     sealing = threading.Thread(target=seal, args=(part.engine,), name="sealer", daemon=True)
     sealing.start()
+    renewing = False
     try:
         while not ended.wait(TICK_S) and not broken.is_set():
             part.step()
+            if not renewing and part.awaits_key(keystore) and accepted(settings, keystore):
+                log.info("the members accepted this node's new ledger key: its processes are started afresh with it")
+                os.kill(os.getppid(), RENEW)
+                renewing = True
     finally:
         stopping.set()
         sealing.join()

@@ -46,8 +46,19 @@ KUBO = "bridge.content.kubo.store"
 Say = Callable[[str], None]
 
 
+class _Listeners(NamedTuple):
+    """What is bound once, before anything is forked, and held until the node ends."""
+
+    dicom: socket.socket
+    http: socket.socket
+    members: _MembersDoor | None
+
+
 def serve(settings: Settings, *, sample: bool, say: Say) -> int:
-    """Run a node until SIGTERM or SIGINT; the exit code. Raises ConfigError when it cannot start."""
+    """Run a node until SIGTERM or SIGINT; the exit code. Raises ConfigError when it cannot start.
+
+    Its processes are started afresh, the listeners held meanwhile, when one of them asks for that (`supervisor.RENEW`).
+    """
     with RunLock(settings.home):
         refuse_reopening(settings)
         first = not ledger_home(settings).exists()  # a command may have made keys and index before
@@ -55,27 +66,41 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         keys_are_new = ledger_is_empty(settings)
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
-        dicom = listen(settings.dimse.host, settings.dimse.port, "DICOM")
-        http = listen(settings.web.host, settings.web.port, "HTTP")
-        members = _members_door(settings)
-        doors = [f"dimse-{number}" for number in range(settings.dimse.processes or min(processors(), MOST_DOORS))]
-        meets = settings.ledger.engine != "solo" and members is not None
-        board = StatusBoard((*doors, WEB, LEDGER), spared=(CONTENT, *((MEMBERS,) if meets else ())))
-        children = [
-            *(Child(door, partial(_dimse, settings, keystore, dicom, board, door, doors)) for door in doors),
-            Child(WEB, partial(_web, settings, keystore, http, members, board, board.names, keys_are_new)),
-            Child(LEDGER, partial(_ledger, settings, keystore, board)),
-            Child(CONTENT, partial(_content, settings, keystore, board)),
-            *([Child(MEMBERS, partial(_members, settings, keystore, board))] if meets else []),
-        ]
+        listeners = _Listeners(
+            listen(settings.dimse.host, settings.dimse.port, "DICOM"),
+            listen(settings.web.host, settings.web.port, "HTTP"),
+            _members_door(settings),
+        )
         # Imported before the fork, so that the doors share its pages. Where pydicom finds numpy, that would start
         # threads, which a fork must not meet.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         importlib.import_module(DICOM_DOOR)
         if settings.content.engine != "embedded":
             importlib.import_module(KUBO)
-        announce = partial(_announce, settings, keystore, first=first, sample=sample, say=say)
-        return Supervisor(children, board).run(announce)
+        supervisor = _supervisor(settings, keystore, listeners, keys_are_new)
+        code = supervisor.run(partial(_announce, settings, keystore, first=first, sample=sample, say=say))
+        while supervisor.renews:
+            following = _supervisor(settings, open_keys(settings), listeners, keys_are_new=False)
+            if supervisor.renews:  # it was not ended meanwhile
+                code = following.run(lambda: None)
+                supervisor = following
+        return code
+
+
+def _supervisor(settings: Settings, keystore: Keystore, listeners: _Listeners, keys_are_new: bool) -> Supervisor:
+    """The node's processes, none of which runs yet."""
+    dicom, http, members = listeners
+    doors = [f"dimse-{number}" for number in range(settings.dimse.processes or min(processors(), MOST_DOORS))]
+    meets = settings.ledger.engine != "solo" and members is not None
+    board = StatusBoard((*doors, WEB, LEDGER), spared=(CONTENT, *((MEMBERS,) if meets else ())))
+    children = [
+        *(Child(door, partial(_dimse, settings, keystore, dicom, board, door, doors)) for door in doors),
+        Child(WEB, partial(_web, settings, keystore, http, members, board, board.names, keys_are_new)),
+        Child(LEDGER, partial(_ledger, settings, keystore, board)),
+        Child(CONTENT, partial(_content, settings, keystore, board)),
+        *([Child(MEMBERS, partial(_members, settings, keystore, board))] if meets else []),
+    ]
+    return Supervisor(children, board)
 
 
 def _until_terminated() -> threading.Event:

@@ -24,6 +24,8 @@ from bridge.status_board import StatusBoard
 log = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 DRAIN_S = 25.0
+RENEW = signal.SIGUSR1
+"""What a child sends its parent when all are to be started afresh, as with another key."""
 HUNG_S = 60.0
 Main = Callable[[], None]
 
@@ -54,17 +56,26 @@ def listen(host: str, port: int, what: str) -> socket.socket:
 
 
 class Supervisor:
-    """Keeps children alive until a signal, then drains them: doors first, then the content, the ledger last."""
+    """Keeps children alive until a signal, then drains them: doors first, then the content, the ledger last.
+
+    SIGUSR1 has them drained in the same way, to be followed by others (`renews`).
+    """
 
     def __init__(self, children: list[Child], board: StatusBoard) -> None:
         self._children = children
         self._board = board
-        self._stopping = False
+        self._stopping = self._renewing = self._ended = False
+
+    @property
+    def renews(self) -> bool:
+        """Whether children are to follow those that were drained: no signal has said that the node is to end."""
+        return self._renewing and not self._ended
 
     def run(self, when_ready: Callable[[], None]) -> int:
         """Start all, call `when_ready` once when every child accepts, and return the exit code after a signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.signal(RENEW, self._renew)
         gc.collect()
         gc.freeze()  # keeps the collector from touching, and so copying, the pages shared with the children
         for child in self._children:
@@ -79,7 +90,10 @@ class Supervisor:
         return self._drain()
 
     def _stop(self, number: int, frame: object) -> None:
-        self._stopping = True
+        self._stopping = self._ended = True
+
+    def _renew(self, number: int, frame: object) -> None:
+        self._stopping = self._renewing = True
 
     def _start(self, child: Child) -> None:
         sys.stdout.flush()

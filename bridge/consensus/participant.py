@@ -29,6 +29,7 @@ from bridge.consensus.cosigning import open_cosigning
 from bridge.consensus.rpc import Rpc
 from bridge.consensus.upkeep import Upkeep
 from bridge.consortium import CARD, DATABASE, folder, own_consortium, read_genesis
+from bridge.consortium_rotation import awaits_restart
 from bridge.crypto.keystore import Keystore
 from bridge.errors import ConfigError
 from bridge.ledger_reading import actor_tags
@@ -120,6 +121,11 @@ class Participant:
         if self._upkeep is not None:
             self._upkeep.step()
         self._reporter.step(self.reason, self.engine.refused if self.engine is not None else "")
+
+    def awaits_key(self, keystore: Keystore) -> bool:
+        """Whether the members have accepted another ledger key of this node than the one in use."""
+        own = self.application.state.members.get(self._who.node)
+        return own is not None and awaits_restart(own, keystore)
 
     def close(self) -> None:
         """End CometBFT first, so that it never waits for an answer; then the rest."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.supervisor import listen
+from bridge.supervisor import RENEW, listen
 
 PROGRAM = textwrap.dedent(
     """
@@ -37,7 +37,10 @@ PROGRAM = textwrap.dedent(
             file.write(f"{name}\\n")
 
     children = [Child(name, partial(child, name)) for name in board.names]
-    sys.exit(Supervisor(children, board).run(lambda: print("ready", flush=True)))
+    supervisor = Supervisor(children, board)
+    code = supervisor.run(lambda: print("ready", flush=True))
+    print("others follow" if supervisor.renews else "the end", flush=True)
+    sys.exit(code)
     """
 )
 
@@ -89,3 +92,18 @@ def test_a_taken_address_is_a_configuration_error_that_names_it() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"DICOM listener cannot bind 127.0.0.1:{port}"):
             listen("127.0.0.1", port, "DICOM")
+
+
+@pytest.mark.parametrize(
+    ("signals", "said"),
+    [((signal.SIGTERM,), "the end"), ((RENEW,), "others follow"), ((RENEW, signal.SIGTERM), "the end")],
+)
+def test_a_child_may_ask_that_all_are_drained_to_be_followed_by_others(
+    tmp_path: Path, signals: tuple[signal.Signals, ...], said: str
+) -> None:
+    process = start(tmp_path)
+    for number in signals:
+        process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out.strip()) == (0, said)
+    assert (tmp_path / "ended").read_text().split() == ["door-0", "content-0", "ledger-0"]
