@@ -38,9 +38,12 @@ def grant(exchange: Exchange, fields: Fields) -> str:
     return path("console", "studies", study) + "#sharing"
 
 
-def revoke(exchange: Exchange, fields: Fields) -> str:
-    """Revoke a grant; the way to the list. Raises NotFound, RequestError."""
-    _membership(exchange).revoke(exchange.actor, _id(fields.get("grant", "")).hex())
+def revoke(exchange: Exchange, fields: Fields) -> str | Html:
+    """Revoke a grant, once that is sure; the way to the list. Raises NotFound, RequestError."""
+    membership, grant = _membership(exchange), _id(fields.get("grant", "")).hex()
+    if fields.get("sure") != "yes":
+        return sharing.sure(exchange, grant)
+    membership.revoke(exchange.actor, grant)
     return sharing.SECTION
 
 

@@ -119,7 +119,9 @@ def _waiting(health: LedgerHealth, now_us: int) -> Mapping[str, Content]:
     def since(moment: int | None) -> str:
         return "" if moment is None else f", the oldest for {words.span(max(0, now_us - moment) / 1e6)}"
 
-    awaited = {"Without a block yet": f"{words.count(health.pending, 'entry', 'entries')} of this hospital"}
+    pending = f"{words.count(health.pending, 'entry', 'entries')} of this hospital"
+    why = ("; ", link("/console/consortium", "why")) if health.pending else None
+    awaited: dict[str, Content] = {"Without a block yet": (pending, why)}
     return (awaited if health.numbered is not None else {}) | {
         "Closed, without entry": words.count(health.waiting_batches, "batch", "batches") + since(health.waiting_since),
         "Still open": words.count(health.open_batches, "session or transfer", "sessions or transfers")
@@ -175,14 +177,16 @@ def _forwarding(node: Node, health: LedgerHealth) -> list[Html]:
 
 
 def _signed(node: Node, note: str | None) -> Html:
-    """The checkpoint and the key, to be kept elsewhere."""
+    """The checkpoint, and what it is checked with: the key, or the members' policy; to be kept elsewhere."""
+    shared = node.membership is not None
+    trust = "Policy of the members" if shared else "Verifier key"
     return page.panel(
         "Keep a copy",
         tag("p", "Whoever kept a checkpoint can prove later that nothing before it was changed."),
         tag("h3", "Newest checkpoint"),
         tag("pre", note, tabindex=0, aria_label="Checkpoint") if note else tag("p", "There is none yet."),
-        tag("h3", "Verifier key"),
-        tag("pre", node.log.key(), tabindex=0, aria_label="Verifier key"),
+        tag("h3", trust),
+        tag("pre", node.log.policy() if shared else node.log.key(), tabindex=0, aria_label=trust),
         tag(
             "p",
             link("/ledger/checkpoint", "Checkpoint as a file", download="checkpoint", class_="button"),

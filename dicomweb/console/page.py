@@ -143,24 +143,29 @@ def listing(
 ) -> Html:
     """A table whose rows become cards on a narrow screen; columns named in `figures` are aligned at their last digit.
 
-    The first cell of a row is its head. `foot` are whole rows below it.
+    The first cell of a row is its head. `foot` are whole rows below it. Roles are named, for a table that is laid out
+    as something else is none any more to who cannot see it.
     """
 
     def cell(place: int, content: Content) -> Html:
         name = head[place]
         class_ = "figure" if name in figures else None
         if place == 0:
-            return tag("th", content, scope="row", class_=class_)
-        return tag("td", content, data_label=name, class_=class_)
+            return tag("th", content, scope="row", class_=class_, role="rowheader")
+        return tag("td", content, data_label=name, class_=class_, role="cell")
 
-    columns = [tag("th", name, scope="col", class_="figure" if name in figures else None) for name in head]
+    columns = [
+        tag("th", name, scope="col", class_="figure" if name in figures else None, role="columnheader") for name in head
+    ]
+    lines = [tag("tr", [cell(place, content) for place, content in enumerate(row)], role="row") for row in rows]
     return tag(
         "table",
         tag("caption", caption),
-        tag("thead", tag("tr", columns)),
-        tag("tbody", [tag("tr", [cell(place, content) for place, content in enumerate(row)]) for row in rows]),
-        tag("tfoot", foot) if foot else None,
+        tag("thead", tag("tr", columns, role="row"), role="rowgroup"),
+        tag("tbody", lines, role="rowgroup"),
+        tag("tfoot", foot, role="rowgroup") if foot else None,
         class_="counts listing",
+        role="table",
     )
 
 

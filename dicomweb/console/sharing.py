@@ -66,7 +66,13 @@ def show(exchange: Exchange) -> Response:
         page.panel("Given to other hospitals", *_listed(given, notes, admin, "Given"), id_="given"),
         page.panel("Received from other hospitals", *_listed(received, notes, False, "Received"), id_="received"),
         page.panel("What revoking can and cannot do", tag("p", CAN), tag("p", CANNOT), id_="revoking"),
-        tag("p", "A study is given on its own page, which the timeline and the study list lead to.", class_="remark"),
+        tag(
+            "p",
+            "A study is given on its own page; ",
+            link("/console/", "the timeline leads there"),
+            ".",
+            class_="remark",
+        ),
     ]
     return page.answer(exchange, page.page("Sharing", body, section=SECTION, who=exchange.actor.name))
 
@@ -109,6 +115,40 @@ def _whose(lenders: Sequence[str], own: int | None) -> str:
         return f"It came from {names}, which alone may share it further. What this hospital adds, it may share."
     added = words.count(own, "instance")
     return f"This hospital added {added} to it, which it may share. What {names} lent, {names} alone may share further."
+
+
+def sure(exchange: Exchange, grant: str) -> Html:
+    """What revoking a grant would do, with the button that does it. Raises NotFound for one that has ended, or none."""
+    membership = exchange.node.membership
+    shares = membership.shares() if membership is not None else ()
+    one = next((one for one in shares if one.given and one.live and one.grant.hex() == grant), None)
+    if one is None:
+        raise NotFound("this hospital has made no such grant, or it has ended")
+    told = {
+        "Study": _study(one, lookup.notes(exchange.node, [one.study])),
+        "Purpose": words.purpose(one.purpose),
+        "Since": words.stamp(one.granted_us),
+    }
+    body = [
+        tag("nav", tag("p", link(SECTION, "Sharing"), " / Sure?"), aria_label="Place"),
+        tag("h1", f"Revoke what was given to {one.member}?"),
+        tag("div", page.facts(told), class_="panel"),
+        page.panel("What revoking can and cannot do", tag("p", CAN), tag("p", CANNOT), id_="revoking"),
+        tag(
+            "form",
+            tag("input", type="hidden", name="grant", value=grant),
+            tag(
+                "div",
+                tag("button", "Revoke it", type="submit", name="sure", value="yes", class_="danger large"),
+                link(SECTION, "Do not", class_="button"),
+                class_="actions",
+            ),
+            method="post",
+            action=REVOCATIONS,
+            aria_label="Revoke",
+        ),
+    ]
+    return page.page("Revoke: sure?", body, section=SECTION, who=exchange.actor.name)
 
 
 def _origin(one: Share) -> Html:

@@ -57,9 +57,12 @@ try {
   } else {
     await page.goto(`${origin}/console/sharing`, { waitUntil: 'networkidle' });
     await look(page, 'sharing');
+    await page.getByRole('button', { name: `Revoke what was given to ${hospital}` }).click();
+    await page.getByRole('button', { name: 'Revoke it' }).waitFor();
+    await look(page, 'sure');
     await Promise.all([
       page.waitForResponse((response) => response.request().method() === 'POST'),
-      page.getByRole('button', { name: `Revoke what was given to ${hospital}` }).click(),
+      page.getByRole('button', { name: 'Revoke it' }).click(),
     ]);
     await page.waitForLoadState('networkidle');
     await look(page, 'revoked');

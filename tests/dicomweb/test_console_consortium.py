@@ -9,6 +9,7 @@ import pytest
 from ledger_in_memory import MADE_US, Ledger, some
 from node_in_memory import STUDY, Client, FakeNode
 from test_console_content import tree_of
+from test_console_pages import Overview
 
 from bridge import errors
 from bridge.consortium_model import (
@@ -337,17 +338,35 @@ def test_an_entry_tells_its_hospital_and_whether_it_is_final(
     assert "at h2</span>" in page
 
 
+def test_the_ledger_s_page_keeps_the_members_policy_not_one_key(
+    admin: Client, members: Membership, ledger: Ledger, node: FakeNode
+) -> None:
+    node.overview = Overview()  # type: ignore[attr-defined]
+    page = shown(admin, "/console/health")
+    assert "Policy of the members" in page and node.log.policy().splitlines()[0] in page
+    assert "Verifier key" not in page
+
+
 def test_what_cannot_be_shared_is_a_page_that_says_why(admin: Client, members: Membership) -> None:
     answer = admin.post("/console/sharing/grants", data={"study": STUDY, "to": "h9", "purpose": "TREAT"})
     assert answer.status_code == 400
     assert "There is no such member" in answer.text
 
 
-def test_a_grant_is_revoked(admin: Client, members: Membership) -> None:
-    answer = admin.post("/console/sharing/revocations", data={"grant": GRANT.hex()})
+def test_a_grant_is_revoked_once_that_is_sure(admin: Client, members: Membership) -> None:
+    form = {"grant": GRANT.hex()}
+    asked = admin.post("/console/sharing/revocations", data=form)
+    assert asked.status_code == 200
+    for told in ("Revoke what was given to h1?", "CT Chest", "It cannot call back what was already seen", "Revoke it"):
+        assert told in asked.text
+    assert members.asked == []
+    answer = admin.post("/console/sharing/revocations", data={**form, "sure": "yes"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/sharing")
     assert members.asked == [("revoke", "admin", GRANT.hex())]
-    assert admin.post("/console/sharing/revocations", data={"grant": "x"}).status_code == 400
+    assert admin.post("/console/sharing/revocations", data={"grant": "x", "sure": "yes"}).status_code == 400
+    members.shared = (replace(GIVEN, state="ended"), RECEIVED)
+    for none in (GRANT, RECEIVED.grant):
+        assert admin.post("/console/sharing/revocations", data={"grant": none.hex()}).status_code == 404
 
 
 @pytest.mark.parametrize(
