@@ -56,14 +56,20 @@ def postgresql() -> Iterator[PostgresqlServer]:
         server.remove()
 
 
-@pytest.fixture
-def fresh_postgresql() -> Iterator[PostgresqlServer]:
-    """A running PostgreSQL for one test alone, to be paused and killed."""
+@pytest.fixture(scope="module")
+def own_postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL that the tests of one file break one after the other."""
     server = PostgresqlServer()
     try:
-        yield server.start()
+        yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+def fresh_postgresql(own_postgresql: PostgresqlServer) -> PostgresqlServer:
+    """A running PostgreSQL, to be paused and killed; whoever comes next finds it running again."""
+    return own_postgresql if own_postgresql.runs else own_postgresql.start()
 
 
 @pytest.fixture(scope="module")
