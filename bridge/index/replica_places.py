@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bridge.content.tree_read import tree_read
 from bridge.index.grants import Grants
 from bridge.index.index import SqlIndex
 from bridge.member_sources import Likely
@@ -25,11 +26,16 @@ class ReplicaPlaces:
         return [likely for tree in self._trees(cid) for likely in self._of(tree)]
 
     def _trees(self, cid: bytes) -> Sequence[Tree]:
-        """The trees that the block may be of: of an instance's, those of its study; of a root, its own."""
+        """The trees that the block may be of: of an instance's, those of its study; of a root, its own.
+
+        Of any other block, the one that this thread says it is reading.
+        """
         of = self._grants.tree_of_block(cid)
         if of is not None:
             return self._index.trees.of_study(of[0])
-        tree = self._index.trees.by_root(cid)
+        tree, tag = self._index.trees.by_root(cid), tree_read()
+        if tree is None and tag is not None:
+            tree = self._index.trees.by_tag(tag)
         return [tree] if tree is not None else []
 
     def _of(self, tree: Tree) -> Iterator[Likely]:

@@ -12,6 +12,7 @@ from typing import Protocol, cast
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.copies import Copy
+from bridge.content.tree_read import reading
 from bridge.errors import IntegrityError
 from bridge.model import Block, Tree
 from bridge.services.archive import Archive
@@ -40,7 +41,8 @@ def source(node: Archive, tree: Tree) -> Get:
 
     def get(cid: bytes) -> bytes:
         try:
-            return node.content.get(cid)
+            with reading(tree.tag):
+                return node.content.get(cid)
         except IntegrityError:
             if cids.parse(cid).codec == cids.DAG_CBOR:
                 for block in _made(node, tree, cid):

@@ -13,6 +13,8 @@ from bridge.config import Replication as Policy
 from bridge.content import cid as cids
 from bridge.content.car_transfer import export_car
 from bridge.content.incoming import Source
+from bridge.content.manifest import decode_root
+from bridge.content.tree_read import reading
 from bridge.errors import ContentMissing, EngineFault
 from bridge.index.replica_places import ReplicaPlaces
 from bridge.model import Tree
@@ -343,6 +345,10 @@ def test_blocks_that_a_holder_lost_come_from_the_other_while_the_origin_is_down(
     node = four.hospitals[first].node
     likely = ReplicaPlaces(node.index).likely(tree.root)
     assert [one.node for one in likely] == [four.hospitals[name].member.node for name in ("h0", second)]
+    places, (page, *_) = ReplicaPlaces(node.index), decode_root(node.content.get(tree.root)).pages
+    assert places.likely(page) == []  # of a block that no key opens nothing tells whose it is, but who reads the tree
+    with reading(tree.tag):
+        assert places.likely(page) == likely
     (row,) = node.index.replicas_in.all()
     shutil.rmtree(node.settings.home / "packs")
     (node.settings.home / "packs").mkdir()
