@@ -206,10 +206,11 @@ class BlockStore(LedgerStore):
         with self._transaction() as execute:
             _supersede(execute)
 
-    def outbox(self, limit: int = -1) -> list[Waiting]:
-        """This node's entries that wait, in order; at most `limit`."""
+    def outbox(self, limit: int = -1, first: int = 0) -> list[Waiting]:
+        """This node's entries that wait, in order, from a sequence on; at most `limit`."""
+        sql = "SELECT * FROM outbox WHERE sequence >= ? ORDER BY sequence LIMIT ?"
         with self.mutex:
-            return list(map(Waiting._make, self._all("SELECT * FROM outbox ORDER BY sequence LIMIT ?", limit)))
+            return list(map(Waiting._make, self._all(sql, first, limit)))
 
     def waiting(self) -> int:
         """How many of this node's entries wait for their block."""

@@ -82,6 +82,7 @@ class Participant:
                 Signers(who.node, who.signer, who.cosigner, who.name),
                 lambda: int(time.time()),
                 self._committed,
+                self._strayed,
                 keep_from=lambda: self._upkeep.keep_from() if self._upkeep is not None else 0,
                 step=crash.step,
             )
@@ -151,6 +152,10 @@ class Participant:
         if known is not None and known.node != self._who.node:
             log.warning("this node's id was that of an earlier key: it begins again")
             self.broken.set()
+
+    def _strayed(self) -> None:
+        if self.engine is not None:
+            self.engine.strayed()
 
     def _fault(self, error: Exception) -> None:
         log.error("the ABCI application failed: %s", type(error).__name__)

@@ -1,11 +1,12 @@
 """How much of one node's enters this member's mempool: no member fills everybody's, and keeps empty blocks coming.
 
-An honest node has one transaction under way. Where another member is a block behind, the next one is ahead there for a
-moment; where a node lost its disk, it may sign another one for the same place. So two of each are enough:
+An honest node has two transactions under way at most (`ledger.engine.cometbft`), of which the second is ahead; where
+another member is a block behind, one more is ahead there for a moment; where a node lost its disk, it may sign another
+one for the same place. So two of each are enough:
 
  1. at most two of a node's transactions that could be executed, and two that are ahead, lie here at a time
  2. a node whose transaction was ahead even in the block that it came into may have none ahead here, until one of its
-    transactions was taken: an honest node's never is, for it signs the next when it has seen the block before it
+    transactions was taken: an honest node's is so only when it overtook the one before it, and is sent again
 
 Nothing that is decided depends on it: it is about this member's mempool alone, and forgotten with the process.
 """

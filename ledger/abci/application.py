@@ -67,6 +67,8 @@ class ConsortiumApplication:
         POSIX time in seconds, for cosignatures alone: nothing that is decided depends on it.
     committed
         Called after each commit that left something.
+    strayed
+        Called after a block that held a transaction of this node which came too early, and was not taken.
     admitted
         Further CometBFT ids (40 hex digits) that may connect beside those of members.
     keep_from
@@ -86,6 +88,7 @@ class ConsortiumApplication:
         signers: Signers,
         clock_s: Callable[[], int],
         committed: Callable[[], None] = lambda: None,
+        strayed: Callable[[], None] = lambda: None,
         admitted: Callable[[], frozenset[str]] = frozenset,
         keep_from: Callable[[], int] = lambda: 0,
         snapshot_every: int = EVERY,
@@ -93,7 +96,7 @@ class ConsortiumApplication:
     ) -> None:
         self._store, self._genesis, self._signers = store, genesis, signers
         self._clock_s, self._told, self._admitted, self._step = clock_s, committed, admitted, step
-        self._keep_from = keep_from
+        self._keep_from, self._tell_strayed, self._strayed = keep_from, strayed, False
         self._opened: OrderedDict[bytes, Opened] = OrderedDict()
         self._lock = threading.Lock()  # of what was opened
         self._verifying = threading.Lock()
@@ -218,6 +221,9 @@ class ConsortiumApplication:
             raise TreeMismatch("CometBFT commits what was not executed", "commit")
         self.height = max(self.height, executed.height)
         self._admission.committed()
+        if self._strayed:
+            self._strayed = False
+            self._tell_strayed()
         if executed.commit is None:
             return 0
         self._step("commit.1")
@@ -326,6 +332,7 @@ class ConsortiumApplication:
             node = _node_of(tx) if refused.code == Code.AHEAD else None  # whose signatures verified
             if node is not None and node not in run.nodes:
                 self._admission.executed(node, ahead=True)
+                self._strayed |= node == self._signers.node
             return Checked(int(refused.code), refused.detail)
         self._admission.executed(opened.node, ahead=False)
         run.state = state.apply(run.state, opened, run.height)

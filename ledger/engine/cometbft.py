@@ -1,24 +1,24 @@
 """The engine of a consortium: CometBFT orders the members' entries, this node's wait in a durable outbox until then.
 
-`append` puts what was sealed into the outbox, in one transaction with the cursor; a thread hands the outbox over, one
-transaction at a time, until the application itself has seen it in a block. It leaves the outbox in the transaction of
-that block. So nothing is lost when consensus stands still, when CometBFT forgets its mempool, or at a kill -9 anywhere;
-and nothing is taken twice, for a node's sequences are taken once.
+`append` puts what was sealed into the outbox, in one transaction with the cursor; `ledger.engine.outbox` hands it over
+until the application itself has seen it in a block. It leaves the outbox in the transaction of that block. So nothing
+is lost when consensus stands still, when CometBFT forgets its mempool, or at a kill -9 anywhere; and nothing is taken
+twice, for a node's sequences are taken once.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ledger import checkpoint, entry, keys, merkle, terms, transaction
+from ledger import checkpoint, entry, keys, merkle, terms
 from ledger.block_store import BlockStore
 from ledger.engine import Position, Sealed
+from ledger.engine.outbox import RESEND_S, Broadcast, Outbox
 from ledger.entry import Entry, Who
 from ledger.errors import ChainBroken, LedgerError, TreeMismatch
 from ledger.publication import LOG_LIMIT, Publication
@@ -27,14 +27,7 @@ from ledger.store import FOREIGN, LedgerStore
 from ledger.tile_files import TileFiles
 
 log = logging.getLogger(__name__)
-RESEND_S: Final = 10.0
-"""How long a transaction is waited for before it is handed over again."""
-AFTER_REFUSAL_S: Final = 1.0
-AFTER_FAULT_S: Final = 0.5
 JOIN: Final = "ledger.join"
-
-#: Hands a transaction to CometBFT's mempool: the application's code and words. Raises OSError when it does not answer.
-Broadcast = Callable[[bytes], tuple[int, str]]
 
 
 class Closed(NamedTuple):
@@ -79,7 +72,8 @@ class CometEngine:
     step
         Called with the name of each step that a crash may come at, for tests.
 
-    `committed` is to be called after each commit. Raises TreeMismatch when the newest checkpoint is not of the tree.
+    `committed` is to be called after each commit, `strayed` when a block did not take this node's transaction. Raises
+    TreeMismatch when the newest checkpoint is not of the tree.
     """
 
     def __init__(
@@ -93,18 +87,15 @@ class CometEngine:
         resend_s: float = RESEND_S,
         step: Callable[[str], None] = lambda name: None,
     ) -> None:
-        self._store, self._member, self._broadcast, self._former = store, member, broadcast, former
-        self._resend_s, self._step, self._closed_at = resend_s, step, closed.cursor
+        self._store, self._member, self._former = store, member, former
+        self._step, self._closed_at = step, closed.cursor
         self._published = Publication(store, TileFiles(home))
-        self._ended, self._changed = False, threading.Condition()
-        self._turns = 0  # how often something was appended or committed
-        self._refused = ""
+        self._outbox = Outbox(store, broadcast, resend_s, step)
         self._linked = -1, 0  # at which size of the log it was asked last how many are not linked, and how many
         with store.writing():
             self._recover()
             self._join(closed)
-        self._submitter = threading.Thread(target=self._submit, name="submitter", daemon=True)
-        self._submitter.start()
+        self._outbox.start()
 
     @property
     def ledger_id(self) -> bytes:
@@ -114,7 +105,7 @@ class CometEngine:
     @property
     def refused(self) -> str:
         """Why the transaction at the head of the outbox was refused when it was handed over last; empty: it was not."""
-        return self._refused
+        return self._outbox.refused
 
     def position(self) -> Position:
         """Where this node's chain stands, with what waits."""
@@ -136,7 +127,7 @@ class CometEngine:
             self._step("append.1")
             self._store.put(entries, cursor)
             self._step("append.2")
-        self._turn()
+        self._outbox.turn()
 
     def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
         """Those of the roots, of batches of this epoch, over whose records an entry was taken under another."""
@@ -166,7 +157,11 @@ class CometEngine:
 
     def committed(self) -> None:
         """To be called after each commit of the application, from any thread."""
-        self._turn()
+        self._outbox.turn()
+
+    def strayed(self) -> None:
+        """To be called, from any thread, when a block held a transaction of this node and did not take it."""
+        self._outbox.strayed()
 
     def publish(self) -> None:
         """Write the tiles that are new, and the newest checkpoint."""
@@ -188,10 +183,7 @@ class CometEngine:
 
     def close(self) -> None:
         """End the submitter, settle, close the databases. What waits is handed over when the engine is opened again."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-        self._submitter.join()
+        self._outbox.close()
         try:
             with suppress(LedgerError):
                 self.settle()
@@ -246,74 +238,3 @@ class CometEngine:
         )
         envelope = entry.sign(entry.encode(said), self._member.signer)
         self._store.put([Sealed(envelope, said, FOREIGN, 0)], closed.cursor)
-
-    def _turn(self) -> None:
-        with self._changed:
-            self._turns += 1
-            self._changed.notify_all()
-
-    def _wait(self, turns: int, timeout_s: float | None) -> bool:
-        """Until there was another turn than these, or the end; whether the engine goes on."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._turns != turns, timeout_s)
-            return not self._ended
-
-    def _pause(self, seconds: float) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended, seconds)
-            return not self._ended
-
-    def _submit(self) -> None:
-        """Hand over the head of the outbox, wait until it has left it, and so on."""
-        while True:
-            turns = self._turns
-            try:
-                tx, head = self._next()
-                if tx is None:
-                    if not self._wait(turns, None):
-                        return
-                    continue
-                code, words = self._broadcast(tx)
-            except OSError as error:
-                log.debug("CometBFT does not take a transaction: %s", error)
-                if not self._pause(AFTER_FAULT_S):
-                    return
-                continue
-            except LedgerError:
-                log.exception("the outbox cannot be read")
-                if not self._pause(AFTER_FAULT_S):
-                    return
-                continue
-            if code:
-                if words != self._refused:
-                    log.warning("CometBFT refuses what waits in the outbox: %s", words, extra={"code": code})
-                self._refused = words
-                if not self._pause(AFTER_REFUSAL_S):
-                    return
-                continue
-            self._refused = ""
-            if not self._taken(head):
-                return
-
-    def _next(self) -> tuple[bytes | None, int]:
-        """The transaction at the head of the outbox and its last sequence; None when nothing waits."""
-        envelopes = self._store.outbox(transaction.MAX_ENTRIES)
-        if not envelopes:
-            return None, 0
-        run = envelopes[: transaction.fit([item.envelope for item in envelopes])]
-        self._step("submit")
-        return transaction.encode([item.envelope for item in run]), run[0].sequence
-
-    def _taken(self, head: int) -> bool:
-        """Wait until the head of the outbox has left it, or for so long that it is to be handed over again."""
-        until = time.monotonic() + self._resend_s
-        while True:
-            turns = self._turns
-            waiting = self._store.outbox(1)
-            if not waiting or waiting[0].sequence != head:
-                return not self._ended
-            left = until - time.monotonic()
-            if left <= 0:
-                return True
-            if not self._wait(turns, left):
-                return False

@@ -24,6 +24,7 @@ from ledger.engine.cometbft import Closed, CometEngine, Membership
 from ledger.engine.solo import SoloEngine
 from ledger.sealer import Sealer
 from ledger.source import ClosedBatch, Cursor
+from ledger.state import Code
 from ledger.store import LedgerStore
 from tests.contract.engine import EngineContract, sealed
 from tests.ledger.ledger_source import EPOCH, KEY, ORIGIN, Source, octets
@@ -48,7 +49,9 @@ class Chain:
         self.decided: list[Block] = []
         self.answer: Callable[[bytes], tuple[int, str]] = self.decide
 
-    def open(self, home: Path, closed: Closed = NOTHING, former: LedgerStore | None = None) -> CometEngine:
+    def open(
+        self, home: Path, closed: Closed = NOTHING, former: LedgerStore | None = None, resend_s: float = 0.1
+    ) -> CometEngine:
         """The engine of a home, as after a start."""
         place = home / "shared"
         place.mkdir(parents=True, exist_ok=True)
@@ -60,10 +63,11 @@ class Chain:
             Signers(one.node, one.signer, one.cosigner, one.name),
             lambda: 1_700_000_100,
             lambda: [engine.committed() for engine in engines].clear(),
+            lambda: [engine.strayed() for engine in engines].clear(),
         )
         self.height = max(self.height, self.application.info().height)
         member = Membership(self.genesis.ledger, one.node, KEY, bytes(16))
-        engine = CometEngine(store, place, member, self._handed, closed, former, resend_s=0.1)
+        engine = CometEngine(store, place, member, self._handed, closed, former, resend_s)
         engines.append(engine)
         self.store = store
         engine.committed()
@@ -189,6 +193,36 @@ def test_one_transaction_is_in_flight_and_what_comes_meanwhile_goes_together(cha
     chain.until(lambda: chain.store.waiting() == 0)
     assert chain.store.size() == 6
     assert max(len(transaction.decode(tx)) for tx in chain.handed) >= 5
+    engine.close()
+
+
+def test_where_much_waits_a_second_transaction_is_under_way(chain: Chain, tmp_path: Path) -> None:
+    chain.answer = lambda tx: (0, "")
+    engine = chain.open(tmp_path, resend_s=PATIENCE_S)
+    chain.until(lambda: len(chain.handed) == 1)
+    engine.append(sealed(engine, *map(str, range(2000))), Cursor(EPOCH, 2000))
+    chain.until(lambda: len(chain.handed) == 2)
+    join, second = chain.handed
+    assert len(transaction.decode(second)) >= 128
+    assert chain.decide(join)[0] == 0
+    decided = 1
+    while chain.store.waiting():
+        chain.until(lambda: len(chain.handed) > decided)  # noqa: B023
+        assert chain.decide(chain.handed[decided])[0] == 0
+        decided += 1
+    assert decided == len(chain.handed) > 3
+    assert chain.store.size() == 2001
+    engine.close()
+
+
+def test_what_overtook_the_one_before_it_is_sent_again_at_once(chain: Chain, tmp_path: Path) -> None:
+    chain.answer = lambda tx: (0, "")
+    engine = chain.open(tmp_path, resend_s=PATIENCE_S)
+    engine.append(sealed(engine, *map(str, range(600))), Cursor(EPOCH, 600))
+    chain.until(lambda: len(chain.handed) == 2)
+    assert chain.decide(chain.handed[1])[0] == Code.AHEAD
+    chain.until(lambda: len(chain.handed) == 3)
+    assert len(transaction.decode(chain.handed[2])) == 601  # all of them go together now
     engine.close()
 
 
