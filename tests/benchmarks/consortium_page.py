@@ -39,7 +39,7 @@ While nothing happened: {idle}.
 - *In the receiver's QIDO*: from the start of the command `cairn share grant` until the other hospital answers a search
   with all instances: entry, consensus, delivery of the key, transfer, verification, index. Four whole hospitals run.
 - *From one member to another*: a study's CAR of 0.5 MB instances over mutual TLS, authorised and recorded, read by a
-  client that does nothing with it. *Plain TLS*: the finished file, sent by a process that does nothing else.
+  client that counts its bytes. *Plain TLS*: the finished file, sent by a process that does nothing else.
 
 ## Growth
 
@@ -61,9 +61,9 @@ first, in this order:
    member for every block; CometBFT's own tests saturate with 200 validators at some 400 transactions a second. The
    answer is there: a member need not be a validator (`cairn consortium propose power`); fifty that the others vote for
    bear it.
-3. **Disk.** Every member keeps every entry. The answer: CometBFT's blocks can be pruned (the log has its own tiles and
-   block records, which say all that is to be proved), and hospitals that never share need not be in one consortium:
-   one for a region, and between regions witnesses.
+3. **Disk.** Every member keeps every entry. The answer: CometBFT forgets its blocks (`ledger.cometbft.keep_blocks`;
+   the log has its own tiles and block records, which say all that is to be proved), and hospitals that never share need
+   not be in one consortium: one for a region, and between regions witnesses.
 4. **State.** That of {hospitals:,} members has {state_kb:,.0f} kB; a block hashes and writes what it changes of it, in
    {state_ms:.1f} ms (measured). It does not break.
 5. **The machine.** {rate:,.0f} entries a second on average are {share:.1%} of what four members on {cores} reached
