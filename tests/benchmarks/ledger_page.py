@@ -111,8 +111,8 @@ Both grow with the logarithm of the log: a proof holds one hash of 45 characters
 ## What was measured
 
 - A *durable append*: one closed batch becomes a signed entry that is on stable storage when it returns, in a journal
-  written in place (adr/0017-a-journal-in-front-of-the-ledger.md). The database, the signed checkpoint, tiles and the `checkpoint` file
-  follow; after a loss of power they are made from the journal and the database.
+  written in place ([ADR 0017](adr/0017-a-journal-in-front-of-the-ledger.md)). The database, the signed checkpoint,
+  tiles and the `checkpoint` file follow; after a loss of power they are made from the journal and the database.
 - *Entries in batches*: closed batches wait in memory; the time holds signing, the database, tiles and bundles of the
   whole log on stable storage, page digests, and moving the write-ahead log into the database. Signing alone is one
   thread: each entry names the hash of the entry before it, signature included, so that one node's entries cannot be
