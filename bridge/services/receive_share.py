@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge.content.gateway_client import at_hand_only
-from bridge.content.incoming import Incoming
+from bridge.content.incoming import Delivered, Incoming
 from bridge.crypto import study_key_file
 from bridge.crypto.study_key_file import Envelope
 from bridge.errors import Busy, CairnError, CarInvalid, Forbidden, IntegrityError, KeyFileInvalid
@@ -37,6 +37,7 @@ from bridge.services.access import SYSTEM, Access
 from bridge.services.deliver_share import again, recipient_of
 from bridge.services.follow_shares import EXPIRED, end, expected, terms_of
 from bridge.services.import_study import Delivery, Recipient, import_study
+from bridge.services.received_study import read_manifest
 from bridge.services.share import Lane, Sharing, at_once
 from bridge.share_model import EMERGENCY, Received, ReceivedState
 from ledger.members import Member
@@ -163,8 +164,11 @@ def _offer(sharing: Sharing, giver: Member, entry: FinalEntry, envelope: Envelop
         if received is None:
             sharing.shares.expect(expected(entry, giver, envelope.tag))
             continue
-        if received.root == envelope.root and received.state in (ReceivedState.OFFERED, ReceivedState.HELD):
-            return received.state  # the same again
+        if received.state in (ReceivedState.OFFERED, ReceivedState.HELD):
+            if received.root == envelope.root:
+                return received.state  # the same again
+            if received.made is not None and envelope.made < received.made:
+                raise Busy("a newer package of this grant came before")
         values = {"study": study, "root": envelope.root, "package": data, "made": envelope.made}
         fresh = {"state": ReceivedState.OFFERED.value, "fault": None, "why": None, "again": 0, "tries": 0}
         if sharing.shares.change_received(received, **values, **fresh):
@@ -239,6 +243,10 @@ class _Pull:
         """(6) to (8), while nothing is ended; whether the study is held now."""
         self.judge()
         received, sharing = self._received, self._sharing
+        if received.received is not None and self._brings_nothing():
+            held = sharing.shares.change_received(received, state=ReceivedState.HELD.value)
+            self._incoming.discard()
+            return held
         delivery = Delivery(received.grant, received.purpose, self._known)
         with at_hand_only():
             imported = import_study(
@@ -253,6 +261,13 @@ class _Pull:
         held = sharing.shares.change_received(received, state=ReceivedState.HELD.value, received=now, **told)  # (8)
         self._incoming.discard()
         return held
+
+    def _brings_nothing(self) -> bool:
+        """Whether all of it was taken in before: a former state again, however often, leaves no entry."""
+        file, root = self._incoming.file, self._envelope.root
+        with at_hand_only():
+            came = read_manifest(Delivered(file, root, self._sharing.content))
+        return came.tag == self._envelope.tag and set(came.links) <= set(self._known(came.tag))
 
     def _known(self, tag: bytes) -> tuple[bytes, ...]:
         tree = self._sharing.trees.by_tag(tag)

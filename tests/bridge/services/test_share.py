@@ -613,6 +613,34 @@ def test_a_package_replayed_after_the_revocation_is_refused(forgery: Forgery) ->
     assert content(members.receiver) == before and studies(members.receiver) == []
 
 
+def test_packages_of_former_states_brought_again_change_nothing_and_leave_no_entry(forgery: Forgery) -> None:
+    """Replayed as they were they come too late; made anew, as a giver can, they bring nothing."""
+    members = forgery.members
+    members.consortium.clock.pass_by(300)
+    members.settle()
+    former = forgery.genuine
+    members.store(range(2, 3))
+    members.settle()
+    assert len(members.receiver.retrieve.locate(STUDY)) == 3
+    before, receipts = content(members.receiver), len(members.consortium.of_type("share.receipt"))
+    imports = len(members.consortium.of_type("study.import"))
+    with pytest.raises(Busy, match="newer"):
+        forgery.brought(former)
+    newest = members.received(forgery.grant).root
+    for root in (forgery.envelope.root, newest, forgery.envelope.root):
+        members.consortium.clock.pass_by(10)
+        anew = forgery.made(made=members.consortium.clock(), log=forgery.envelope.log, root=root)
+        assert forgery.brought(anew) == "offered"
+        members.settle()
+    assert members.received(forgery.grant).state == "held"
+    assert content(members.receiver) == before
+    assert len(members.consortium.of_type("share.receipt")) == receipts
+    assert len(members.consortium.of_type("study.import")) == imports
+    members.store(range(3, 4))
+    members.settle()
+    assert len(members.receiver.retrieve.locate(STUDY)) == 4
+
+
 def test_a_package_that_comes_after_the_revocation_of_a_grant_never_delivered_is_refused(forgery: Forgery) -> None:
     members = forgery.members
     members.revoke(forgery.grant)
