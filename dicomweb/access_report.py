@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from dicomweb.console import lookup, page
 from dicomweb.console.html import Content, Html, link, path, tag
-from dicomweb.console.words import StudyNote, count, date, iso, moment, outcome, person, purpose
+from dicomweb.console.words import StudyNote, count, date, is_tag, iso, moment, outcome, person, purpose
 from dicomweb.exchange import Exchange
 from dicomweb.node import Node
 from dicomweb.responses import whole
@@ -54,12 +54,14 @@ body{font:15px/1.45 system-ui,sans-serif;color:#111;background:#fff;max-width:64
 h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;break-after:avoid}
 p{margin:.4rem 0}.actions a{margin-right:1.2rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:1rem 0}dt{color:#555}
-dd{margin:0;overflow-wrap:anywhere}
+dd,td{overflow-wrap:anywhere}dd{margin:0}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.86rem}
 caption{text-align:left;color:#555;padding-bottom:.3rem}thead{display:table-header-group}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-bottom:1px solid #ccc}
 th{border-bottom:2px solid #111;white-space:nowrap}tr{break-inside:avoid}
-td small{display:block;color:#555}.emergency td:first-child{border-left:4px solid #b00020;padding-left:.5rem}
+td small{display:block;color:#555}
+td:first-child{min-width:6rem}td:nth-child(2){min-width:7rem}
+.emergency td:first-child{border-left:4px solid #b00020;padding-left:.5rem}
 .emergency .why{color:#b00020}.hash{display:block;width:16ch}.uid{overflow-wrap:anywhere}
 code,pre{font:.78rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;border:1px solid #ccc;padding:.6rem}li{margin:.3rem 0}
@@ -233,13 +235,13 @@ def _people(report: Report) -> Html:
     seen: dict[tuple[str, str], list[int]] = {}
     for row in report.viewed:
         if not row.event.outcome:
-            seen.setdefault((row.event.actor.name, row.event.actor.role), []).append(row.event.time_us)
+            seen.setdefault((_who(row.event), row.event.actor.role), []).append(row.event.time_us)
     if not seen:
         return tag("p", "Nobody, as far as the ledger has it.")
     lines = [
         tag(
             "tr",
-            tag("td", tag("b", name or "unknown"), tag("small", role) if role else None),
+            tag("td", tag("b", name), tag("small", role) if role else None),
             tag("td", count(len(times), "viewing")),
             tag("td", _when(min(times))),
             tag("td", _when(max(times))),
@@ -247,7 +249,15 @@ def _people(report: Report) -> Html:
         for (name, role), times in sorted(seen.items(), key=lambda one: -len(one[1]))
     ]
     head = tag("tr", [tag("th", name, scope="col") for name in ("Who", "How often", "First", "Last")])
-    return tag("div", tag("table", tag("thead", head), tag("tbody", lines)), class_="wide")
+    caption = tag("caption", "Persons, systems and hospitals, the most frequent first")
+    return tag("div", tag("table", caption, tag("thead", head), tag("tbody", lines)), class_="wide", tabindex=0)
+
+
+def _who(event: Event) -> str:
+    """Who acted, by name; of another hospital's people, whom it alone can name, where they belong."""
+    if is_tag(event.actor.name):
+        return f"{'The node' if event.actor.kind == 'system' else 'Somebody'} at {event.hospital}"
+    return event.actor.name or "unknown"
 
 
 def _table(report: Report, rows: Sequence[Row], caption: str) -> Html:
@@ -256,7 +266,8 @@ def _table(report: Report, rows: Sequence[Row], caption: str) -> Html:
     names = ("When", "Who, from where", "What", "Why", "Entry")
     head = tag("tr", [tag("th", name, scope="col") for name in names])
     lines = [_line(report, row) for row in rows]
-    return tag("div", tag("table", tag("caption", caption), tag("thead", head), tag("tbody", lines)), class_="wide")
+    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", lines))
+    return tag("div", table, class_="wide", tabindex=0)
 
 
 def _line(report: Report, row: Row) -> Html:
@@ -268,14 +279,14 @@ def _line(report: Report, row: Row) -> Html:
         *([_served(row)] if row.images is not None else []),
         *([f"Outcome: {outcome(event.outcome)}."] if event.outcome else []),
     ]
-    began = row.began_us
+    began, whom = row.began_us, actor_words(event.actor)
     why: list[Content] = [tag("b", purpose(event.purpose), class_="why") if emergency else purpose(event.purpose)]
     if event.reason:
         why.append(tag("small", event.reason))
     return tag(
         "tr",
         tag("td", _when(began if began is not None else event.time_us), tag("small", _until(row)) if began else None),
-        tag("td", tag("b", event.actor.name or "unknown"), tag("small", actor_words(event.actor))),
+        tag("td", tag("b", _who(event)), tag("small", event.actor.role if is_tag(event.actor.name) else whom)),
         tag("td", study, tag("small", event.study or "", class_="uid"), [tag("small", words) for words in told]),
         tag("td", why),
         tag("td", tag("small", f"{event.index:,}"), tag("code", event.id.hex(), class_="hash")),

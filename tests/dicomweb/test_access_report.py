@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -142,6 +143,16 @@ def test_sealed_blocks_are_told_apart_from_images(client: Client, ledger: Ledger
         "0",
         "12",
     )
+
+
+def test_people_of_another_hospital_are_told_as_somebody_there(client: Client, ledger: Ledger) -> None:
+    ledger.add("study.access", {}, actor="0a" * 16, role="viewer", study=STUDY, patient=JANE)
+    ledger.trail._events = [
+        replace(event, hospital="h2") if event.actor.name == "0a" * 16 else event for event in ledger.trail._events
+    ]
+    text = Elements(page(client)).text
+    assert text.count("Somebody at h2") == 2
+    assert "0a0a" not in text
 
 
 def test_of_a_patient_of_whom_nothing_is_known_it_says_so(client: Client, ledger: Ledger) -> None:
