@@ -60,7 +60,7 @@ caption{text-align:left;color:#555;padding-bottom:.3rem}thead{display:table-head
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-bottom:1px solid #ccc}
 th{border-bottom:2px solid #111;white-space:nowrap}tr{break-inside:avoid}
 td small{display:block;color:#555}
-td:first-child{min-width:6rem}td:nth-child(2){min-width:7rem}
+td:first-child,td:nth-child(2),td:nth-child(4){min-width:7rem}td:nth-child(3){min-width:12rem}
 .emergency td:first-child{border-left:4px solid #b00020;padding-left:.5rem}
 .emergency .why{color:#b00020}.hash{display:block;width:16ch}.uid{overflow-wrap:anywhere}
 code,pre{font:.78rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
