@@ -35,10 +35,10 @@ STORY: Final = ("consent.grant", "share.receipt", "consent.revoke", "share.end")
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
-    """Four hospitals that all tests of this file share; they must end cleanly."""
+    """Four hospitals, each with a Kubo of its own, that all tests of this file share; they must end cleanly."""
     running = RunningDemo(tmp_path_factory.mktemp("consortium") / "demo")
     try:
-        running.start()
+        running.start("--content", "kubo")
         yield running
         if running.runs:
             assert running.stop() == 0, running.printed()
@@ -207,6 +207,18 @@ def test_started_again_they_take_up_where_they_left(demo: RunningDemo) -> None:
     until(lambda: demo.answer(B, "consortium", "members")["height"] > before, "a block after the restart")
 
 
+def test_killed_all_at_once_they_take_up_where_they_left(demo: RunningDemo) -> None:
+    if not demo.runs:
+        demo.start()
+    demo.kill()
+    demo.start()
+    assert demo.answer(A, "ledger", "verify")["findings"] == []
+    with http(demo, A, "viewer") as a:
+        assert a.get(f"/dicom-web{CT.path}/metadata").status_code == 200
+    until(lambda: content(demo, A) == ("kubo", 1, []), "A's study in its Kubo")
+    until(lambda: content(demo, B) == ("kubo", 0, []), "B's Kubo without what was taken back")
+
+
 def test_an_administrator_proposes_a_hospital_and_reviews_an_emergency_in_the_console(
     demo: RunningDemo, tmp_path: Path
 ) -> None:
@@ -249,6 +261,12 @@ def told(demo: RunningDemo, hospital: int, types: tuple[str, ...]) -> list[dict[
     found = [row for row in entries if row["type"] in types]
     whole = len(found) == len(types) and all(row["finality"] == "final" for row in found)
     return found if whole else None
+
+
+def content(demo: RunningDemo, hospital: int) -> tuple[str, int, list[str]]:
+    """The content engine, how many studies it has pinned, and what hinders it."""
+    status = demo.answer(hospital, "content", "status")
+    return status["engine"], status["studies"]["pinned"], status["answers"]
 
 
 def console(demo: RunningDemo, hospital: int, path: str) -> str:
