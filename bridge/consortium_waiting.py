@@ -37,9 +37,11 @@ def hindrances(
     told
         What the ledger's process told last; None when nothing was told.
     """
-    found = [*_membership(own, waiting_since), *_process(told, now)]
-    if told is not None:
-        found += [*_quorum(active, told, now), *_refusal(told)]
+    found = _membership(own, waiting_since)
+    if not found:
+        found = _process(told, now)
+        if told is not None:
+            found += [*_quorum(active, told, now), *_refusal(told)]
     if not found and waiting_since is not None and now - waiting_since > LATE_US:
         found.append(
             Hindrance(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -83,15 +83,18 @@ class Membership:
 
         Raises NotFound, RequestError.
         """
-        return self._final(self._governance.vote(actor, proposal, yes)) is not None
+        with _asked():
+            return self._final(self._governance.vote(actor, proposal, yes)) is not None
 
     def plan(self, motion: Motion) -> Planned:
         """What a proposal would change; nothing is stated. Raises NotFound, RequestError with the reason."""
-        return described(self._consortium.state(), motion, planned(self._governance, motion))
+        with _asked():
+            return described(self._consortium.state(), motion, planned(self._governance, motion))
 
     def propose(self, actor: Actor, motion: Motion) -> bytes | None:
         """Put it to the vote, durably on its way when it returns; its id when it is final. Raises as `plan`."""
-        return self._final(self._governance.propose(actor, planned(self._governance, motion)))
+        with _asked():
+            return self._final(self._governance.propose(actor, planned(self._governance, motion)))
 
     def _final(self, root: bytes) -> bytes | None:
         return self._statements.entry_id(root, FINAL_S, final=True)
@@ -132,6 +135,15 @@ class Membership:
         own = self._consortium.own()
         found = self._index.emergencies.open(now_us())
         return replica_overview.emergencies(found, own.name if own is not None else "this hospital")
+
+
+@contextlib.contextmanager
+def _asked() -> Iterator[None]:
+    """Somebody asks for what this node cannot: no setting is wrong, as it would be of a command."""
+    try:
+        yield
+    except ConfigError as error:
+        raise RequestError(error.detail) from error
 
 
 _RECEIVED: Final = {

@@ -94,10 +94,10 @@ def _verdict(stands: ConsortiumOverview, now_us: int) -> Html:
 
 def _hindered(stands: ConsortiumOverview, now_us: int) -> Html:
     """Why there is no agreement, since when, and what to do about each cause."""
-    waits = words.count(stands.outbox, "entry of this hospital waits", "entries of this hospital wait")
-    said = f"{waits} for consensus" + (
-        f", the oldest for {_ago(stands.waiting_since, now_us)}" if stands.outbox else ""
-    )
+    said = "Nothing of this hospital waits so far"
+    if stands.outbox:
+        waits = words.count(stands.outbox, "entry of this hospital waits", "entries of this hospital wait")
+        said = f"{waits} for consensus, the oldest for {_ago(stands.waiting_since, now_us)}"
     causes = [
         tag(
             "div",

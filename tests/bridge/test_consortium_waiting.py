@@ -56,6 +56,8 @@ def test_a_cometbft_that_restarts_a_refusal_and_a_silent_process_are_told() -> N
 
 def test_who_is_not_voted_in_and_who_is_retired_are_told() -> None:
     assert said(Condition(NOW), own=None) == ["This hospital is not a member yet: the members have not voted it in"]
+    waits = Condition(NOW, "no member answers this node yet", 5, refused="of a node that is no member")
+    assert len(said(waits, own=None)) == 1
     retired = replace(OWN, power=0, retired=9)
     assert said(Condition(NOW), own=retired) == ["This hospital was retired by vote: nothing of it is taken any more"]
 

@@ -165,6 +165,8 @@ def test_what_waits_for_consensus_is_said(admin: Client, members: Membership) ->
     assert "<dt>No quorum: h2 and h3 are not heard. Since <time" in page
     assert "<b>What to do: </b>Ask there whether the node runs." in page
     assert page.count(">not heard</span>") == 2
+    members.stands = replace(members.stands, outbox=0, waiting_since=None)
+    assert "Nothing of this hospital waits so far" in shown(admin, "/console/consortium")
 
 
 def test_evidence_comes_first(admin: Client, members: Membership) -> None:
