@@ -53,18 +53,27 @@ class Incoming:
         Bytes that the directory may hold.
     require_room
         Raises StorageFull when the disk does not take so many bytes more.
+    of
+        Who gives it, in letters and digits: the same tree from another is on its way by itself.
 
     Raises StorageFull, StorageFault.
     """
 
     def __init__(
-        self, directory: Path, root: bytes, held: ContentStore, most: int, require_room: Callable[[int], None]
+        self,
+        directory: Path,
+        root: bytes,
+        held: ContentStore,
+        most: int,
+        require_room: Callable[[int], None],
+        *,
+        of: str = "",
     ) -> None:
         self._root = root
         self._held = held
         self._most = most
         self._require_room = require_room
-        self._path = directory / f"{cids.to_text(root)}.car"
+        self._path = directory / f"{of}{'-' if of else ''}{cids.to_text(root)}.car"
         self._places: dict[bytes, tuple[int, int]] = {}
         self._end = 0
         with _faults():

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 from bridge.content import dag
 from bridge.content.gateway_client import at_hand_only
-from bridge.content.incoming import Incoming
 from bridge.content.pins import Pin
 from bridge.errors import CairnError, ContentCorrupt, ContentMissing
 from bridge.model import Tree
 from bridge.services.deliver_share import again
-from bridge.services.receive_share import Receiver, state
+from bridge.services.receive_share import Receiver, incoming_of, state
+from bridge.services.share import Sharing
 from bridge.share_model import Received, ReceivedState
 
 __all__ = ["Ending", "end_shares"]
@@ -84,15 +84,22 @@ def _give_up(ending: Ending, received: Received) -> None:
     tree = sharing.trees.by_tag(received.tag)
     opened = sharing.keys.disown(received.tag) > 0 or received.received is not None  # (2)
     if received.root is not None:
-        with Incoming(ending.receiver.incoming, received.root, sharing.content, 0, lambda size: None) as incoming:
+        with incoming_of(ending.receiver, received.node, received.root) as incoming:
             incoming.discard()
     if tree is not None and tree.origin is not None:
         _forget(ending, tree)  # (3), (4)
-    elif received.root is not None and not ending.kept_for_others(received.tag):
+    elif (
+        received.root is not None and not ending.kept_for_others(received.tag) and not _is_held(sharing, received.root)
+    ):
         sharing.content.unpin(received.root)  # interrupted before
     study = received.study or sharing.keys.study_of(received.tag)
     if opened and study is not None:
         state(sharing, "share.end", received._replace(study=study), {"why": received.why})  # (5)
+
+
+def _is_held(sharing: Sharing, root: bytes) -> bool:
+    """Whether some tree has this root: a package may name any, and what it names is not its giver's for that."""
+    return sharing.trees.by_root(root) is not None
 
 
 def _forget(ending: Ending, tree: Tree) -> None:

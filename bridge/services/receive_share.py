@@ -43,7 +43,7 @@ from bridge.share_model import EMERGENCY, Received, ReceivedState
 from ledger.members import Member
 from ledger.terms import SHARE_REFUSALS
 
-__all__ = ["Receiver", "accept", "member_actor", "refusal", "state", "take_in"]
+__all__ = ["Receiver", "accept", "incoming_of", "member_actor", "refusal", "state", "take_in"]
 
 log = logging.getLogger(__name__)
 MOST_WRONG: Final = 3
@@ -217,7 +217,7 @@ class _Pull:
         self._received = received
         self._sharing = receiver.sharing
         self._envelope = study_key_file.read(received.package or b"")
-        self._incoming = _incoming(receiver, self._envelope.root)
+        self._incoming = incoming_of(receiver, received.node, self._envelope.root)
 
     def __enter__(self) -> _Pull:
         return self
@@ -274,16 +274,17 @@ class _Pull:
         return () if tree is None else self._sharing.trees.manifest(tag).instances
 
 
-def _incoming(receiver: Receiver, root: bytes) -> Incoming:
+def incoming_of(receiver: Receiver, giver: bytes, root: bytes) -> Incoming:
+    """What is on its way of a tree from a member (node id): nobody's who names the same root."""
     sharing, room = receiver.sharing, receiver.importer.require_room
-    return Incoming(receiver.incoming, root, sharing.content, receiver.most, room)
+    return Incoming(receiver.incoming, root, sharing.content, receiver.most, room, of=giver.hex())
 
 
 def _remove(receiver: Receiver, received: Received) -> None:
     """Remove what came of a tree."""
     try:
         if received.root is not None:
-            _incoming(receiver, received.root).discard()
+            incoming_of(receiver, received.node, received.root).discard()
     except CairnError as error:
         log.error("what was fetched of a share cannot be removed", extra={"slug": error.slug})
 

@@ -136,6 +136,9 @@ class Trees(Protocol):
     def by_tag(self, tag: bytes) -> Tree | None:
         """The tree of a study tag."""
 
+    def by_root(self, root: bytes) -> Tree | None:
+        """The tree whose root this is now."""
+
     def manifest(self, tag: bytes) -> StudyTree:
         """The manifest of a study tag. Raises NotFound."""
 

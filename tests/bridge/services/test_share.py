@@ -34,7 +34,7 @@ from bridge.errors import (
 )
 from bridge.index.assignments import Assignment
 from bridge.member_lanes import MemberLanes
-from bridge.model import OPERATOR, Actor, ActorKind
+from bridge.model import OPERATOR, Actor, ActorKind, StudyKey
 from bridge.node import Node
 from bridge.services import share
 from bridge.services.deliver_share import deliver, package
@@ -591,6 +591,69 @@ def test_a_package_under_an_entry_that_is_no_grant_to_this_node_is_refused(forge
     with pytest.raises(Forbidden):
         forgery.brought(forgery.made(grant=entry))
     assert studies(members.receiver) == []
+
+
+def stolen(forgery: Forgery, tag: bytes, root: bytes, keys: list[StudyKey], *, settle: bool) -> bytes:
+    """h2 grants h1 a tag that it only read on the ledger, and brings a package of its own under it; the grant."""
+    members = forgery.members
+    key = members.desks["h2"].sharing.keys.study_key(STUDY)._replace(tag=tag)
+    to = members.consortium.members["h1"].node
+    root_ = members.other.statements.make("consent.grant", OPERATOR, {"to": to}, study=key, purpose="TREAT")
+    members.consortium.seal()
+    grant = members.consortium.hospitals["h2"].made(root_, True)
+    assert grant is not None
+    forgery.keys = keys
+    of = members.other.keystore.node_id
+    data = forgery.made("h2", grant=grant, tag=tag, root=root, sender=of, origin=of)
+    assert forgery.brought(data, "h2") == "offered"
+    for _ in range(4 if settle else 0):
+        members.consortium.clock.pass_by(10)
+        members.settle()
+    return grant
+
+
+def revoked_by_h2(members: Members, grant: bytes) -> None:
+    members.other.statements.make("consent.revoke", OPERATOR, None, [grant])
+    members.settle()
+
+
+@pytest.mark.parametrize("settle", [True, False])
+@pytest.mark.parametrize("tag", ["this node's own", "nobody's"])
+def test_a_grant_that_names_a_root_of_this_node_unpins_nothing_when_it_ends(
+    forgery: Forgery, tag: str, settle: bool
+) -> None:
+    """Whoever was given a study knows its root; as the root of a grant it stands for nothing."""
+    members = forgery.members
+    members.store(range(7, 8), members.receiver)
+    (own,) = members.receiver.index.trees.of_study(STUDY)
+    assert own.root is not None
+    members.receiver.content.pin(own.root)
+    keys = [members.other.keys.study_key(STUDY)]
+    grant = stolen(forgery, own.tag if tag == "this node's own" else b"tag of nobody 16", own.root, keys, settle=settle)
+    revoked_by_h2(members, grant)
+    assert members.received(grant).state == ("refused" if settle else "ended")
+    assert members.receiver.index.pins.of(own.root) is not None
+    assert part10_of(members.receiver, 7)
+
+
+@pytest.mark.parametrize("settle", [True, False])
+def test_a_study_that_one_member_gave_is_not_touched_by_another_that_claims_its_tag(
+    forgery: Forgery, settle: bool
+) -> None:
+    members = forgery.members
+    members.consortium.clock.pass_by(300)
+    members.settle()
+    assert studies(members.receiver) == [STUDY]
+    (held,) = members.receiver.index.trees.of_study(STUDY)
+    before = content(members.receiver)
+    root = held.root
+    assert root is not None
+    grant = stolen(forgery, held.tag, root, [members.other.keys.study_key(STUDY)], settle=settle)
+    assert members.received(grant).state == ("refused" if settle else "offered")
+    assert content(members.receiver) == before
+    revoked_by_h2(members, grant)
+    assert content(members.receiver) == before and part10_of(members.receiver, 1) == part10_of(members.giver, 1)
+    assert members.received(forgery.grant).state == "held"
 
 
 def test_a_package_under_an_entry_that_is_not_final_here_comes_too_early(forgery: Forgery) -> None:
