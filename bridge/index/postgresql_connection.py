@@ -79,8 +79,9 @@ class Connection(psycopg.Connection[Any]):
 
 def connect(url: str, *, limit: float | None = None) -> Connection:
     """A new connection that begins no transaction by itself. Raises psycopg.Error."""
+    patience = CONNECT_S if limit is None else min(CONNECT_S, int(limit))
     connection = Connection.connect(
-        url, autocommit=True, connect_timeout=CONNECT_S, fallback_application_name="cairn", prepare_threshold=3
+        url, autocommit=True, connect_timeout=patience, fallback_application_name="cairn", prepare_threshold=3
     )
     try:
         if limit is not None:

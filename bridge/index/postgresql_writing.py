@@ -31,7 +31,7 @@ TABLE: Final = (
 LOCK: Final = b"SELECT 1 FROM writing WHERE writer = '' FOR UPDATE"
 """Waits until nobody else writes."""
 
-_WATCH_S: Final = 5.0
+_WATCH_S: Final = 2.0
 _AGAIN_S: Final = 0.5
 _OLD: Final = "30 days"
 _NEW_WRITER: Final = b"INSERT INTO writing VALUES (%(me)s, 0, now()) ON CONFLICT DO NOTHING"
