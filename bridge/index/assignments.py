@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.index.writer import Transaction
-
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
+from bridge.index.writer import Submit, Transaction
 
 _a = s.assignment.c
 _put = upsert(s.assignment)

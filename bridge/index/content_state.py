@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.index.writer import Transaction
-
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
+from bridge.index.writer import Submit, Transaction, run_one
 
 _TRIM: Final = sql(upsert(s.trimmed).on_conflict_do_nothing())
 _TRIMMED: Final = sql(select(s.trimmed.c.pack).order_by(s.trimmed.c.pack))
@@ -44,11 +41,11 @@ class ContentState:
 
         Say so first and remove the file then: a file that is still there is merely spool to be removed again.
         """
-        self._execute(_TRIM, {"pack": pack, "at": at})
+        run_one(self._submit, _TRIM, {"pack": pack, "at": at})
 
     def untrim(self, pack: int) -> None:
         """The pack's file is there again."""
-        self._execute(_UNTRIM, {"of_pack": pack})
+        run_one(self._submit, _UNTRIM, {"of_pack": pack})
 
     def trimmed(self) -> set[int]:
         """The packs whose file is gone, or about to go."""
@@ -73,9 +70,3 @@ class ContentState:
             transaction.cursor.executemany(_ADD, rows)
 
         self._submit(replace).result()
-
-    def _execute(self, statement: str, values: dict[str, Any]) -> None:
-        def execute(transaction: Transaction) -> None:
-            transaction.cursor.execute(statement, values)
-
-        self._submit(execute).result()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, false, literal_column, or_, select, true, update
@@ -11,11 +9,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index.database import Database, sql
 from bridge.index.replica_schema import emergency
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction
 
 __all__ = ["Emergencies", "EmergencyRow"]
 
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 _e = emergency.c
 _none: Final[ColumnElement[Any]] = literal_column("0")
 _ROW: Final = select(*emergency.columns)

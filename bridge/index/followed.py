@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction
 
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 _put = upsert(s.follow)
 _ADVANCE: Final = sql(
     _put.on_conflict_do_update(index_elements=["name"], set_={"position": _put.excluded.position}),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -12,10 +10,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from bridge.content.pins import Pin
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction, run_one
 from bridge.model import PinReceipt
-
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _p, _t, _b = s.pin.c, s.tree.c, s.batch.c
 _ROW: Final = select(_p.root, _p.pinned, _p.verified, _p.replicas, _p.wanted)
@@ -59,11 +55,11 @@ class Pins:
 
     def verified(self, root: bytes, at: int | None) -> None:
         """Write down that everything below a root was read back whole at `at` (microseconds); None: it is not whole."""
-        self._execute(_VERIFIED, {"of_root": root, "verified": at})
+        run_one(self._submit, _VERIFIED, {"of_root": root, "verified": at})
 
     def drop(self, root: bytes) -> None:
         """Forget a pin; without effect when there is none."""
-        self._execute(_DROP, {"of_root": root})
+        run_one(self._submit, _DROP, {"of_root": root})
 
     def of(self, root: bytes) -> Pin | None:
         """The pin of a root, if it is kept."""
@@ -77,9 +73,3 @@ class Pins:
     def all(self) -> list[Pin]:
         """Every pin, the oldest first."""
         return [Pin(*row) for row in self._database.rows(_ALL, {})]
-
-    def _execute(self, statement: str, values: dict[str, Any]) -> None:
-        def execute(transaction: Transaction) -> None:
-            transaction.cursor.execute(statement, values)
-
-        self._submit(execute).result()

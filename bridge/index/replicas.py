@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -25,11 +24,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
 from bridge.index.replica_schema import replica_out, replica_peer
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction, run_one
 
 __all__ = ["OutRow", "PeerRow", "ReplicasOut"]
 
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _r, _p, _t = replica_out.c, replica_peer.c, s.tree.c
 _COLUMNS: Final = tuple(replica_out.columns)
@@ -230,33 +228,33 @@ class ReplicasOut:
 
     def assign(self, row: OutRow) -> None:
         """A member is asked; `changed` is given by the table. Durable on return, as all that follows."""
-        self._execute(_ADD, {**row._asdict(), "now": row.assigned})
+        run_one(self._submit, _ADD, {**row._asdict(), "now": row.assigned})
 
     def renew(self, row: OutRow, root: bytes, octets: int, now: int) -> None:
         """A newer root is to be kept."""
         values = {"of_tag": row.tag, "of_node": row.node, "root": root, "octets": octets}
-        self._execute(_RENEW, {**values, "now": now})
+        run_one(self._submit, _RENEW, {**values, "now": now})
 
     def sealed(self, statement: bytes, entry: bytes, now: int) -> None:
         """The statement with this records root is final, as this entry; without effect for another's."""
-        self._execute(_SEALED, {"of_statement": statement, "entry": entry, "now": now})
+        run_one(self._submit, _SEALED, {"of_statement": statement, "entry": entry, "now": now})
 
     def confirm(self, entry: bytes, root: bytes, at: int) -> None:
         """A receipt of a root stands on the ledger."""
         values = {"of_entry": entry, "kept": root, "confirmed": at, "refused": None, "why": None}
-        self._execute(_CONFIRM, values)
+        run_one(self._submit, _CONFIRM, values)
 
     def refuse(self, node: bytes, entry: bytes, why: str, at: int) -> None:
         """A member says that it does not keep what it was asked to; without effect once it has said that it does."""
-        self._execute(_REFUSE, {"of_entry": entry, "of_node": node, "refused": at, "why": why})
+        run_one(self._submit, _REFUSE, {"of_entry": entry, "of_node": node, "refused": at, "why": why})
 
     def release(self, tag: bytes, node: bytes, at: int) -> None:
         """A member need not keep it any longer; it is given no block of it from now on."""
-        self._execute(_RELEASE, {"of_tag": tag, "of_node": node, "released": at})
+        run_one(self._submit, _RELEASE, {"of_tag": tag, "of_node": node, "released": at})
 
     def drop(self, tag: bytes, node: bytes) -> None:
         """The ledger says so: forget the assignment."""
-        self._execute(_DROP, {"of_tag": tag, "of_node": node})
+        run_one(self._submit, _DROP, {"of_tag": tag, "of_node": node})
 
     # members
 
@@ -276,9 +274,3 @@ class ReplicasOut:
 
     def _rows(self, statement: str, values: dict[str, Any]) -> list[Any]:
         return list(self._database.rows(statement, values))
-
-    def _execute(self, statement: str, values: dict[str, Any]) -> None:
-        def execute(transaction: Transaction) -> None:
-            transaction.cursor.execute(statement, values)
-
-        self._submit(execute).result()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index.database import Database, sql
 from bridge.index.replica_schema import replica_beside
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction, run_one
 
 __all__ = ["Beside", "ReplicasBeside"]
 
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _b = replica_beside.c
 _tree = and_(_b.node == bindparam("of_node"), _b.tag == bindparam("of_tag"))
@@ -66,18 +64,12 @@ class ReplicasBeside:
 
     def signed(self, entry: bytes) -> None:
         """Who was asked by this entry has signed; without effect for what is not known."""
-        self._execute(_SIGNED, {"of_entry": entry})
+        run_one(self._submit, _SIGNED, {"of_entry": entry})
 
     def drop(self, entry: bytes) -> None:
         """Who was asked by this entry need not keep it any longer."""
-        self._execute(_DROP, {"of_entry": entry})
+        run_one(self._submit, _DROP, {"of_entry": entry})
 
     def drop_tree(self, node: bytes, tag: bytes) -> None:
         """This node does not keep the tree any longer."""
-        self._execute(_DROP_TREE, {"of_node": node, "of_tag": tag})
-
-    def _execute(self, statement: str, values: dict[str, Any]) -> None:
-        def execute(transaction: Transaction) -> None:
-            transaction.cursor.execute(statement, values)
-
-        self._submit(execute).result()
+        run_one(self._submit, _DROP_TREE, {"of_node": node, "of_tag": tag})

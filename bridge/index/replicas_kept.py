@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, delete, false, literal_column, or_, select, true, update
@@ -12,11 +11,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
 from bridge.index.replica_schema import replica_in
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction, run_one
 
 __all__ = ["InRow", "ReplicasIn", "Wanted"]
 
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _k, _t = replica_in.c, s.tree.c
 _none: Final[ColumnElement[Any]] = literal_column("0")
@@ -170,31 +168,25 @@ class ReplicasIn:
     def took(self, row: InRow, root: bytes, at: int) -> None:
         """A root is held and pinned."""
         values = {"of_node": row.node, "of_tag": row.tag, "kept": root, "since": at, "trouble": None, "again": 0}
-        self._execute(_TOOK, values)
+        run_one(self._submit, _TOOK, values)
 
     def failed(self, row: InRow, trouble: str, again: int, *, refused: bool) -> None:
         """It could not be kept, and is tried again not before a time; `refused`: the member is told."""
         values = {"trouble": trouble, "refused": refused, "tries": row.tries + 1, "again": again}
-        self._execute(_FAILED, {"of_node": row.node, "of_tag": row.tag, **values})
+        run_one(self._submit, _FAILED, {"of_node": row.node, "of_tag": row.tag, **values})
 
     def stated(self, row: InRow, root: bytes) -> None:
         """A receipt of a root was stated."""
-        self._execute(_STATED, {"of_node": row.node, "of_tag": row.tag, "stated": root})
+        run_one(self._submit, _STATED, {"of_node": row.node, "of_tag": row.tag, "stated": root})
 
     def lost(self, row: InRow) -> None:
         """It is not kept any more, and is to be fetched again."""
-        self._execute(_LOST, {"of_node": row.node, "of_tag": row.tag, "kept": None, "since": None, "again": 0})
+        run_one(self._submit, _LOST, {"of_node": row.node, "of_tag": row.tag, "kept": None, "since": None, "again": 0})
 
     def drop(self, row: InRow) -> None:
         """Forget what was asked."""
-        self._execute(_DROP, {"of_node": row.node, "of_tag": row.tag})
+        run_one(self._submit, _DROP, {"of_node": row.node, "of_tag": row.tag})
 
     def _rows(self, statement: str, values: dict[str, Any]) -> list[InRow]:
         rows = (InRow(*row) for row in self._database.rows(statement, values))
         return [row._replace(refused=bool(row.refused)) for row in rows]
-
-    def _execute(self, statement: str, values: dict[str, Any]) -> None:
-        def execute(transaction: Transaction) -> None:
-            transaction.cursor.execute(statement, values)
-
-        self._submit(execute).result()

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import bindparam, func, literal_column, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction, run_one
 from bridge.model import BlockPosition
-
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 _NAME, _LOST = "scrub", "scrub lost"
 _t, _m, _b = s.tree.c, s.meta.c, s.block.c
@@ -67,7 +63,7 @@ class ScrubState:
 
     def save(self, numbers: dict[str, int]) -> None:
         """Keep the numbers of the pass, durably."""
-        self._execute(_SAVE, {"name": _NAME, "value": json.dumps(numbers).encode()})
+        run_one(self._submit, _SAVE, {"name": _NAME, "value": json.dumps(numbers).encode()})
 
     def next_tree(self, after: int) -> int | None:
         """The least id beyond `after` of a tree that has a root."""
@@ -103,14 +99,8 @@ class ScrubState:
     def move(self, position: BlockPosition) -> None:
         """The block lies elsewhere in the packs now; whose it is does not change."""
         where = {"pack": position.pack, "offset": position.offset, "length": position.length}
-        self._execute(_MOVE, {"of_cid": position.cid, **where})
+        run_one(self._submit, _MOVE, {"of_cid": position.cid, **where})
 
     def flag(self, cid: bytes) -> None:
         """Flag the instance that a lost block belongs to: the same bytes sent again then heal it."""
-        self._execute(_FLAG, {"of_cid": cid})
-
-    def _execute(self, statement: str, values: dict[str, Any]) -> None:
-        def execute(transaction: Transaction) -> None:
-            transaction.cursor.execute(statement, values)
-
-        self._submit(execute).result()
+        run_one(self._submit, _FLAG, {"of_cid": cid})

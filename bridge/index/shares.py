@@ -7,8 +7,7 @@ works behind it never undo each other's step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -17,13 +16,11 @@ from bridge.index import schema as s
 from bridge.index.assignments import ASSIGN, UNASSIGN
 from bridge.index.database import Database, sql
 from bridge.index.forgetting import Forgotten, forget
-from bridge.index.writer import Transaction
+from bridge.index.writer import Submit, Transaction
 from bridge.share_model import EMERGENCY, GRANT, Given, GivenState, Received, ReceivedState
 from ledger.terms import MAX_REFS
 
 __all__ = ["EMERGENCY", "GRANT", "Given", "GivenState", "Received", "ReceivedState", "Shares"]
-
-Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
 
 
 class _Rows(NamedTuple):

@@ -63,6 +63,19 @@ class Transaction:
         return self.cursor.lastrowid or 0
 
 
+Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
+"""Has work done in the next group's transaction, as `Writer.submit`."""
+
+
+def run_one(submit: Submit, statement: str, values: dict[str, Any]) -> None:
+    """Run one statement; durable on return. Errors as `Writer.submit`."""
+
+    def work(transaction: Transaction) -> None:
+        transaction.cursor.execute(statement, values)
+
+    submit(work).result()
+
+
 class _Job:
     __slots__ = ("future", "needs_content", "work")
 
