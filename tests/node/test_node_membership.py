@@ -177,6 +177,7 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     h3.ask("token-create", role="viewer")
     h3.wait_printed("of a member that is retired")
     until(lambda: "retired" in condition_of(h3).refused)
+    assert "waits: This hospital was retired by vote" in h3.cairn("consortium", "members").stdout
     told = {row["name"]: (row["active"], row["power"]) for row in h1.members()["members"]}
     assert told == {"h0": (True, 3), "h1": (True, 1), "h2": (True, 1), "h3": (False, 0)}
     assert h0.members()["quorum"] == 3
