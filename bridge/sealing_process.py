@@ -14,8 +14,6 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from bridge.config import Settings
 from bridge.consortium_rotation import accepted
 from bridge.crypto.keystore import Keystore
@@ -25,6 +23,7 @@ from bridge.ledger_reading import actor_tags, index_place, ledger_home, origin_o
 from bridge.supervisor import RENEW
 from ledger.engine import Engine
 from ledger.engine.solo import SoloEngine
+from ledger.keys import SigningKey
 from ledger.sealer import Sealer
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def run(settings: Settings, keystore: Keystore, ended: threading.Event, beat: Ca
 
 
 def _alone(settings: Settings, keystore: Keystore, ended: threading.Event) -> None:
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    signer = SigningKey(keystore.signing_seed)
     engine = SoloEngine(ledger_home(settings), signer, origin_of(settings, keystore))
     try:
         _seal(settings, keystore, engine, ended)
@@ -105,7 +104,7 @@ def _seal(settings: Settings, keystore: Keystore, engine: Engine, ended: threadi
 
 
 def _seal_while_readable(settings: Settings, keystore: Keystore, engine: Engine, ended: threading.Event) -> None:
-    signer = Ed25519PrivateKey.from_private_bytes(keystore.signing_seed)
+    signer = SigningKey(keystore.signing_seed)
     source = SqlRecordSource(index_place(settings), actor_tags(keystore))
     try:
         sealer = Sealer(source, engine, signer)
