@@ -26,6 +26,7 @@ VALIDATOR_KEY: Final = Path("config/priv_validator_key.json")
 VALIDATOR_STATE: Final = Path("data/priv_validator_state.json")
 GENESIS: Final = Path("config/genesis.json")
 CONFIG: Final = Path("config/config.toml")
+TAKES_OVER: Final = "cairn-takes-over"
 
 
 class Identity(NamedTuple):
@@ -101,15 +102,25 @@ def write_genesis(home: Path, text: str) -> None:
 def forget_blocks(home: Path) -> None:
     """Remove blocks and state, so that CometBFT takes over another's; what the validator signed last stays.
 
-    CometBFT must not run. Killed at any point, the rest is removed by doing it again.
+    CometBFT must not run. It makes empty databases before it takes anything over: until it has, `takes_over`.
     """
+    write(home / TAKES_OVER, "until CometBFT has a block again\n")
     folder = home / VALIDATOR_STATE.parent
-    # The blocks first: without them CometBFT is not started on what is left of the others.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name != "blockstore.db"):
+    for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name != VALIDATOR_STATE.name:
             path.unlink()
+
+
+def takes_over(home: Path) -> bool:
+    """Whether blocks were forgotten, and no state was taken over since."""
+    return (home / TAKES_OVER).exists()
+
+
+def took_over(home: Path) -> None:
+    """CometBFT has a block again."""
+    (home / TAKES_OVER).unlink(missing_ok=True)
 
 
 def write(path: Path, text: str) -> None:

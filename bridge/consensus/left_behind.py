@@ -52,14 +52,15 @@ class LeftBehind:
     def look(self) -> bool:
         """Whether it is so now. Raises nothing: what cannot be asked says nothing."""
         try:
-            following = self._rpc.status().height + 1
+            height = self._rpc.status().height
             others = self._others()
         except (RpcFault, CairnError):
             return False
         finally:
             self._rpc.close()
-        if not others:
+        if not others or not height:  # none: a state is being taken over, or nothing has begun
             return False
+        following = height + 1
         self._turn = (self._turn + 1) % len(others)
         first = _earliest(others[self._turn])
         if first is None or first <= following:

@@ -177,6 +177,11 @@ class StateSyncSource:
     def __init__(self) -> None:
         self._proxies: list[RpcProxy] = []
 
+    @property
+    def open(self) -> bool:
+        """Whether there are proxies."""
+        return bool(self._proxies)
+
     def from_(self, start: Start) -> StateSync:
         """What CometBFT's configuration says."""
         self.close()

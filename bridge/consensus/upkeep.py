@@ -90,8 +90,10 @@ class Upkeep:
             elif self._has_moved():  # (3)
                 self._watch.renew("a member's CometBFT has another address", DRAIN_S)
             self._watch.step()
-        if self.reason is None and self._height():
-            self._source.close()
+        if self.reason is None and self._has_blocks():
+            if self._source.open:
+                home.took_over(self._home)
+                self._source.close()
             self._keep_light()  # (4)
 
     def close(self) -> None:
@@ -116,7 +118,7 @@ class Upkeep:
 
         Raises NotYet while no member answers that could give one, or their newest block is too old to be trusted.
         """
-        behind = self._behind.found.is_set()
+        behind = self._behind.found.is_set() or home.takes_over(self._home)
         if self._height() and (self._home / BLOCKS).exists() and not behind:
             return None
         start = where_to_start(self._clients())
@@ -128,8 +130,9 @@ class Upkeep:
                     "the others have forgotten the blocks that follow, and two of them must answer, with a block of "
                     "the last days, for a state to be taken over: it is tried again"
                 )
-            home.forget_blocks(self._home)
             self._behind.found.clear()
+        if start.height and self._height():
+            home.forget_blocks(self._home)
         return self._source.from_(start) if start.height else None
 
     def _has_moved(self) -> bool:
@@ -141,6 +144,15 @@ class Upkeep:
             names = sorted(member.name for member in self._members())
             self._moved_at = time.monotonic() + MOVE_S * (names.index(self._name) if self._name in names else 0)
         return time.monotonic() >= self._moved_at
+
+    def _has_blocks(self) -> bool:
+        """Whether CometBFT has a block: while it takes over a state it has none, though this node may have a state."""
+        if not self._source.open:
+            return self._height() > 0
+        try:
+            return self._rpc.status().height > 0
+        except RpcFault:
+            return False
 
     def _keep_light(self) -> None:
         if not self._settings.ledger.cometbft.keep_blocks:

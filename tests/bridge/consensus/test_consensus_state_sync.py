@@ -165,6 +165,7 @@ def test_a_member_that_was_away_until_its_next_block_was_forgotten_takes_over_th
         before = (south.node.home / home.VALIDATOR_STATE).read_text()
         home.forget_blocks(south.node.home)
         assert (south.node.home / home.VALIDATOR_STATE).read_text() == before
+        assert home.takes_over(south.node.home)
         start = where_to_start(clients)
         south.configure([east.node.address], source.from_(start))
         south.node.start()
