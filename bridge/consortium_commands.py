@@ -48,7 +48,7 @@ def members(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
 
 def _hindrances(node: Node) -> Sequence[Hindrance]:
     """Why entries of this node wait for their block."""
-    return () if node.membership is None else node.membership.overview().hindrances
+    return () if node.membership is None else node.membership.hindrances()
 
 
 def propose(node: Node, arguments: Mapping[str, Any], report: Report) -> object:

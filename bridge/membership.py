@@ -12,11 +12,11 @@ from bridge import replica_overview
 from bridge.access import expiry
 from bridge.consensus import condition
 from bridge.consortium import DATABASE, SharedConsortium, folder
-from bridge.consortium_model import ConsortiumOverview, Emergency, Motion, Planned, Replica, Share
+from bridge.consortium_model import ConsortiumOverview, Emergency, Hindrance, Motion, Planned, Replica, Share
 from bridge.consortium_motion import described, planned
 from bridge.consortium_overview import overview
 from bridge.consortium_waiting import hindrances
-from bridge.errors import ConfigError, NotFound, RequestError, StorageFault
+from bridge.errors import Busy, ConfigError, NotFound, RequestError, StorageFault
 from bridge.index.index import SqlIndex
 from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState
 from bridge.model import Actor
@@ -67,16 +67,23 @@ class Membership:
         self._sharing = sharing
 
     def overview(self) -> ConsortiumOverview:
-        """How the consortium stands, as this node sees it now. Raises StorageFault."""
+        """How the consortium stands, as this node sees it now. Raises StorageFault; Busy before the first start."""
         own = self._consortium.own()
+        if not self._database.exists():
+            raise Busy("there is no shared log here yet: the ledger's process makes it at the node's first start")
         try:
             with contextlib.closing(BlockStore(self._database, readonly=True)) as store:
                 stands = overview(store, self._consortium.genesis, own.node if own is not None else b"")
         except (LedgerError, OSError) as error:
             raise StorageFault(f"the shared log cannot be read ({type(error).__name__})") from error
-        told, active = condition.read(self._home), self._consortium.state().active
-        found = hindrances(own, active, stands.waiting_since, told, now_us())
+        told = condition.read(self._home)
+        found = self.hindrances(stands.waiting_since)
         return replace(stands, hindrances=found, unheard={} if told is None else told.unheard)
+
+    def hindrances(self, waiting_since: int | None = None) -> tuple[Hindrance, ...]:
+        """Why entries of this node wait for their block, the oldest since then. Raises StorageFault."""
+        own, active = self._consortium.own(), self._consortium.state().active
+        return hindrances(own, active, waiting_since, condition.read(self._home), now_us())
 
     def vote(self, actor: Actor, proposal: bytes, yes: bool) -> bool:
         """Vote on a proposal, durably on its way when it returns; whether it is final by then.

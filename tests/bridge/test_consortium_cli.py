@@ -109,6 +109,16 @@ def test_the_same_again_changes_nothing_and_another_consortium_is_refused(homes:
     assert "another consortium" in fails(homes[1], "join", "--genesis", other["genesis"])
 
 
+def test_members_are_told_before_the_node_has_run_for_the_first_time(homes: list[Path], tmp_path: Path) -> None:
+    assert [row["name"] for row in cairn(homes[0], "members")["members"]] == ["h0", "h1", "h2"]
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    cairn(stranger, "join", "--name", "h9", "--out", str(tmp_path / "card"))
+    cairn(stranger, "join", "--genesis", str(homes[0] / "consortium/genesis.json"))
+    (waits,) = cairn(stranger, "members")["waits"]
+    assert waits["what"] == "This hospital is not a member yet: the members have not voted it in"
+
+
 def test_what_cannot_be_is_told(homes: list[Path], tmp_path: Path) -> None:
     card, text = tmp_path / "card", (homes[1] / "consortium" / "card").read_text()
     card.write_text(text.replace("A", "B", 1))
