@@ -176,9 +176,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
     """Every setting, its value and where it came from."""
     settings, origins = config.load(ctx.obj, os.environ)
     rows = [{"name": "home", "value": str(settings.home), "origin": origins["home"]}]
-    rows += [
-        {"name": n, "value": str(config.value_of(settings, n)), "origin": origins[n]} for n, _, _ in config.table()
-    ]
+    rows += [{"name": name, "value": value, "origin": origins[name]} for name, value in config.shown(settings)]
     show_result(
         {"settings": rows},
         as_json,

@@ -145,9 +145,7 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    url: str | None = setting(
-        None, "database of the index, postgresql://...; default sqlite:///CAIRN_HOME/index.db", secret=True
-    )
+    url: str | None = setting(None, "the index's database, postgresql://...; default CAIRN_HOME/index.db", secret=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +290,12 @@ def value_of(settings: Settings, name: str) -> object:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+def shown(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The name and value of every setting; of what may hold a password only that it is set."""
+    for name, value, each in _walk(settings):
+        yield name, "(set)" if each.metadata["secret"] and value is not None else str(value)
 
 
 def _walk(section: Any, prefix: str = "") -> Iterator[tuple[str, object, Field[Any]]]:

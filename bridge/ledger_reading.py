@@ -47,6 +47,13 @@ def index_place(settings: Settings) -> Place:
     return settings.home / "index.db"
 
 
+def try_index(settings: Settings) -> None:
+    """Open an index in PostgreSQL once, to tell at a start what is wrong with it. Errors as `open_database`."""
+    place = index_place(settings)
+    if not isinstance(place, Path):
+        open_database(place).close()
+
+
 def origin_of(settings: Settings, keystore: Keystore) -> str:
     """The log's name in its checkpoints (C2SP tlog-checkpoint origin)."""
     return settings.ledger.origin or f"cairn/{keystore.node_id.hex()}"

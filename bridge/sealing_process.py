@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 BEAT_S: Final = 1.0
 TICK_S: Final = 0.5
 AGAIN_S: Final = 1.0
+TOLD_AGAIN_S: Final = 60.0
 
 
 def run(settings: Settings, keystore: Keystore, ended: threading.Event, beat: Callable[[], None]) -> None:
@@ -94,11 +96,14 @@ def _seal(settings: Settings, keystore: Keystore, engine: Engine, ended: threadi
 
     While the index cannot be read, as when its PostgreSQL is gone, sealing waits and the engine goes on.
     """
+    told = -TOLD_AGAIN_S
     while True:
         try:
             return _seal_while_readable(settings, keystore, engine, ended)
         except (StorageFault, CapacityError) as error:
-            log.error("the index cannot be read: sealing waits", extra={"slug": error.slug, "reason": error.detail})
+            if time.monotonic() - told >= TOLD_AGAIN_S:
+                told = time.monotonic()
+                log.error("the index cannot be read: sealing waits", extra={"slug": error.slug, "reason": error.detail})
         if ended.wait(AGAIN_S):
             return  # what is left is sealed after the next start
 

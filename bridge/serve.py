@@ -23,7 +23,7 @@ from bridge.consortium_log import own_node
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
 from bridge.errors import AccessError
-from bridge.ledger_reading import ledger_home, ledger_is_empty, origin_of, renew_lost_epoch
+from bridge.ledger_reading import ledger_home, ledger_is_empty, origin_of, renew_lost_epoch, try_index
 from bridge.model import Actor
 from bridge.node import Node
 from bridge.runlock import RunLock
@@ -64,6 +64,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         first = not ledger_home(settings).exists()  # a command may have made keys and index before
         keystore = open_keys(settings)
         keys_are_new = ledger_is_empty(settings)
+        try_index(settings)
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
         listeners = _Listeners(

@@ -100,3 +100,12 @@ def test_while_its_database_is_gone_a_node_says_so_and_takes_nothing(
     assert moved.answer("study", "show", instances[0].study)["study"] == instances[0].study
     assert moved.answer("rebuild-index")["instances"] == len(instances)
     assert moved.answer("fsck")["findings"] == []
+
+
+def test_a_node_whose_database_cannot_be_reached_ends_and_tells_no_password(tmp_path: Path) -> None:
+    node = RunningNode(tmp_path / "home", CAIRN_INDEX__URL="postgresql://cairn:sesame@127.0.0.1:1/cairn")
+    ended = node.cairn("serve", code=1)
+    assert "the index database cannot be reached" in ended.stderr
+    shown = node.cairn("config", "show")
+    assert "index.url = (set)" in shown.stdout
+    assert "sesame" not in ended.stdout + ended.stderr + shown.stdout + shown.stderr
