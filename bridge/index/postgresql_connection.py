@@ -24,7 +24,8 @@ RV = TypeVar("RV")
 SCHEMA: Final = "cairn"
 """The tables' schema, so that other tables of the database are left alone."""
 
-LOCK_S: Final = 20
+_TURN_S: Final = 50  # of a writer, while another takes in a large study
+_FREE_S: Final = 20
 ANSWER_S: Final = 60.0
 """How long an answer is waited for; a server that is stopped, or a network that swallows, must not hold a thread."""
 
@@ -33,7 +34,7 @@ _AT_ONCE: Final = 4
 _POLL_S: Final = 0.1
 _PREPARED: Final = 500
 _SETTINGS: Final = (
-    f"SET search_path TO {SCHEMA}; SET lock_timeout = '{LOCK_S}s'; SET statement_timeout = '{int(ANSWER_S) - 5}s';"
+    f"SET search_path TO {SCHEMA}; SET lock_timeout = '{_TURN_S}s'; SET statement_timeout = '{int(ANSWER_S) - 5}s';"
     " SET idle_in_transaction_session_timeout = '120s'; SET client_min_messages = warning;"
     " SET client_encoding = 'UTF8'; SET default_transaction_isolation = 'read committed';"
     " SET default_transaction_read_only = off;"
@@ -143,7 +144,7 @@ class Pool:
 
         Raises StorageFault, Busy and what `translate` makes of errors in the body.
         """
-        if not self._free.acquire(timeout=LOCK_S):
+        if not self._free.acquire(timeout=_FREE_S):
             raise Busy("every connection to the index database is in use")
         try:
             with faults():
