@@ -17,6 +17,11 @@ _HOW: Final = {
 }
 _SEALED: Final = frozenset({"gateway", "members"})
 """Ways by which nothing but sealed blocks is given."""
+_FAILED: Final = {
+    "share.receipt": "{actor} did not take in {study}, which another member shared",
+    "replica.receipt": "{actor} keeps another member's sealed blocks no longer",
+}
+"""What is said of an outcome other than success, where that is not to have done it badly."""
 _REFUSALS: Final = frozenset({"auth.fail", "access.refused", "security.alert"})
 EMERGENCY_OVERRIDE_STARTED: Final = 110127
 
@@ -33,12 +38,14 @@ def sentence(event: Event, study: str | None = None) -> str:
     """
     row = ENTRY_TYPES[event.type]
     of = "{actor} fetched sealed blocks of {study}" if is_sealed(event) else row.sentence
+    failed = _FAILED.get(event.type) if event.outcome else None
+    of = failed or of
     text = of.format(actor=actor(event.actor), study=study or _study(event))
     if event.type in ("study.access", "study.export"):
         text += f" for {PURPOSES.get(event.purpose, event.purpose)}"
     if event.reason:
         text += f" (reason: {event.reason})"
-    if event.outcome and event.type not in _REFUSALS:
+    if event.outcome and event.type not in _REFUSALS and failed is None:
         text += f", with {OUTCOMES.get(event.outcome, 'an unknown outcome')}"
     return text + "."
 

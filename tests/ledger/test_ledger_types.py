@@ -70,6 +70,10 @@ def test_a_sentence_says_who_what_why_and_with_what_outcome() -> None:
     assert "viewed the CT of Doe^John for XYZ." in sentence(replace(VIEWED, purpose="XYZ"), "the CT of Doe^John")
     failed = replace(VIEWED, type="auth.fail", outcome=4, actor=Participant("user", "unknown"))
     assert sentence(failed) == "unknown was not recognised."
+    not_taken = replace(VIEWED, type="share.receipt", outcome=8)
+    assert sentence(not_taken).endswith(" did not take in study 1.2.3, which another member shared.")
+    let_go = replace(VIEWED, type="replica.receipt", outcome=8, study=None)
+    assert sentence(let_go).endswith(" keeps another member's sealed blocks no longer.")
     assert actor(Participant("system", "cairn")) == "The node" and actor(Participant("user", "")) == "Somebody"
     assert actor(Participant("system", "operator", "admin", "", "command")) == "The operator"
     assert EMERGENCY in PURPOSES
