@@ -277,6 +277,10 @@ class Node:
         """Break-glass accesses, reviewed and not, newest first. Raises StorageFault."""
         return self._reviews.all()
 
+    def reviews_due(self) -> Sequence[int | None]:
+        """When each review of an emergency that is missing is due. Raises StorageFault."""
+        return self._reviews.due()
+
     def close(self) -> None:
         """Close what is open, in the order in which it depends: sessions, batches, index, packs, keys."""
         self.closed = True

@@ -29,12 +29,14 @@ PAGE: Final = 500
 OWN: Final = ("study.access", "emergency.start")
 """What people of this hospital do in an emergency. One that was broken off before it was known whose study it is about
 has no other trace than its entry."""
-MOST_LOCAL: Final = 500
-"""The newest accesses of this hospital's own that are told; older ones are in the timeline."""
+MOST_LOCAL: Final = 200
+"""The newest accesses of this hospital's own that are told; of older ones those that wait for their review."""
+LOOKED_AT: Final = 5000
+"""So many of the newest are looked at when the first page is asked for."""
 
 
 class Reviews:
-    """What `dicomweb.node.Node.emergencies` tells. Thread-safe.
+    """What `dicomweb.node.Node.emergencies` and `reviews_due` tell. Thread-safe.
 
     Parameters
     ----------
@@ -62,6 +64,7 @@ class Reviews:
         self._nodes = () if own is None else (own,)
         self._lock = threading.Lock()
         self._seen = -1
+        self._own: dict[bytes, int] = {}  # when, by entry: nothing of what was seen is kept, it may be erased
         self._reviews: defaultdict[bytes, list[Review]] = defaultdict(list)
         self._beside: dict[bytes, bytes] = {}
 
@@ -72,9 +75,23 @@ class Reviews:
         rows = self._across()
         known = {row.entry for row in rows}
         told = [self._told(one, row) for row, one in zip(rows, emergencies(rows, self._hospital()), strict=True)]
-        own = EventQuery(types=OWN, purposes=(EMERGENCY,), nodes=self._nodes, limit=MOST_LOCAL)
-        told += [self._local(event) for event in self._trail.search(own) if event.id not in known]
+        newest = self._trail.search(EventQuery(types=OWN, purposes=(EMERGENCY,), nodes=self._nodes, limit=MOST_LOCAL))
+        older = self._waiting() - {event.id for event in newest}
+        events = [*newest, *(self._trail.event(entry) for entry in older)]
+        told += [self._local(event) for event in events if event.id not in known]
         return sorted(told, key=lambda one: one.started_us, reverse=True)
+
+    def due(self) -> Sequence[int | None]:
+        """When each review that is missing is due (None: at no time). Raises StorageFault."""
+        with self._lock:
+            self._follow()
+        rows = self._across()
+        known = {row.entry for row in rows}
+        across = [row.started for row in rows if row.reviewed is None and not self._found(row.entry)]
+        return [*map(self._due, across), *(self._due(self._own[entry]) for entry in self._waiting() - known)]
+
+    def _waiting(self) -> set[bytes]:
+        return {entry for entry in self._own if not self._found(entry)}
 
     def _told(self, one: Emergency, row: EmergencyRow) -> Emergency:
         who = ""
@@ -110,11 +127,13 @@ class Reviews:
         return tuple(self._reviews.get(entry, ()))
 
     def _follow(self) -> None:
-        """Take in the reviews and the grants for emergencies that are new since the last look."""
+        """Take in what is new since the last look: accesses, grants for emergencies, reviews."""
         newest = self._trail.search(EventQuery(limit=1))
         if not newest or newest[0].index <= self._seen:
             return
         upto = newest[0].index + 1
+        broken = EventQuery(types=OWN, purposes=(EMERGENCY,), nodes=self._nodes, before=upto)
+        self._own |= {event.id: event.time_us for event in self._new(broken)}
         granted = EventQuery(types=("consent.grant",), purposes=(EMERGENCY,), nodes=self._nodes, before=upto)
         for event in self._new(granted):
             for body in self._bodies(event):
@@ -136,7 +155,7 @@ class Reviews:
         query = replace(query, limit=PAGE)
         while page := self._trail.search(query):
             found += [event for event in page if event.index > self._seen]
-            if page[-1].index <= self._seen:
+            if page[-1].index <= self._seen or len(found) >= LOOKED_AT:
                 break
             query = replace(query, before=page[-1].index)
         return found[::-1]

@@ -339,6 +339,12 @@ class Node(Protocol):
         Raises StorageFault.
         """
 
+    def reviews_due(self) -> Sequence[int | None]:
+        """When each review that is missing is due, in microseconds since the epoch; None: at no time.
+
+        Raises StorageFault.
+        """
+
     def review(self, actor: Actor, entry: bytes, note: str) -> Event:
         """Record that an emergency was reviewed, with what finding; the event that was.
 

@@ -86,15 +86,14 @@ def banner(found: Sequence[Emergency], now_us: int) -> Html | None:
     return tag("div", tag("p", tag("b", "Emergency access")), lines, class_="note bad", role="status")
 
 
-def reminder(found: Sequence[Emergency], now_us: int) -> Html | None:
-    """What the first page says while a review is missing; None when none is."""
-    waiting = [one for one in found if not one.reviewed]
-    if not waiting:
+def reminder(due: Sequence[int | None], now_us: int) -> Html | None:
+    """What the first page says while reviews are missing, by when each is due; None when none is."""
+    if not due:
         return None
-    late = sum(_is_late(one, now_us) for one in waiting)
-    said = words.count(len(waiting), "emergency access waits", "emergency accesses wait") + " for review"
+    late = sum(one is not None and one <= now_us for one in due)
+    said = words.count(len(due), "emergency access waits", "emergency accesses wait") + " for review"
     if late:
-        overdue = "it is overdue" if late == len(waiting) == 1 else f"{late:,} overdue"
+        overdue = "it is overdue" if late == len(due) == 1 else f"{late:,} overdue"
         said += f"; {overdue}"
     way = link(SECTION, "Review")
     return tag("div", tag("p", tag("b", said, ". "), way), class_=f"note {'bad' if late else 'warn'}", role="status")

@@ -42,7 +42,7 @@ def show(exchange: Exchange) -> Response:
             return RedirectResponse(narrowed.address, 303, {**page.HEADERS})
     body = [
         tag("h1", "Timeline"),
-        emergencies.reminder(exchange.node.emergencies(), time.time_ns() // 1000),
+        emergencies.reminder(exchange.node.reviews_due(), time.time_ns() // 1000),
         _unresolved(about[0], found, selection) if found else None,
     ]
     body.append(_timeline(exchange.node, selection, about[0] if about else ""))

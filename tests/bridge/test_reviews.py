@@ -40,6 +40,7 @@ class Node:
 
     def one(self) -> Emergency:
         (found,) = self.reviews.all()
+        assert list(self.reviews.due()) == ([] if found.reviewed else [found.due_us])
         return found
 
 
@@ -110,6 +111,15 @@ def test_many_reviews_are_read_by_pages(node: Node, monkeypatch: pytest.MonkeyPa
     told = {one.entry: [each.finding for each in one.reviews] for one in node.reviews.all()}
     assert told == {access.id: [str(access.index)] for access in accesses}
     assert [one.entry for one in node.reviews.all()] == [access.id for access in reversed(accesses)]
+
+
+def test_of_many_the_newest_are_told_and_those_that_wait(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.reviews.MOST_LOCAL", 2)
+    accesses = [node.add("study.access", DOCTOR) for _ in range(5)]
+    for access in accesses[1:]:
+        node.add("audit.review", entry=access.id, note="fine")
+    assert [one.entry for one in node.reviews.all()] == [accesses[4].id, accesses[3].id, accesses[0].id]
+    assert node.reviews.due() == [accesses[0].time_us + 72 * HOUR_US]
 
 
 def test_without_hours_nothing_is_due(node: Node) -> None:

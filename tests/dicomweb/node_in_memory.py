@@ -88,6 +88,9 @@ class FakeNode:
     def emergencies(self) -> list[Emergency]:
         return self.broken
 
+    def reviews_due(self) -> list[int | None]:
+        return [one.due_us for one in self.broken if not one.reviewed]
+
     def ready(self) -> list[str]:
         return self.not_ready
 
