@@ -72,6 +72,22 @@ def halfway(last: int, ahead: int) -> int:
     return (last + ahead) // 2
 
 
+def among(kept: Collection[int], earliest: int) -> Callable[[int, int], int]:
+    """As `halfway`, where only the heights from `earliest` on and those that were `kept` are to be had.
+
+    There is a path when the last height of each set of validators was kept, and the first of the next.
+    """
+
+    def between(last: int, ahead: int) -> int:
+        height = halfway(last, ahead)
+        if height >= earliest or height == last:
+            return height
+        found = [each for each in (*kept, earliest) if last < each < ahead]
+        return min(found, key=lambda each: abs(each - height), default=last)
+
+    return between
+
+
 def find_path(
     validators: Sequence[Validator],
     target: int,

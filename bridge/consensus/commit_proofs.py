@@ -68,7 +68,8 @@ def prove(
     trusting = Trusting(_now(), None)
     try:
         target = _header_after(rpc, block, until)  # (3)
-        path = commit_proof.find_path(genesis, target, trusting, _fetching(rpc, kept), _between(rpc, kept))  # (4)
+        between = lightclient.among(kept.heights(), rpc.status().earliest)
+        path = commit_proof.find_path(genesis, target, trusting, _fetching(rpc, kept), between)  # (4)
         encoded = commit_proof.encode(block.record, block.state, path)
         commit_proof.verify_entry(text, commit_proof.verify(encoded, genesis, trusting), genesis)
     except RpcFault as error:
@@ -106,19 +107,6 @@ def _fetching(rpc: Rpc, kept: LightBlocks) -> Callable[[int], LightBlock]:
         return light_block_json.light_block(rpc.commit(height), rpc.validators(height))
 
     return fetch
-
-
-def _between(rpc: Rpc, kept: LightBlocks) -> Callable[[int, int], int]:
-    """Halfway, where CometBFT has that height; else the kept height that lies nearest to it."""
-
-    def between(last: int, ahead: int) -> int:
-        height, earliest = lightclient.halfway(last, ahead), rpc.status().earliest
-        if height >= earliest or height == last:
-            return height
-        found = [each for each in (*kept.heights(), earliest) if last < each < ahead]
-        return min(found, key=lambda each: abs(each - height), default=last)
-
-    return between
 
 
 def _now() -> Time:

@@ -170,6 +170,18 @@ def test_a_path_goes_by_blocks_halfway_where_all_validators_were_replaced_in_ste
     assert find_path(at_once[1].validators, 40, CHAIN, SOON, at_once.__getitem__)[-1] == at_once[40]
 
 
+def test_a_path_goes_by_the_blocks_that_were_kept_where_the_validators_changed() -> None:
+    changes = {1: "abcd", 9: "efgh", 17: "ijkl", 25: "abcd", 33: "efgh"}  # nobody stays
+    blocks = chain_of(changes)
+    kept = [height for change in list(changes)[1:] for height in (change - 1, change)]
+    held = {height: blocks[height] for height in (*kept, *range(36, 41))}
+    path = find_path(blocks[1].validators, 40, CHAIN, SOON, held.__getitem__, lightclient.among(kept, 36))
+    assert verify_path(blocks[1].validators, path, CHAIN, SOON) == blocks[40]
+    del kept[2]
+    with pytest.raises(TooLittlePower):
+        find_path(blocks[1].validators, 40, CHAIN, SOON, held.__getitem__, lightclient.among(kept, 36))
+
+
 def test_a_commit_of_another_chain_is_refused() -> None:
     with pytest.raises(ProofInvalid, match="another chain"):
         verify_commit(BLOCKS[1], "chain-2P21zS")
