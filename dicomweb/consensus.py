@@ -6,6 +6,8 @@ from typing import Final
 
 from starlette.responses import Response
 
+from bridge.errors import EngineFault
+from dicomweb import problems
 from dicomweb.exchange import Exchange
 from dicomweb.ledger_api.entries import json_answer
 from dicomweb.media_types import JSON
@@ -21,10 +23,18 @@ PARAMETERS: Final = (
 
 
 def retrieve(exchange: Exchange) -> Response:
-    """The result as CometBFT's RPC gives it; 404 for other methods and to nodes without a consortium."""
+    """The result as CometBFT's RPC gives it; 404 for other methods and to nodes without a consortium.
+
+    A CometBFT that does not answer is told to who asks, and not logged: members ask while all are being started, and
+    the ledger's process says what hinders its own.
+    """
     told = arguments(exchange.parameters, PARAMETERS)
     given = {name: values[0] for name, values in told.items()}
-    return json_answer(exchange, exchange.node.consensus(exchange.path["method"], given))
+    try:
+        said = exchange.node.consensus(exchange.path["method"], given)
+    except EngineFault as error:
+        return problems.from_error(error)
+    return json_answer(exchange, said)
 
 
 RESOURCES: Final = (Resource("/rpc/{method}", {"GET": Transaction("consensus", retrieve, None, PARAMETERS, (JSON,))}),)
