@@ -45,7 +45,8 @@ log = logging.getLogger(__name__)
 PATH: Final = "/consortium/emergencies"
 NAME: Final = "emergencies"
 TYPES: Final = ("emergency.start", "emergency.end")
-SEALED_S: Final = 10.0
+SEALED_S: Final = 60.0
+"""How long it waits to learn the entry's id: without it the member cannot be told, and the reason is known here alone."""
 HOUR_US: Final = 3600 * 1_000_000
 SKEW_US: Final = 300 * 1_000_000
 """How much longer than `emergency_hours` a member's clock may make it."""
