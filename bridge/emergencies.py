@@ -46,7 +46,7 @@ PATH: Final = "/consortium/emergencies"
 NAME: Final = "emergencies"
 TYPES: Final = ("emergency.start", "emergency.end")
 SEALED_S: Final = 60.0
-"""How long it waits to learn the entry's id: without it the member cannot be told, and the reason is known here alone."""
+"""How long it waits to learn the entry's id, without which the member cannot be told."""
 HOUR_US: Final = 3600 * 1_000_000
 SKEW_US: Final = 300 * 1_000_000
 """How much longer than `emergency_hours` a member's clock may make it."""
