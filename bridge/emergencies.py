@@ -138,7 +138,7 @@ class Glass:
         detail = {"member": member.name, "reason": reason, "emergency": entry}
         self.sharing.statements.make("consent.grant", SYSTEM, None, [entry], key, PURPOSE, detail)  # (6)
         given = Given(
-            *(entry, EMERGENCY, tree.study, tree.tag, member.node, member.name, PURPOSE, final.time_us, until),
+            *(entry, EMERGENCY, tree.study, tree.tag, member.node, member.name, PURPOSE, self._started(final), until),
             GivenState.WAITING.value,
         )
         self.sharing.shares.give(given)  # (7)
@@ -159,7 +159,7 @@ class Glass:
             raise Forbidden("the entry is none by which this member broke the glass of this one")
         if self.policy.emergency == "off":
             raise Forbidden("this hospital gives nothing by breaking the glass")
-        stated, longest = terms["x"], final.time_us + self.policy.emergency_hours * HOUR_US
+        stated, longest = terms["x"], self._started(final) + self.policy.emergency_hours * HOUR_US
         assert isinstance(stated, int)
         if stated > longest + SKEW_US:
             raise Forbidden(f"an emergency lasts at most {self.policy.emergency_hours} hours here")
@@ -170,6 +170,11 @@ class Glass:
         if stated <= now or (row is not None and row.ended is not None):
             raise Forbidden(OVER)
         return min(stated, longest)
+
+    def _started(self, final: FinalEntry) -> int:
+        """When it began: as it was first seen here, whenever the member comes and tells the study."""
+        row = self.rows.of(final.id)
+        return final.from_us(self.sharing.clock()) if row is None else row.started
 
     def _tree(self, study: str) -> Tree:
         """This node's own tree of a study, by UID or tag. Raises NotFound."""
@@ -206,7 +211,7 @@ class Glass:
         """Write down that a member broke this node's glass; False when it is known."""
         until = final.entry.terms["x"]
         assert isinstance(until, int)
-        row = EmergencyRow(final.id, False, member.node, member.name, None, None, "", final.time_us, until)
+        row = EmergencyRow(final.id, False, member.node, member.name, None, None, "", self._started(final), until)
         return self.rows.add(row)
 
     def _ended(self, final: FinalEntry) -> None:
@@ -214,7 +219,7 @@ class Glass:
         row = self.rows.of(final.entry.refs[0])
         if row is None or row.own or row.node != final.entry.node:
             return
-        self.rows.change(row.entry, ended=final.time_us)
+        self.rows.change(row.entry, ended=final.from_us(self.sharing.clock()))
         given = self.sharing.shares.given(row.entry)
         if given is not None and given.live:
             ended = {"state": GivenState.EXPIRED.value, "ended": self.sharing.clock()}

@@ -121,7 +121,7 @@ class Replicating:
         said = final.entry
         row = self.index.replicas_out.by_entry(said.refs[0]) if said.refs else None
         if row is not None and row.node == said.node and said.terms.get("c") == commitment(row.salt, row.root):
-            self.index.replicas_out.confirm(said.refs[0], row.root, final.time_us)
+            self.index.replicas_out.confirm(said.refs[0], row.root, final.from_us(self.clock()))
 
     @property
     def _lost_us(self) -> int:

@@ -83,8 +83,8 @@ def app_hash(encoded: bytes) -> bytes:
 class FinalEntry:
     """An entry of the shared log: its index and id (leaf hash), the envelope, what it says, and its block.
 
-    `height` is CometBFT's; `time_us` the block's time in microseconds since the epoch: when it was final, whatever the
-    clock of the node that made it says.
+    `height` is CometBFT's; `time_us` the block's time in microseconds since the epoch: the median of when the members
+    voted on the block before (CometBFT, spec/consensus/bft-time.md).
     """
 
     index: int
@@ -93,3 +93,11 @@ class FinalEntry:
     entry: Entry
     height: int
     time_us: int
+
+    def from_us(self, now_us: int) -> int:
+        """When it took effect: as it says itself, but not before its block's time, nor after `now_us`.
+
+        The block's time alone does not do: no block is made while nothing happens, so that the first entry after a
+        quiet night bears the evening's.
+        """
+        return max(self.time_us, min(self.entry.time_us, now_us))

@@ -51,14 +51,14 @@ class Terms(NamedTuple):
     expires: int | None
 
 
-def expected(entry: FinalEntry, giver: Member, tag: bytes) -> Received:
+def expected(entry: FinalEntry, giver: Member, tag: bytes, now_us: int) -> Received:
     """The row of a share with this node, as its entry says it. Raises ValueError when no share rests on that."""
     terms = terms_of(entry)
     if terms is None:
         raise ValueError("no share rests on this entry")
     return Received(
         *(entry.id, terms.kind, None, tag, giver.node, giver.name, entry.entry.purpose),
-        *(entry.time_us, terms.expires, ReceivedState.GRANTED.value),
+        *(entry.from_us(now_us), terms.expires, ReceivedState.GRANTED.value),
     )
 
 
@@ -112,14 +112,14 @@ def _granted(sharing: Sharing, own: Member, entry: FinalEntry) -> None:
     if terms is None or terms.tag is None or not {terms.giver, terms.to} <= members.keys():
         return
     if terms.to == own.node:
-        _expect(sharing, expected(entry, members[terms.giver], terms.tag))
+        _expect(sharing, expected(entry, members[terms.giver], terms.tag, sharing.clock()))
     elif terms.giver == own.node:
         study = sharing.keys.study_of(terms.tag)
         if study is not None:  # else its keys are gone, and nothing can be given
             sharing.shares.give(
                 Given(
                     *(entry.id, GRANT, study, terms.tag, terms.to, members[terms.to].name, entry.entry.purpose),
-                    *(entry.time_us, terms.expires, GivenState.WAITING.value),
+                    *(entry.from_us(sharing.clock()), terms.expires, GivenState.WAITING.value),
                 )
             )
 
@@ -138,8 +138,8 @@ def _revoked(sharing: Sharing, own: Member, entry: FinalEntry, given: Given | No
     node = entry.entry.node
     if given is not None and node == own.node:
         if given.live:  # revoked by a state of this node that the index does not have any more
-            ended = {"state": GivenState.REVOKED.value, "ended": entry.time_us, "revocation": entry.id}
-            sharing.shares.let(given, **ended)
+            ended = entry.from_us(sharing.clock())
+            sharing.shares.let(given, state=GivenState.REVOKED.value, ended=ended, revocation=entry.id)
         else:
             sharing.shares.note(given.grant, revocation=entry.id)
     if received is not None and node == received.node:

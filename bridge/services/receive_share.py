@@ -162,7 +162,7 @@ def _offer(sharing: Sharing, giver: Member, entry: FinalEntry, envelope: Envelop
         received = sharing.shares.received(entry.id)
         _judge(sharing, giver, entry, envelope, received)
         if received is None:
-            sharing.shares.expect(expected(entry, giver, envelope.tag))
+            sharing.shares.expect(expected(entry, giver, envelope.tag, sharing.clock()))
             continue
         if received.state in (ReceivedState.OFFERED, ReceivedState.HELD):
             if received.root == envelope.root:

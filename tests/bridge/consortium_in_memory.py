@@ -114,6 +114,8 @@ class Consortium:
     def __init__(self, folder: Path, settings: Sequence[Replication]) -> None:
         self.entries: list[FinalEntry] = []
         self.clock = Clock()
+        self.quiet_us = 0
+        """For how long nothing had happened before what is sealed next: its block's time is so far behind."""
         self.members: dict[str, Member] = {}
         self.hospitals: dict[str, Hospital] = {}
         for number, one in enumerate(settings):
@@ -123,7 +125,9 @@ class Consortium:
 
     def add(self, envelope: bytes, stated: entry.Entry) -> None:
         index = len(self.entries)
-        self.entries.append(FinalEntry(index, entry.leaf_hash(envelope), envelope, stated, index, self.clock()))
+        now = self.clock()
+        said = replace(stated, time_us=now)
+        self.entries.append(FinalEntry(index, entry.leaf_hash(envelope), envelope, said, index, now - self.quiet_us))
 
     def seal(self) -> None:
         """All that was closed becomes final."""

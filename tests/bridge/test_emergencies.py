@@ -187,6 +187,30 @@ def test_a_hospital_may_refuse_by_policy_and_is_alerted_all_the_same(wards: Ward
     assert wards.h0.alerts() and wards.h1.alerts()
 
 
+def test_it_comes_after_a_quiet_night_too_when_the_time_of_its_block_is_that_of_the_evening(wards: Wards) -> None:
+    wards.consortium.quiet_us = 9 * HOUR_S * 1_000_000
+    row = wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    wards.settle()
+    assert wards.has_it(wards.h1)
+    told = wards.h0.node.index.emergencies.of(row.entry)
+    given = wards.h0.node.index.shares.given(row.entry)
+    assert told is not None and given is not None
+    assert told.started == given.at == row.started and given.expires == row.until
+
+
+def test_a_time_ahead_of_whose_study_it_is_makes_it_no_longer(wards: Wards) -> None:
+    wards.h1.policy(emergency_hours=13)
+    row = wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    wards.consortium.seal()
+    (final,) = wards.consortium.of_type("emergency.start")
+    ahead = replace(final.entry, time_us=final.entry.time_us + 9 * HOUR_S * 1_000_000)
+    wards.consortium.entries[final.index] = replace(final, entry=ahead)
+    wards.settle()
+    assert not wards.has_it(wards.h1)
+    refused = wards.h1.node.index.emergencies.of(row.entry)
+    assert refused is not None and "at most 4 hours" in str(refused.trouble)
+
+
 def test_no_longer_than_whose_study_it_is_lets_it(wards: Wards) -> None:
     wards.h1.policy(emergency_hours=48)
     wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
