@@ -45,6 +45,8 @@ that refuses connections, as while it restarts, is asked again soon, one whose p
 _TIMEOUT_S: Final = 20.0
 _WHOLE_S: Final = 120.0
 """Within which a block or a short answer must be there; httpx bounds the time of each part alone."""
+_PIECE: Final = 64 << 10
+"""Bytes read at once: TLS hands over 16 KiB at a time, for which no megabyte need be reserved."""
 _SLOWEST: Final = 64 << 10
 """Bytes a second that a tree must come with on the whole, or it is given up."""
 _PURPOSE: Final = "HOPERAT"
@@ -271,7 +273,7 @@ class GatewayClient:
                 if self._clock() > asked + _WHOLE_S + size / _SLOWEST:
                     raise EngineFault(f"member {self.name} answers too slowly")
                 try:
-                    piece = answer.read1(most)
+                    piece = answer.read1(min(most, _PIECE))
                 except (OSError, HTTPException) as error:
                     raise self._silent(asked, silent, error) from error
                 size += len(piece)

@@ -324,8 +324,9 @@ def _from_member(demo: RunningDemo, root: str) -> float:
         member.request("GET", path)
         answer = member.getresponse()
         assert answer.status == 200, answer.status
-        while piece := answer.read1(256 << 10):
-            size += len(piece)
+        piece = bytearray(256 << 10)
+        while read := answer.readinto(piece):
+            size += read
     return size / (time.perf_counter() - began) / 1e6
 
 
