@@ -31,7 +31,7 @@ from bridge.model import Actor, FinalEntry, Tree
 from bridge.services.access import SYSTEM
 from bridge.services.deliver_share import again
 from bridge.services.follow_shares import end as end_share
-from bridge.services.share import Lane, Sharing, at_once, own_tree
+from bridge.services.share import Lane, Sharing, at_once, other_member, own_tree
 from ledger.alerts import Alert, glass_broken
 from ledger.members import Member
 from ledger.types import EMERGENCY as PURPOSE
@@ -83,7 +83,7 @@ class Glass:
         reason = reason.strip()
         if not 1 <= len(reason) <= LONGEST_REASON:
             raise RequestError(f"breaking the glass needs a reason of 1 to {LONGEST_REASON} characters")
-        other, (uid, tag) = self._other(member), _study_named(study)
+        other, (uid, tag) = other_member(self.sharing.consortium, member), _study_named(study)
         now = self.sharing.clock()
         until = now + self.policy.emergency_hours * HOUR_US
         body = {"of": other.node, "x": until, "s": tag}
@@ -268,17 +268,6 @@ class Glass:
         row = self.rows.of(entry)
         assert row is not None
         return row
-
-    def _other(self, name: str) -> Member:
-        own = self.sharing.consortium.own()
-        if own is None:
-            raise RequestError("this node is not a member of the consortium yet")
-        others = [one for one in self.sharing.consortium.members() if one.active and one.node != own.node]
-        for member in others:
-            if member.name == name:
-                return member
-        known = ", ".join(member.name for member in others) or "none"
-        raise RequestError(f"no other member of the consortium has this name; there are: {known}")
 
 
 def glass_of(node: Node) -> Glass | None:

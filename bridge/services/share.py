@@ -44,6 +44,7 @@ __all__ = [
     "at_once",
     "complete",
     "grant",
+    "other_member",
     "own_tree",
     "revoke",
 ]
@@ -194,7 +195,7 @@ def grant(sharing: Sharing, actor: Actor, study: str, to: str, purpose: str, exp
         raise RequestError(f"a study is shared for one of these HL7 purposes of use: {', '.join(PURPOSES_OF_GRANTS)}")
     if expires is not None and expires <= sharing.clock():
         raise RequestError("the grant would be over already")
-    member, tree = _member(sharing.consortium, to), own_tree(sharing.trees, study)  # (1)
+    member, tree = other_member(sharing.consortium, to), own_tree(sharing.trees, study)  # (1)
     key = sharing.keys.study_key(study)
     body = {"to": member.node, "x": expires, "g": key.generation}
     root = sharing.statements.make(
@@ -254,10 +255,13 @@ def _complete(sharing: Sharing, actor: Actor, given: Given) -> Given:
     return given._replace(state=GivenState.REVOKED.value)
 
 
-def _member(consortium: Consortium, name: str) -> Member:
+def other_member(consortium: Consortium, name: str) -> Member:
+    """An active member by its name. Raises RequestError for no other's, and where this node is no member any more."""
     own = consortium.own()
     if own is None:
         raise RequestError("this node is not a member of the consortium yet")
+    if not own.active:  # the others take no entry of it: what is asked of them would wait for ever
+        raise RequestError("this hospital was retired by vote: the others take nothing of it any more")
     others = [member for member in consortium.members() if member.active and member.node != own.node]
     for member in others:
         if member.name == name:

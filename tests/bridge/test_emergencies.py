@@ -211,6 +211,13 @@ def test_a_time_ahead_of_whose_study_it_is_makes_it_no_longer(wards: Wards) -> N
     assert refused is not None and "at most 4 hours" in str(refused.trouble)
 
 
+def test_a_member_that_was_retired_is_told_so_when_it_would_break_the_glass(wards: Wards) -> None:
+    wards.consortium.retire("h1")
+    with pytest.raises(RequestError, match="this hospital was retired"):
+        wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    assert not wards.consortium.of_type("emergency.start")
+
+
 def test_no_longer_than_whose_study_it_is_lets_it(wards: Wards) -> None:
     wards.h1.policy(emergency_hours=48)
     wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)

@@ -460,6 +460,14 @@ def test_a_retired_member_is_given_nothing(members: Members) -> None:
         members.grant()
 
 
+def test_a_member_that_was_retired_is_told_so_when_it_would_give(members: Members) -> None:
+    members.store(range(1))
+    members.consortium.retire("h0")
+    with pytest.raises(RequestError, match="this hospital was retired"):
+        members.grant()
+    assert not members.consortium.of_type("consent.grant")
+
+
 def test_a_grant_whose_row_was_lost_is_found_again_on_the_ledger(members: Members) -> None:
     members.store(range(1))
     members.consortium.hospitals["h1"].down = True
