@@ -138,7 +138,9 @@ class SharedConsortium:
                 if self._log is not None:
                     self._log.close()
                 self._log = None
-                raise StorageFault(f"the shared log cannot be read ({type(error).__name__})") from error
+                raise StorageFault(
+                    f"the shared log ({self._path.name}) cannot be read ({type(error).__name__})"
+                ) from error
 
 
 def own_consortium(settings: Settings, keystore: Keystore) -> SharedConsortium | None:

@@ -129,7 +129,7 @@ def test_a_log_that_cannot_be_read_is_a_fault_and_read_again_when_it_can(network
     (home / "consortium" / "genesis.json").write_text(genesis.to_json(network.genesis), "utf-8")
     seen = SharedConsortium(home, [keys.raw(network["east"].signer.public_key())])
     for asked in (seen.members, seen.proposals, lambda: seen.entry(bytes(32)), lambda: seen.follow(-1, ["app.start"])):
-        with pytest.raises(StorageFault):
+        with pytest.raises(StorageFault, match=r"ledger\.db"):
             asked()
     database.unlink()
     source, target = sqlite3.connect(network["east"].home / "ledger.db"), sqlite3.connect(database)
