@@ -36,7 +36,8 @@ def grant(ctx: click.Context, study: str, to: str, purpose: str, expires: str | 
     """
     arguments = {"study": study, "to": to, "purpose": purpose, "expires": expires}
     result = perform(settings_of(ctx), "share-grant", arguments)
-    show_result(result, as_json, lambda r: f"granted to {r['to']}\ngrant {r['grant']}")
+    words = "{to} gets it when the ledger has the grant, which cairn share list tells\ngrant {grant}"
+    show_result(result, as_json, lambda r: words.format_map(r))
 
 
 @share.command()
