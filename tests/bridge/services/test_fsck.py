@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import EngineFault
+from bridge.index.aside import set_aside
 from bridge.model import Block
 from bridge.node import Node
 from bridge.services.fsck import Finding, fsck
-from bridge.services.rebuild_index import set_aside
 from tests.bridge.services.conftest import instance, part10
 from tests.bridge.services.test_store import store
 
@@ -28,7 +28,7 @@ def test_an_index_that_is_gone_does_not_look_like_an_empty_archive(open_node: Ca
     store(node, part10(instance()))
     assert findings(node) == []
     node.close()
-    set_aside(home)
+    set_aside(home / "index.db")
     (found,) = findings(open_node())
     assert "rebuild-index" in found.what
 
