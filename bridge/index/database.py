@@ -8,13 +8,14 @@ opened and nowhere else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sqlalchemy import ClauseElement, Connection, Table
+from sqlalchemy import ClauseElement, Connection, Table, func, select, update
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from bridge.errors import CairnError, ConfigError
@@ -188,6 +189,16 @@ def open_database(place: Place) -> Database:
     except ImportError as error:
         raise ConfigError("index.url: for PostgreSQL install cairn-pacs[postgresql]") from error
     return PostgresqlDatabase(place)
+
+
+def renewed_epoch(connection: Connection, batch: int) -> bytes | None:
+    """Within a transaction: the new epoch, when batches up to `batch` were closed once and are gone; else None."""
+    last = connection.execute(select(func.max(schema.batch.c.closed_seq))).scalar() or 0
+    if last >= batch:
+        return None
+    epoch = os.urandom(16)
+    connection.execute(update(schema.meta).where(schema.meta.c.name == schema.EPOCH).values(value=epoch))
+    return epoch
 
 
 def former_version(found: bytes, known: Iterable[int]) -> int | None:

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import psycopg
 from sqlalchemy import Connection as Session
-from sqlalchemy import create_engine, func, insert, select, text, update
+from sqlalchemy import create_engine, insert, select, text
 from sqlalchemy.pool import QueuePool
 
 from bridge.errors import ConfigError
 from bridge.index import schema
-from bridge.index.database import ID_FILE, PostgresqlPlace, Rows, Watch, Writing
+from bridge.index.database import ID_FILE, PostgresqlPlace, Rows, Watch, Writing, renewed_epoch
 from bridge.index.postgresql_connection import (
     SCHEMA,
     Connection,
@@ -101,12 +101,11 @@ class PostgresqlDatabase:
         """As the protocol."""
         with faults(), self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             connection.execute(text(LOCK.decode()))
-            last = connection.execute(select(func.max(schema.batch.c.closed_seq))).scalar() or 0
-            if last >= batch:
+            epoch = renewed_epoch(connection, batch)
+            if epoch is None:
                 return False
-            self.epoch = os.urandom(16)
-            connection.execute(update(schema.meta).where(schema.meta.c.name == schema.EPOCH).values(value=self.epoch))
             connection.commit()
+            self.epoch = epoch
             return True
 
     def problems(self) -> list[str]:

@@ -15,13 +15,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, create_engine, func, insert, select, update
+from sqlalchemy import Connection, create_engine, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from bridge.errors import Busy, CairnError, StorageFault, StorageFull
 from bridge.index import migration, schema
-from bridge.index.database import Rows, Writing, former_version
+from bridge.index.database import Rows, Writing, former_version, renewed_epoch
 
 log = logging.getLogger(__name__)
 _WAIT_S: Final = 20.0
@@ -171,12 +171,11 @@ class SqliteDatabase:
         """As the protocol."""
         with faults(), self._locked(), self.engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            last = connection.execute(select(func.max(schema.batch.c.closed_seq))).scalar() or 0
-            if last >= batch:
+            epoch = renewed_epoch(connection, batch)
+            if epoch is None:
                 return False
-            self.epoch = os.urandom(16)
-            connection.execute(update(schema.meta).where(schema.meta.c.name == schema.EPOCH).values(value=self.epoch))
             connection.commit()
+            self.epoch = epoch
             return True
 
     def problems(self) -> list[str]:
