@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { faults } from './accessibility.mjs';
+import { watch } from './watching.mjs';
 
 const [loginUrl, study, card, pictures] = process.argv.slice(2);
 const origin = new URL(loginUrl).origin;
@@ -61,17 +62,7 @@ let status = 1;
 const page = context.pages()[0];
 try {
   page.setDefaultTimeout(60_000);
-  page.on('console', (message) => {
-    if (message.type() === 'error') seen.consoleErrors.push(message.text());
-  });
-  page.on('pageerror', (error) => seen.consoleErrors.push(`uncaught: ${error.message}`));
-  page.on('response', (response) => {
-    if (response.status() >= 400) seen.badAnswers.push(`${response.status()} ${response.url()}`);
-  });
-  await page.exposeFunction('reportBreach', (what) => seen.breaches.push(what));
-  await page.addInitScript(() => {
-    document.addEventListener('securitypolicyviolation', (event) => window.reportBreach(`${event.violatedDirective} ${event.blockedURI}`));
-  });
+  await watch(page, seen);
   await page.goto(`${loginUrl}&next=/console/`, { waitUntil: 'load' });
   await look(page, 'timeline');
   const pages = { sharing: '/console/sharing', replicas: '/console/replicas', study: `/console/studies/${study}`, overview: '/console/consortium' };

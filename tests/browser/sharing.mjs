@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { faults } from './accessibility.mjs';
+import { watch } from './watching.mjs';
 
 const [loginUrl, study, hospital, act, prefix, executablePath = '/usr/bin/chromium'] = process.argv.slice(2);
 const origin = new URL(loginUrl).origin;
@@ -33,17 +34,7 @@ let status = 1;
 try {
   const page = context.pages()[0];
   page.setDefaultTimeout(60_000);
-  page.on('console', (message) => {
-    if (message.type() === 'error') seen.consoleErrors.push(message.text());
-  });
-  page.on('pageerror', (error) => seen.consoleErrors.push(`uncaught: ${error.message}`));
-  page.on('response', (response) => {
-    if (response.status() >= 400) seen.badAnswers.push(`${response.status()} ${response.url()}`);
-  });
-  await page.exposeFunction('reportBreach', (what) => seen.breaches.push(what));
-  await page.addInitScript(() => {
-    document.addEventListener('securitypolicyviolation', (event) => window.reportBreach(`${event.violatedDirective} ${event.blockedURI}`));
-  });
+  await watch(page, seen);
   await page.goto(`${loginUrl}&next=/console/`, { waitUntil: 'networkidle' });
   await page.goto(`${origin}/console/consortium`, { waitUntil: 'networkidle' });
   await look(page, 'consortium');
