@@ -9,7 +9,6 @@ from bridge import control
 from bridge.content.pack_format import packs_in
 from bridge.content_process import SOCKET, repaired, upkeep_of
 from bridge.errors import ConfigError, EngineFault
-from bridge.index.keeping import Keeping
 from bridge.node import COMMAND, Node
 from bridge.services.provenance import iso
 
@@ -19,7 +18,7 @@ Report = Callable[[str], None]
 def status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     """The engine as it answers now, what is wrong and since when, how many studies are where, the spool."""
     index, settings = node.index, node.settings.content
-    counts = Keeping(index.database, index.pins, index.content_state).counts()
+    counts = index.keeping.counts()
     oldest = counts.pop("verified_before")
     files = [path.stat().st_size for path in packs_in(node.settings.home / "packs")]
     engine = node.content.status()

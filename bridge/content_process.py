@@ -21,7 +21,6 @@ from bridge import control
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
 from bridge.errors import CairnError, ConfigError
-from bridge.index.keeping import Keeping
 from bridge.node import Node
 from bridge.services.keep_content import ContentEngine, Upkeep
 from bridge.services.provenance import now_us
@@ -54,7 +53,7 @@ def upkeep_of(node: Node) -> Upkeep | None:
         return None
     index = node.index
     return Upkeep(
-        Keeping(index.database, index.pins, index.content_state),
+        index.keeping,
         index.pins,
         cast(ContentEngine, node.content),
         node.settings.home / "packs",

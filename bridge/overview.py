@@ -16,7 +16,6 @@ from bridge.config import Content
 from bridge.errors import StorageFault
 from bridge.index import overview
 from bridge.index.index import SqlIndex
-from bridge.index.keeping import Keeping
 from bridge.model import ContentOverview, LedgerHealth, StorageOverview
 from bridge.services.provenance import now_us
 from ledger.block_store import BlockStore
@@ -120,7 +119,7 @@ class Overview:
     def content(self) -> ContentOverview:
         """How the archive stands with its content engine, as was last written down. Raises StorageFault."""
         index, numbers = self._index, self._index.scrub.load()
-        counts = Keeping(index.database, index.pins, index.content_state).counts()
+        counts = index.keeping.counts()
         total = index.scrub.left(0)
         return ContentOverview(
             engine=self._content.engine,

@@ -20,6 +20,7 @@ from bridge.index.credentials import Credentials
 from bridge.index.database import Place, open_database, sql
 from bridge.index.emergencies import Emergencies
 from bridge.index.followed import FollowedTo
+from bridge.index.keeping import Keeping
 from bridge.index.pins import Pins
 from bridge.index.placement import positions_of
 from bridge.index.reader import Reader
@@ -85,6 +86,7 @@ class SqlIndex:
         self.content_state = ContentState(self.database, self.run)
         self.assignments = Assignments(self.database, self.run)
         self.followed = FollowedTo(self.database, self.run)
+        self.keeping = Keeping(self.database, self.pins, self.content_state)
         self.scrub = ScrubState(self.database, self.run)
         self.shares = Shares(self.database, self.run)
         self.replicas_out = ReplicasOut(self.database, self.run)

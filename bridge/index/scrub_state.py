@@ -31,6 +31,11 @@ _LEFT: Final = sql(
     )
 )
 _MOVE: Final = sql(update(s.block).where(_b.cid == bindparam("of_cid")), ("pack", "offset", "length"))
+_LET_GO: Final = sql(
+    update(s.block)
+    .where(_b.cid == bindparam("of_cid"), _b.pack == bindparam("of_pack"), _b.instance.is_(None))
+    .values(superseded=true())
+)
 _FLAG: Final = sql(
     update(s.instance)
     .where(
@@ -100,6 +105,10 @@ class ScrubState:
         """The block lies elsewhere in the packs now; whose it is does not change."""
         where = {"pack": position.pack, "offset": position.offset, "length": position.length}
         run_one(self._submit, _MOVE, {"of_cid": position.cid, **where})
+
+    def let_go(self, position: BlockPosition) -> None:
+        """A block that is no instance's is not missed when it is damaged, or its pack gone."""
+        run_one(self._submit, _LET_GO, {"of_cid": position.cid, "of_pack": position.pack})
 
     def flag(self, cid: bytes) -> None:
         """Flag the instance that a lost block belongs to: the same bytes sent again then heal it."""

@@ -53,6 +53,14 @@ class ContentState(Protocol):
         """What is wrong now, oldest first."""
 
 
+class Keeping(Protocol):
+    def blocks(self, pack: int) -> Iterator[tuple[bytes, bool]]:
+        """Every CID in the pack but those of superseded copies; False: a dag-cbor block of no instance's own."""
+
+    def names(self, cid: bytes) -> bool:
+        """Whether a tree has this block for its root or one of its pages."""
+
+
 class ScrubState(Protocol):
     def load(self) -> Mapping[str, int]:
         """The numbers of the pass, as they were saved; none when there are none."""
@@ -91,6 +99,8 @@ class ArchiveIndex(Protocol):
     def pins(self) -> Pins: ...
     @property
     def content_state(self) -> ContentState: ...
+    @property
+    def keeping(self) -> Keeping: ...
     @property
     def scrub(self) -> ScrubState: ...
 

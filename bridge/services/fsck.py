@@ -2,7 +2,7 @@
 
 (1) the index database is sound
 (2) every pack is read from end to end; every block the index names hashes to its CID
-(3) every block the index names lies in a pack that exists, or that was trimmed when the content engine had its blocks
+(3) every block that a tree needs lies in a pack that exists, or that was trimmed when the content engine had its blocks
 (4) every instance: its key is held, its sealed metadata opens and says what the index says
 (5) every batch: its records give the root that was closed
 (6) every page of a study's manifest: the index knows the instances it names
@@ -24,6 +24,7 @@ from bridge.errors import CairnError, ContentCorrupt, IntegrityError
 from bridge.model import BlockPosition, StoredInstance
 from bridge.node import COMMAND, Node
 from bridge.services.metadata import open_metadata
+from bridge.services.needed_blocks import Needed
 from ledger import merkle
 
 Report = Callable[[str], None]
@@ -38,11 +39,12 @@ class Finding:
 
 
 def fsck(node: Node, report: Report, *, repair: bool = False) -> list[Finding]:
-    """Every finding, in the order of the recipe; `repair` flags damaged instances, so that a re-send heals them."""
+    """Every finding, in the order of the recipe; `repair` flags damaged instances, so that a re-send heals them, and
+    lets go of damaged pages and roots that newer ones have taken the place of."""
     findings: list[Finding] = []
     for title, check in (
         ("index", _index),
-        ("packs", lambda n: _packs(n, report)),
+        ("packs", lambda n: _packs(n, report, repair)),
         ("instances", lambda n: _instances(n, repair)),
         ("records", _records),
         ("trees", _trees),
@@ -60,8 +62,9 @@ def _index(node: Node) -> Iterator[Finding]:
         yield Finding("index.db", problem)
 
 
-def _packs(node: Node, report: Report) -> Iterator[Finding]:
+def _packs(node: Node, report: Report, repair: bool) -> Iterator[Finding]:
     """(2), (3)"""
+    needed = Needed(node)
     directory = node.settings.home / "packs"
     present = node.index.content_state.trimmed()
     known = Known(node)
@@ -76,9 +79,12 @@ def _packs(node: Node, report: Report) -> Iterator[Finding]:
             elif position.offset not in superseded | _replaced(node, position) and not _being_written(node, position):
                 block = f"block {cids.to_text(position.cid)}" if position.cid else "bytes that belong to no block"
                 place = f"pack {path.name} at byte {position.offset}"
-                yield Finding(place, f"{block} damaged ({position.length} bytes)")
+                former = "" if needed.position(position) else "; a page or root that no study needs any more"
+                yield Finding(place, f"{block} damaged ({position.length} bytes){former}")
+                if former and repair:
+                    node.index.scrub.let_go(position)
     for number in node.index.packs():
-        if number not in present:
+        if number not in present and needed.pack(number):
             yield Finding(f"pack {number:08d}.car", "is named by the index and does not exist")
 
 

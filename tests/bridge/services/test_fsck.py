@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from bridge.content.pack_format import pack_path
 from bridge.errors import EngineFault
 from bridge.index.aside import set_aside
-from bridge.model import Block
+from bridge.model import Block, BlockPosition, Tree
 from bridge.node import Node
+from bridge.services.check_content import check_tree
+from bridge.services.fixity import copies_of
 from bridge.services.fsck import Finding, fsck
 from tests.bridge.services.conftest import instance, part10
+from tests.bridge.services.test_check_content import MemoryCopy
 from tests.bridge.services.test_store import store
 
 
@@ -106,3 +110,65 @@ def test_an_engine_that_does_not_answer_makes_no_instance_a_damaged_one(
     monkeypatch.setattr(node.content, "get", silent)
     assert {found.what for found in fsck(node, lambda _: None, repair=True)} == {"Kubo does not answer"}
     assert not node.index.locate("1.2")[0].damaged
+
+
+def grown(node: Node) -> Tree:
+    """A study that was stored in two batches, so that a former page and root lie beside the newest."""
+    for sop in ("1.1", "1.2"):
+        store(node, part10(instance(study="1.2", series="1.2.1", sop=sop)))
+    (tree,) = node.index.trees.every()
+    return tree
+
+
+def former(node: Node, tree: Tree) -> BlockPosition:
+    root = node.index.scrub.former_roots(tree.tag)[-1]
+    position = node.index.locate_block(root)
+    assert root != tree.root and position is not None
+    return position
+
+
+def test_a_pack_that_is_gone_is_missed_until_every_block_that_a_study_needs_lies_elsewhere(
+    open_node: Callable[[], Node], home: Path
+) -> None:
+    node = open_node()
+    tree = grown(node)
+    copy = MemoryCopy("peer", {place.cid: node.content.get(place.cid) for place in node.index.positions(0)})
+    node.close()
+    pack_path(home / "packs", 0).unlink()
+    node = open_node()
+    assert Finding("pack 00000000.car", "is named by the index and does not exist") in findings(node)
+    assert tree.root is not None
+    checked = [*check_tree(tree.root, copies_of(node, tree), copy.read)]
+    assert checked and all(one.findings and one.findings[0].mended for one in checked)
+    assert former(node, tree).pack == 0
+    assert findings(node) == []
+
+
+def test_a_damaged_former_root_is_named_and_repair_lets_go_of_it(open_node: Callable[[], Node], home: Path) -> None:
+    node = open_node()
+    position = former(node, grown(node))
+    node.close()
+    path = pack_path(home / "packs", position.pack)
+    data = bytearray(path.read_bytes())
+    data[position.offset] ^= 1
+    path.write_bytes(bytes(data))
+    node = open_node()
+    (found,) = findings(node)
+    assert "no study needs any more" in found.what and found.place.endswith(f"at byte {position.offset}")
+    assert fsck(node, lambda _: None, repair=True) == [found]
+    assert findings(node) == []
+
+
+def test_a_damaged_page_that_is_needed_stays_a_finding_after_repair(open_node: Callable[[], Node], home: Path) -> None:
+    node = open_node()
+    (page,) = node.index.study_tree(grown(node).tag).pages
+    position = node.index.locate_block(page)
+    assert position is not None
+    node.close()
+    path = pack_path(home / "packs", position.pack)
+    data = bytearray(path.read_bytes())
+    data[position.offset] ^= 1
+    path.write_bytes(bytes(data))
+    node = open_node()
+    before = fsck(node, lambda _: None, repair=True)
+    assert [found.place.split()[0] for found in before] == ["pack", "tree"] and findings(node) == before
