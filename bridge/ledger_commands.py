@@ -17,7 +17,7 @@ from bridge.ledger_reading import current_database, ledger_home, origin_of, publ
 from bridge.ledger_reading import shared_ledger_home as shared_home
 from bridge.node import COMMAND, Node
 from ledger import audit as ledger_audit
-from ledger import audit_shared, checkpoint, kept, merkle, policy, proof
+from ledger import audit_shared, checkpoint, kept, keys, merkle, policy, proof
 from ledger.errors import LedgerError
 from ledger.finding import Finding
 from ledger.policy import Policy
@@ -119,6 +119,7 @@ def verify(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
                 shared_home(node.settings),
                 node.consortium.genesis,
                 own.id,
+                keys.raw(public_key(node.keystore)),
                 (home, _own_trust(node, former_key(node.settings, node.keystore, node.consortium))),
                 source,
                 **told,  # type: ignore[arg-type]
@@ -143,7 +144,7 @@ def _since(node: Node, text: str) -> list[Finding]:
     own = Policy.of_log(origin_of(node.settings, node.keystore), public_key(node.keystore))
     asked, database = own, current_database(node.settings)
     if node.consortium is not None:
-        asked = _shared_trust(node.consortium)
+        asked = _shared_trust(node, node.consortium)
         if _origin(text) == own.logs[0].name:  # of the log that was closed
             first = former_key(node.settings, node.keystore, node.consortium)
             asked, database = Policy.of_log(own.logs[0].name, first), ledger_home(node.settings) / database.name
@@ -158,8 +159,9 @@ def _since(node: Node, text: str) -> list[Finding]:
         return [Finding(database.name, f"it cannot be read: {error}")]
 
 
-def _shared_trust(consortium: SharedConsortium) -> Policy:
-    return log_policy(consortium.state(), consortium.genesis.origin)
+def _shared_trust(node: Node, consortium: SharedConsortium) -> Policy:
+    """The checkpoints of any member, and this node's own before the log has its key."""
+    return log_policy(consortium.state(), consortium.genesis.origin, key=keys.raw(public_key(node.keystore)))
 
 
 def _origin(text: str) -> str | None:

@@ -55,6 +55,7 @@ class SharedReading(Reading):
     """How runs of a shared log are read: by the state that its database holds, which the replay has to bear out."""
 
     own: bytes | None = None
+    key: bytes | None = None
 
     def open(self, database: Path) -> LedgerStore:
         """The database, for reading."""
@@ -66,7 +67,7 @@ class SharedReading(Reading):
         state = store.consensus().state()
         if state is None:
             return None
-        known = Known.of(state, self.trust.origin, self.own)
+        known = Known.of(state, self.trust.origin, self.own, self.key)
         return lambda run: SharedRunCheck(known, run, self.signatures)
 
 
@@ -85,7 +86,7 @@ class SharedLogAudit(LogAudit):
         return BlockStore(self.database, readonly=True)
 
     def _reading(self, run: int) -> Reading:
-        return SharedReading(self._trust, self._signatures, run, self._shared.own)
+        return SharedReading(self._trust, self._signatures, run, self._shared.own, self._shared.key)
 
     def _begun(self, store: LedgerStore) -> LogCheck:
         assert isinstance(store, BlockStore)
@@ -127,18 +128,19 @@ class SharedLogAudit(LogAudit):
         """The outbox: signed by this member, in its one encoding, and continuing its chain."""
         at = state.chain(own)
         member = state.members.get(own)
-        usable = {keys.key_id(key): key for key in member.usable()} if member is not None else {}
+        # A node that is not taken in yet has its chain and its key all the same.
+        signing = member.usable() if member is not None else tuple(filter(None, [self._shared.key]))
+        usable = {keys.key_id(key): key for key in signing}
         self.outbox = store.outbox()
         for number, held in enumerate(self.outbox):
             place = f"outbox {number}"
             try:
                 key = usable.get(entry.unwrap(held.envelope)[0][-8:])
-                # A node that is not taken in yet has its chain and its key all the same.
                 said = entry.read(held.envelope) if key is None else entry.open(held.envelope, key)
             except LedgerError as error:
                 yield Finding(place, error.detail)
                 continue
-            if key is None and member is not None:
+            if key is None and usable:
                 yield Finding(place, "it is signed with a key that is not this member's")
             if (said.node, said.ledger) != (own, state.ledger):
                 yield Finding(place, "it names another node or ledger")
@@ -154,6 +156,7 @@ def audit_shared(
     home: Path,
     genesis: Genesis,
     own: bytes | None = None,
+    key: bytes | None = None,
     solo: tuple[Path, Trust] | None = None,
     source: RecordSource | None = None,
     progress: Progress | None = None,
@@ -171,6 +174,8 @@ def audit_shared(
         How the consortium began.
     own
         The id of the node whose copy it is; None for an outsider, who has neither outbox nor records to compare.
+    key
+        The ledger key (32 bytes) that this node signs with, which counts before the log has accepted it.
     solo
         The log that this node kept before it joined, with the trust in it.
     source, progress, now_us, signatures, progress_of_records, processes, run
@@ -179,7 +184,7 @@ def audit_shared(
     now = time.time_ns() // 1000 if now_us is None else now_us
     report = SharedReport()
     with ExitStack() as held:
-        former, shared = None, SharedLogAudit(home, SharedTrust(genesis, own), progress, signatures)
+        former, shared = None, SharedLogAudit(home, SharedTrust(genesis, own, key=key), progress, signatures)
         logs: list[tuple[LogAudit, LedgerStore]] = []
         if solo is not None and (solo[0] / DATABASE).is_file():
             former = LogAudit(*solo, progress, signatures)

@@ -16,6 +16,7 @@ from ledger.entry import Entry
 from ledger.errors import CodecError, LedgerError
 from ledger.genesis import Genesis
 from ledger.members import Chain, Evidence, Member
+from ledger.policy import Policy
 from ledger.shared_policy import log_policy
 from ledger.state import Grant, Opened, OpenedEntry, Refused, State
 from ledger.verify import Stretch
@@ -38,13 +39,19 @@ class BlockRow(NamedTuple):
 class SharedTrust(NamedTuple):
     """What a verifier of a shared log knows beforehand: how it began, and which member it is (None: an outsider).
 
-    A member's own copy has checkpoints of its own key; an outsider takes those of any member. `evidence` are the lies
-    of validators that blocks may have noted, in their order: they are in no entry, yet in the state.
+    A member's own copy has checkpoints of its own keys; an outsider takes those of any member. `evidence` are the lies
+    of validators that blocks may have noted, in their order: they are in no entry, yet in the state. `key` is the
+    ledger key (32 bytes) that this member signs with now, which the log may not have accepted yet.
     """
 
     genesis: Genesis
     own: bytes | None = None
     evidence: tuple[Evidence, ...] = ()
+    key: bytes | None = None
+
+    def policy(self, at: State) -> Policy:
+        """Whose checkpoints hold, by a state."""
+        return log_policy(at, self.genesis.origin, self.own, self.key)
 
 
 class Replay:
@@ -52,7 +59,7 @@ class Replay:
 
     def __init__(self, trust: SharedTrust) -> None:
         self.state: State = state.initial(trust.genesis)
-        self._trust, self._origin = trust, trust.genesis.origin
+        self._trust = trust
         self._grants: dict[bytes, Grant] = {}
         self._began: Member | None = None  # whose run of entries this is, as it was before the first of them
         self._evidence = list(trust.evidence)
@@ -152,7 +159,7 @@ class Replay:
 
     def head(self, note: str) -> Checkpoint:
         """The tree head of a checkpoint that a member signed, this one when it is its own copy. Raises LedgerError."""
-        return log_policy(self.state, self._origin, self._trust.own).accept(note).head
+        return self._trust.policy(self.state).accept(note).head
 
     def _key(
         self, parts: tuple[bytes, bytes, bytes], member: Member, verified: bytes | None

@@ -32,11 +32,11 @@ class Known(NamedTuple):
     policy: Policy
 
     @classmethod
-    def of(cls, state: State, origin: str, own: bytes | None) -> Known:
-        """By the newest state: members keep the keys that they had."""
+    def of(cls, state: State, origin: str, own: bytes | None, key: bytes | None = None) -> Known:
+        """By the newest state: members keep the keys that they had. `key` as of `log_policy`."""
         rows = ((member.node, row.key) for member in state.members.values() for row in member.keys)
         known = {(node, keys.key_id(key)): keys.raw(key) for node, key in rows}
-        return cls(state.ledger, own, known, log_policy(state, origin, own))
+        return cls(state.ledger, own, known, log_policy(state, origin, own, key))
 
 
 class SharedRunCheck(LogCheck):

@@ -6,7 +6,6 @@ cosignatures says that more than two thirds of the members hold that very tree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from ledger import checkpoint
@@ -17,10 +16,16 @@ from ledger.policy import Group, Policy
 GROUP: Final = "members"
 
 
-def log_policy(at: State, origin: str, own: bytes | None = None) -> Policy:
-    """Which checkpoints are signed for the log: with a key that one member, or any member, has or had."""
-    members: Sequence[Member] = [at.members[own]] if own is not None and own in at.members else [*at.members.values()]
-    return Policy(tuple(log for member in members for log in logs_of(member, origin)))
+def log_policy(at: State, origin: str, own: bytes | None = None, key: bytes | None = None) -> Policy:
+    """Which checkpoints are signed for the log: with a key that any member, or the one that is `own`, has or had.
+
+    `key` is the one that the copy's holder has itself (32 bytes). While it catches up, and until it was voted in, no
+    member of the state has it: nobody else's counts for its copy all the same.
+    """
+    members = [member for member in at.members.values() if own is None or member.node == own]
+    known = [log for member in members for log in logs_of(member, origin)]
+    held = [] if key is None else [Verifier(origin, key)]
+    return Policy(tuple(dict.fromkeys([*known, *held])))
 
 
 def logs_of(member: Member, origin: str) -> list[Verifier]:

@@ -25,7 +25,6 @@ from ledger.members import Chain, State
 from ledger.policy import Policy
 from ledger.replay import BlockRow, Replay, SharedTrust
 from ledger.run_shared import own_root
-from ledger.shared_policy import log_policy
 from ledger.verify import LogCheck, LogReport, Sound, Stretch, Visitor, read_head
 
 
@@ -47,7 +46,7 @@ class SharedLogCheck(LogCheck):
         super().__init__(signatures=signatures)
         self.replay = Replay(trust)
         self._shared = trust
-        self._policy = None if known is None else log_policy(known, trust.genesis.origin, trust.own)
+        self._policy = None if known is None else trust.policy(known)
         self._blocks, self._coming = iter(blocks), deque[BlockRow]()
 
     @property
@@ -76,7 +75,7 @@ class SharedLogCheck(LogCheck):
 
     def head(self, size: int, note: str) -> Checkpoint | None:
         """The tree head of a stored checkpoint, signed and of this log; None when it is not."""
-        policy = self._policy or log_policy(self.replay.state, self._shared.genesis.origin, self._shared.own)
+        policy = self._policy or self._shared.policy(self.replay.state)
         found, head = read_head(note, size, lambda signed: policy.accept(signed).head)
         self.report.findings += found
         return head

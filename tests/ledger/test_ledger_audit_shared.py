@@ -14,9 +14,9 @@ import hypothesis
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
-from shared_log import Network, seed_of
+from shared_log import Hospital, Network, seed_of
 
-from ledger import block, entry, members, run_reader, terms
+from ledger import block, entry, keys, members, run_reader, terms
 from ledger.audit_shared import SharedReport, audit_shared
 from ledger.block_store import BlockStore
 from ledger.entry import leaf_hash
@@ -222,6 +222,68 @@ def test_an_outbox_that_does_not_continue_the_chain_is_found(east: Network) -> N
     one.publish()
     (found,) = audit_shared(one.home, east.genesis, one.node).findings
     assert found == Finding("outbox 0", "it does not continue this member's chain")
+
+
+class Newcomer:
+    """A hospital that follows a consortium which has not accepted it yet: all it holds is signed with its own key."""
+
+    def __init__(self, home: Path) -> None:
+        self.network = Network(home, copies=1)
+        self.hospital = Hospital("new")
+        self.hospital.open(home / "new", self.network.genesis)
+        self.network.copies.append(self.hospital)
+        self.network.join()
+        self.network.decide([[self.network.sign("west")]])
+        self.hospital.wait(self.hospital.sign(self.network.ledger))
+
+    def enroll(self) -> None:
+        network = self.network
+        body = {"do": "enroll", "c": self.hospital.card.signed}
+        proposal = network.sign("north", "gov.propose", body=terms.encode("gov.propose", body))
+        yes, ref = terms.encode("gov.vote", {"y": True}), (leaf_hash(proposal),)
+        votes = [[network.sign(name, "gov.vote", body=yes, refs=ref)] for name in ("east", "west")]
+        assert network.decide([[proposal]]) == [0] and network.decide(votes) == [0, 0]
+
+    def audit(self, signer: str | None, **given: Any) -> SharedReport:
+        """As by who holds the key of that name."""
+        key = Ed25519PrivateKey.from_private_bytes(seed_of(signer)) if signer is not None else None
+        raw = None if key is None else keys.raw(key.public_key())
+        self.hospital.publish()
+        home, own = self.hospital.home, self.hospital.node
+        return audit_shared(home, self.network.genesis, own, raw, run=2, processes=1, **given)
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
+    one = Newcomer(tmp_path)
+    yield one
+    one.network.close()
+
+
+@pytest.mark.parametrize("signatures", [True, False])
+def test_a_newcomers_own_key_counts_before_the_log_has_it(newcomer: Newcomer, signatures: bool) -> None:
+    report = newcomer.audit("new", signatures=signatures)
+    assert (report.findings, report.entries) == ([], 5)
+    newcomer.enroll()
+    assert newcomer.audit("new", signatures=signatures).findings == []
+
+
+@pytest.mark.parametrize("holder", ["east", "nobody", None])
+def test_for_a_newcomers_copy_no_other_key_counts_than_its_own(newcomer: Newcomer, holder: str | None) -> None:
+    places = {found.place for found in newcomer.audit(holder).findings}
+    assert "checkpoint 5" in places and ("outbox 0" in places) == (holder is not None)
+
+
+def test_a_members_checkpoint_is_none_of_a_newcomers_copy(newcomer: Newcomer) -> None:
+    """Without a key in the state, those of all members used to count."""
+    notes = newcomer.network["east"].store
+    newcomer.hospital.publish()
+    for size in (4, 5):
+        rewrite(newcomer.hospital.home, "UPDATE checkpoints SET note = ? WHERE size = ?", notes.checkpoint(size), size)
+    found = newcomer.audit("new").findings
+    assert {"checkpoint 4", "checkpoint 5"} <= {one.place for one in found}
+    newcomer.enroll()
+    assert {"checkpoint 4", "checkpoint 5"} <= {one.place for one in newcomer.audit("new").findings}
 
 
 def test_a_member_that_retired_itself_ends_its_transaction_and_says_no_more(tmp_path: Path) -> None:
