@@ -10,14 +10,18 @@ reviews, consents, credentials. A finding has the same id whenever it is found, 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Final, cast
 
 from bridge import config
-from bridge.errors import ContentCorrupt, NotFound, RequestError
+from bridge.errors import ContentCorrupt, NotFound, RequestError, StorageFault
 from bridge.index.database import Database
 from bridge.index.last_record import last_records
 from bridge.model import Actor, SealedRecord
@@ -74,6 +78,8 @@ class Alerts:
         All evidence against members that is held.
     refs
         The ids of the entries that an entry names, by its id.
+    lock
+        A file on which the node's processes wait for each other, so that one of them alone tells an alert.
     """
 
     def __init__(
@@ -87,7 +93,9 @@ class Alerts:
         own: bytes | None = None,
         proved: Callable[[], Iterable[Misconduct]] = tuple,
         refs: Callable[[bytes], Sequence[bytes]] = lambda id: (),
+        lock: Path | None = None,
     ) -> None:
+        self._lock = lock
         self._own = own
         self._proved = proved
         self._refs = refs
@@ -129,9 +137,15 @@ class Alerts:
         self.tell(offered_wrong(member, cid, self._clock()))
 
     def tell(self, alert: Alert) -> None:
-        """Record an alert that no rule over events finds, at once and once. Raises StorageFull, StorageFault, Busy."""
-        if alert.id not in self._told and alert.id not in {held.id for held in self.recorded()}:
-            self._access.administered("security.alert", SYSTEM, body(alert), outcome=alert.severity)
+        """Record an alert that no rule over events finds, at once and once, whichever of the node's processes tells it.
+
+        Raises StorageFull, StorageFault, Busy.
+        """
+        if alert.id in self._told:
+            return
+        with self._alone():
+            if alert.id not in {held.id for held in self.recorded()}:
+                self._access.administered("security.alert", SYSTEM, body(alert), outcome=alert.severity)
         self._told.add(alert.id)
 
     def recorded(self) -> Sequence[Alert]:
@@ -175,6 +189,23 @@ class Alerts:
         event = self._trail.event(entry)
         self._access.administered("audit.review", actor, {"entry": event.id, "reviewed": event.type, "note": note})
         return event
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Among this node's processes and threads; given back when a process ends however it ends."""
+        if self._lock is None:
+            yield
+            return
+        try:
+            self._lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageFault(f"{self._lock.name} cannot be opened ({type(error).__name__})") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _hold(self, alerts: Iterable[Alert]) -> None:
         for alert in alerts:

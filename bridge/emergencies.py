@@ -11,13 +11,14 @@ Whose study it is
     (6) this node's own entry `consent.grant`, for ETREAT, about the study: what it gave, and the reason, sealed
     (7) the row that delivers the key (services.deliver_share), for `sharing.emergency_hours` at most
 
-Both raise an alert at once (8), and both must review their own entry (`audit.review`).
+Both raise an alert at once (8), and both must review their own entry (`audit.review`). Whoever was broken off before
+that raises it when the entry is followed on the ledger; an alert has the id of its entry, and is told once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -94,7 +95,7 @@ class Glass:
             raise Busy("the entry stands, and has no id before the ledger's process has sealed it; try again")
         row = EmergencyRow(entry, True, other.node, other.name, uid, tag, reason, now, until)
         self.rows.add(row)
-        self._alert(row)  # (8)
+        self._alert(row.entry, row.member, row.own, row.started)  # (8)
         return row
 
     def end(self, actor: Actor, entry: bytes) -> EmergencyRow:
@@ -132,8 +133,7 @@ class Glass:
             if held.study != tree.study:
                 raise Forbidden("this entry was used for another study")
             return
-        if self._note_start(final, member):
-            self._alert(self._row_of(entry))
+        self._note_start(final, member)
         key = self.sharing.keys.study_key(tree.study)
         detail = {"member": member.name, "reason": reason, "emergency": entry}
         self.sharing.statements.make("consent.grant", SYSTEM, None, [entry], key, PURPOSE, detail)  # (6)
@@ -195,24 +195,29 @@ class Glass:
             return 0
         members = {member.node: member for member in self.sharing.consortium.members()}
         for final in found:
-            said = final.entry
-            if said.type == "emergency.end":
+            if final.entry.type == "emergency.end":
                 self._ended(final)
-            elif (
-                said.terms.get("of") == own.node
-                and said.node in members
-                and self._note_start(final, members[said.node])
-            ):
-                self._alert(self._row_of(final.id))  # (8)
+            else:
+                self._begun(final, own.node, members)
         self.followed.advance(NAME, found[-1].index)
         return len(found)
 
-    def _note_start(self, final: FinalEntry, member: Member) -> bool:
-        """Write down that a member broke this node's glass; False when it is known."""
+    def _begun(self, final: FinalEntry, own: bytes, members: Mapping[bytes, Member]) -> None:
+        """(8) Somebody broke this node's glass, or this node another's: `start` may have been broken off before."""
+        said = final.entry
+        of, by = said.terms.get("of"), members.get(said.node)
+        if of == own and by is not None:
+            self._note_start(final, by)
+        elif said.node == own and isinstance(of, bytes) and of in members:
+            self._alert(final.id, members[of].name, True, said.time_us)
+
+    def _note_start(self, final: FinalEntry, member: Member) -> None:
+        """Write down that a member broke this node's glass, and tell it (8); what is known, and told, is left."""
         until = final.entry.terms["x"]
         assert isinstance(until, int)
         row = EmergencyRow(final.id, False, member.node, member.name, None, None, "", self._started(final), until)
-        return self.rows.add(row)
+        self.rows.add(row)
+        self._alert(row.entry, row.member, row.own, row.started)
 
     def _ended(self, final: FinalEntry) -> None:
         """(4) Who broke the glass says that it is over: nothing is given from now on, and the key is renewed."""
@@ -261,13 +266,8 @@ class Glass:
             end_share(self.sharing, row.entry, OVER)
         return len(rows)
 
-    def _alert(self, row: EmergencyRow) -> None:
-        self.tell(glass_broken(row.entry, row.member, row.own, row.started))
-
-    def _row_of(self, entry: bytes) -> EmergencyRow:
-        row = self.rows.of(entry)
-        assert row is not None
-        return row
+    def _alert(self, entry: bytes, member: str, own: bool, started_us: int) -> None:
+        self.tell(glass_broken(entry, member, own, started_us))
 
 
 def glass_of(node: Node) -> Glass | None:

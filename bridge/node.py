@@ -168,6 +168,7 @@ class Node:
             own=own,
             proved=self._misconduct,
             refs=lambda id: ledger_entry.read(self.log.envelope(id)).refs,
+            lock=home / "run" / "alerts.lock",
         )
         across, hours = self.index.emergencies.all, settings.alerts.review_hours
         self._reviews = Reviews(self.audit, across, own, lambda: self.hospital, hours)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.alerts import Alerts
 from bridge.config import Replication, Sharing
 from bridge.emergencies import PATH, Glass, glass_of
 from bridge.errors import Busy, CapacityError, ContentMissing, EngineFault, Forbidden, NotFound, RequestError
+from bridge.ledger_reading import opener
 from bridge.model import Actor, ActorKind, Role
 from bridge.replica_overview import emergencies
 from bridge.services.deliver_share import deliver
@@ -20,6 +24,7 @@ from bridge.services.end_share import end_shares
 from bridge.services.follow_shares import follow
 from bridge.services.receive_share import take_in
 from bridge.sharing import ending_of, receiver_of
+from ledger.alerts import glass_broken
 from ledger.types import EMERGENCY
 from tests.bridge.consortium_in_memory import Consortium, Listener
 from tests.bridge.services.conftest import SENDER, instance, part10, recorded
@@ -49,6 +54,16 @@ class Ward:
         self.node.glass = glass
         self.receiver = receiver_of(self.node, self.sharing)
         self.ending = ending_of(self.node, self.receiver)
+
+    def restart(self) -> None:
+        """What a process knows of the ledger and of its alerts when it begins."""
+        self.node.watch = self.watch()
+        self.glass = self.node.glass = glass_of(self.node) or self.glass
+
+    def watch(self) -> Alerts:
+        node, place = self.node, self.node.settings.home / "run" / "alerts.lock"
+        opened = opener(node.keys, node.keystore)
+        return Alerts(node.audit, node.access, node.index.database, opened, node.settings.alerts, lock=place)
 
     def policy(self, **values: Any) -> None:
         self.glass = self.node.glass = replace(self.glass, policy=Sharing(**values))
@@ -147,6 +162,73 @@ def test_the_study_comes_for_some_hours_and_both_are_alerted(wards: Wards, by: s
     wards.pass_by(4 * HOUR_S)
     assert not wards.has_it(wards.h1)
     assert len(wards.consortium.of_type("emergency.end")) == len(wards.consortium.of_type("share.end")) == 1
+
+
+class Killed(BaseException):
+    """The process is gone at this place."""
+
+
+def killed(*_: Any, **__: Any) -> Any:
+    raise Killed
+
+
+@pytest.mark.parametrize("before", ["the entry's id", "the row", "the alert"])
+def test_who_was_killed_while_breaking_the_glass_is_alerted_once_when_the_ledger_has_it(
+    wards: Wards, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    with monkeypatch.context() as patched:
+        if before == "the entry's id":
+            patched.setattr(wards.h1.node.statements, "_made", killed)
+        elif before == "the row":
+            patched.setattr(wards.h1.glass.rows, "add", killed)
+        else:
+            patched.setattr(wards.h1.node.watch, "tell", killed)
+            wards.h1.glass = replace(wards.h1.glass, tell=killed)
+        with pytest.raises(Killed):
+            wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    assert wards.h1.alerts() == []
+    wards.h1.restart()
+    wards.settle()
+    assert len(wards.h0.alerts()) == len(wards.h1.alerts()) == 1
+    for ward in (wards.h0, wards.h1):
+        ward.restart()
+        ward.node.index.followed.advance("emergencies", -1)
+    wards.settle()
+    assert len(wards.h0.alerts()) == len(wards.h1.alerts()) == 1
+    (final,) = wards.consortium.of_type("emergency.start")
+    assert wards.h1.node.watch.recorded()[0].entries == (final.id,)
+
+
+def test_whose_study_it_is_is_alerted_though_it_was_killed_when_it_had_written_it_down(
+    wards: Wards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    wards.h0.glass = replace(wards.h0.glass, tell=killed)
+    wards.consortium.seal()
+    with pytest.raises(Killed):
+        wards.h0.step()
+    assert len(wards.h0.node.index.emergencies.all()) == 1 and wards.h0.alerts() == []
+    wards.h0.restart()
+    wards.settle()
+    assert len(wards.h0.alerts()) == len(wards.h1.alerts()) == 1
+    assert wards.has_it(wards.h1)
+
+
+def test_processes_that_tell_an_emergency_at_once_tell_it_once(wards: Wards) -> None:
+    """Of the command that broke the glass and of what follows the ledger, each has its own alerts."""
+    row = wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    wards.settle()
+    told = glass_broken(bytes(32), row.member, True, row.started)
+    watches = [wards.h1.node.watch, *(wards.h1.watch() for _ in range(3))]
+    together = threading.Barrier(len(watches))
+
+    def tell(watch: Alerts) -> None:
+        together.wait(10)
+        watch.tell(told)
+
+    with ThreadPoolExecutor(len(watches)) as pool:
+        list(pool.map(tell, watches))
+    assert [alert.id for alert in wards.h1.node.watch.recorded()].count(told.id) == 1
 
 
 def test_the_reason_is_kept_at_both_and_stands_on_no_ledger(wards: Wards) -> None:
