@@ -44,7 +44,7 @@ IDLE_US: Final = 60 * _SECOND_US
 _ACCESSES: Final = frozenset({"study.access", "study.export"})
 _BROKEN: Final = frozenset({"study.access", "emergency.start", "consent.grant"})
 """What breaks the glass when it is for an emergency: of a grant, that a member did, and was given the study."""
-_DID: Final = {"emergency.start": "took from another hospital", "consent.grant": "was given"}
+WHERE: Final = "review it in the console under Emergencies, or with cairn ledger review"
 REVOKED: Final = "revoked"
 """The first word of a detail item of `auth.fail` when the credential was known and revoked; its id is the second."""
 
@@ -176,8 +176,8 @@ class Watch:
         own
             The id of the node that watches; None when all events are its own.
         details
-            The records of an event; asked for failed logins, reviews, consents and administration alone. Without
-            them a failed login counts as many as it has records, and nothing is known to be revoked or reviewed.
+            The records of an event; asked for failed logins, reviews, consents, emergencies and administration alone.
+            Without them a failed login counts as many as it has records, and nothing is known to be revoked or reviewed.
         refs
             The ids of the entries that the entry of an event names; asked for revocations and accesses alone.
         """
@@ -195,6 +195,7 @@ class Watch:
         self._credentials: dict[str, Event] = {}
         self._unreviewed: dict[bytes, Event] = {}
         self._beside: dict[bytes, bytes] = {}
+        self._others: dict[bytes, str] = {}  # the other hospital of an emergency, by entry
 
     def take(self, event: Event) -> Sequence[Alert]:
         """The alerts that the next event of the log raises."""
@@ -238,8 +239,7 @@ class Watch:
                 "unreviewed",
                 event.id.hex(),
                 event.time_us + hours * HOUR_US,
-                f"{event.actor.name} {_DID.get(event.type, 'viewed')} a study by break-glass, and nobody reviewed it"
-                f" within {hours} hours",
+                f"{self._broke(event)} by breaking the glass, and nobody reviewed it within {hours} hours; {WHERE}",
                 [event.id],
             )
             for event in self._unreviewed.values()
@@ -400,7 +400,9 @@ class Watch:
     def _review(self, event: Event) -> Iterator[Alert]:
         if event.type in _BROKEN and event.purpose == EMERGENCY:
             self._unreviewed[event.id] = event
-            for about in refs_of(self._details(event)) if event.type == "consent.grant" else ():
+            details = self._details(event) if event.type != "study.access" else ()
+            self._others[event.id] = next(values_of(details, "member"), "another hospital")
+            for about in refs_of(details) if event.type == "consent.grant" else ():
                 self._beside[about] = event.id
         elif event.type == "audit.review":
             for entry in values_of(self._details(event), "entry"):
@@ -408,6 +410,15 @@ class Watch:
                 self._unreviewed.pop(reviewed, None)
                 self._unreviewed.pop(self._beside.get(reviewed, b""), None)
         return iter(())
+
+    def _broke(self, event: Event) -> str:
+        """Who took which kind of access in an emergency: the node itself states what it gave."""
+        other = self._others.get(event.id, "another hospital")
+        if event.type == "consent.grant":
+            return f"{other} took a study of this hospital"
+        if event.type == "emergency.start":
+            return f"{event.actor.name} took a study of {other}"
+        return f"{event.actor.name} viewed a study held here"
 
 
 def find(
@@ -441,8 +452,9 @@ def find(
 
 def glass_broken(entry: bytes, member: str, own: bool, time_us: int) -> Alert:
     """The alert of an emergency access across hospitals: of this hospital to a study of `member`, or the other way."""
-    who = f"somebody here broke the glass for a study of {member}" if own else f"{member} broke the glass for a study"
-    return _alert("emergency", entry.hex(), time_us, f"{who}; it is to be reviewed", [entry])
+    who, whose = ("somebody here", member) if own else (member, "this hospital")
+    what = f"{who} broke the glass for a study of {whose}: an emergency access without a grant; {WHERE}"
+    return _alert("emergency", entry.hex(), time_us, what, [entry])
 
 
 def offered_wrong(member: str, cid: str, now_us: int) -> Alert:

@@ -147,10 +147,13 @@ def wards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wards]:
 @pytest.mark.parametrize("by", ["uid", "tag"])
 def test_the_study_comes_for_some_hours_and_both_are_alerted(wards: Wards, by: str) -> None:
     row = wards.h1.glass.start(DOCTOR, "h0", STUDY if by == "uid" else wards.tag.hex(), REASON)
-    assert wards.h1.alerts() == ["somebody here broke the glass for a study of h0; it is to be reviewed"]
+    where = (
+        ": an emergency access without a grant; review it in the console under Emergencies, or with cairn ledger review"
+    )
+    assert wards.h1.alerts() == [f"somebody here broke the glass for a study of h0{where}"]
     wards.settle()
     assert wards.has_it(wards.h1) and not wards.has_it(wards.h2)
-    assert wards.h0.alerts() == ["h1 broke the glass for a study; it is to be reviewed"]
+    assert wards.h0.alerts() == [f"h1 broke the glass for a study of this hospital{where}"]
     assert wards.h2.alerts() == []
     (final,) = wards.consortium.of_type("emergency.start")
     assert final.id == row.entry and final.entry.purpose == EMERGENCY

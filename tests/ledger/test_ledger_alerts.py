@@ -262,6 +262,9 @@ def test_break_glass_waits_for_a_review_and_is_told_when_none_comes_in_time() ->
     assert find(log.events, on, START + 72 * HOUR_US - 1, log.details) == ([], [opened])
     (alert,) = log.alerts(on, 72 * HOUR_US)
     assert (alert.rule, alert.time_us, alert.entries) == ("unreviewed", START + 72 * HOUR_US, (opened.id,))
+    assert alert.what.startswith(
+        "Dr Who viewed a study held here by breaking the glass, and nobody reviewed it within 72"
+    )
     log.add("audit.review", OPERATOR, 73 * HOUR_US, {"entry": opened.id, "note": "seen"})
     assert find(log.events, on, START + 80 * HOUR_US, log.details) == ([], [])
     assert log.alerts(QUIET, 80 * HOUR_US) == []
@@ -422,14 +425,18 @@ def test_evidence_is_an_alert_with_the_members_name_and_the_same_one_at_every_me
 
 
 def test_breaking_another_hospitals_glass_waits_for_a_review_at_both_ends() -> None:
-    for kind, did in (("emergency.start", "took from another hospital"), ("consent.grant", "was given")):
+    for kind, did in (
+        ("emergency.start", "Dr Who took a study of south by breaking the glass"),
+        ("consent.grant", "south took a study of this hospital by breaking the glass"),
+    ):
         log = Log()
         emergency = bytes([7]) * 32
-        opened = log.add(kind, DOCTOR, 0, {"refs": [emergency]}, purpose="ETREAT")
+        opened = log.add(kind, DOCTOR, 0, {"refs": [emergency], "member": "south"}, purpose="ETREAT")
         log.add("consent.grant", DOCTOR, 1, {"refs": []})  # for treatment: no glass was broken
         (alert,) = log.alerts(replace(QUIET, review_hours=1), 2 * HOUR_US)
         assert (alert.rule, alert.entries) == ("unreviewed", (opened.id,))
-        assert f"Dr Who {did} a study" in alert.what
+        review = "review it in the console under Emergencies, or with cairn ledger review"
+        assert alert.what == f"{did}, and nobody reviewed it within 1 hours; {review}"
         # Who gave reviews what it gave, or the entry that it gave it for, which is the other hospital's.
         log.add("audit.review", OPERATOR, 2, {"entry": emergency if kind == "consent.grant" else opened.id})
         assert log.alerts(replace(QUIET, review_hours=1), 2 * HOUR_US) == []
