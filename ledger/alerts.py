@@ -177,7 +177,7 @@ class Watch:
             The id of the node that watches; None when all events are its own.
         details
             The records of an event; asked for failed logins, reviews, consents, emergencies and administration alone.
-            Without them a failed login counts as many as it has records, and nothing is known to be revoked or reviewed.
+            Without them a failed login counts as many as it has records, and nothing is known as revoked or reviewed.
         refs
             The ids of the entries that the entry of an event names; asked for revocations and accesses alone.
         """
