@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.responses import JSONResponse, Response
@@ -15,7 +16,7 @@ from bridge.errors import BodyTooLarge, Forbidden, RequestError
 from bridge.model import Action, Role
 from dicomweb.exchange import Exchange
 from dicomweb.media_types import JSON
-from dicomweb.purpose import checked
+from dicomweb.purpose import CODES, checked
 from dicomweb.resource import Parameter, Resource, Transaction, arguments
 from ledger.types import EMERGENCY
 
@@ -34,13 +35,24 @@ def break_glass(exchange: Exchange) -> Response:
     `202 {"emergency": id}`: recorded on the ledger, alerted at both hospitals, to be reviewed at both.
     """
     told = arguments(exchange.parameters, PARAMETERS)
-    code, why = checked(exchange.headers.get("cairn-purpose", ""), exchange.headers.get("cairn-reason", ""))
     if exchange.actor.role not in (Role.CLINICIAN, Role.ADMIN):
         raise Forbidden("breaking the glass is for clinicians and administrators")
-    if code != EMERGENCY or why is None:
-        raise RequestError("breaking the glass needs Cairn-Purpose: ETREAT and a Cairn-Reason")
+    why = _reason(exchange.headers)
     entry = exchange.node.break_glass(exchange.actor, told["of"][0], told["study"][0], why)
     return JSONResponse({"emergency": entry}, 202, {"cache-control": "no-store"})
+
+
+def _reason(headers: Mapping[str, str]) -> str:
+    """Why the glass is broken. Raises RequestError that names the header which is missing or says something else."""
+    missing = [name for name in ("Cairn-Purpose", "Cairn-Reason") if not headers.get(name.lower(), "").strip()]
+    needs = f"breaking the glass needs Cairn-Purpose: {EMERGENCY}, and why in Cairn-Reason"
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise RequestError(f"{' and '.join(missing)} {verb} missing: {needs}; purposes are {CODES}")
+    code, why = checked(headers["cairn-purpose"], headers["cairn-reason"])
+    if code != EMERGENCY or why is None:
+        raise RequestError(f"{needs}; {code} is another purpose of {CODES}")
+    return why
 
 
 RESOURCES: Final = (

@@ -13,10 +13,12 @@ from urllib.parse import parse_qs
 from starlette.requests import cookie_parser
 
 from bridge.errors import RequestError
-from ledger.types import EMERGENCY
+from ledger.types import EMERGENCY, PURPOSES
 
 PURPOSE_COOKIE: Final = "cairn_purpose"
 DEFAULT: Final = "TREAT"
+CODES: Final = ", ".join(f"{code} ({words})" for code, words in PURPOSES.items())
+"""The codes that Cairn knows in words."""
 _MAX_REASON: Final = 500
 
 
@@ -41,7 +43,7 @@ def checked(code: str, why: str) -> tuple[str, str | None]:
     """A purpose and reason that may be recorded. Raises RequestError, as `purpose_of`."""
     purpose, reason = code.strip(), why.strip() or None
     if not (1 <= len(purpose) <= 16 and purpose.isascii() and purpose.isalpha() and purpose.isupper()):
-        raise RequestError("Cairn-Purpose is not an HL7 purpose of use code")
+        raise RequestError(f"Cairn-Purpose is not an HL7 purpose of use code, such as {CODES}")
     if purpose == EMERGENCY and reason is None:
         raise RequestError("Cairn-Purpose ETREAT (emergency access) needs a Cairn-Reason")
     if reason is not None and len(reason) > _MAX_REASON:

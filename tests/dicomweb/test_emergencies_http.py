@@ -64,6 +64,24 @@ def test_what_is_not_whole_is_refused(
     assert broken == []
 
 
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ({"cairn-reason": "why"}, "Cairn-Purpose is missing"),
+        ({"cairn-purpose": "ETREAT", "cairn-reason": " "}, "Cairn-Reason is missing"),
+        ({}, "Cairn-Purpose and Cairn-Reason are missing"),
+        ({"cairn-purpose": "TREAT", "cairn-reason": "why"}, "TREAT is another purpose"),
+        ({"cairn-purpose": "emergency", "cairn-reason": "why"}, "not an HL7 purpose of use code"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_codes_that_there_are(
+    client: Client, broken: list[tuple[Any, ...]], left: dict[str, str], words: str
+) -> None:
+    detail = client.post(ASKED, headers=left).json()["detail"]
+    assert words in detail and "ETREAT (emergency treatment (break-glass))" in detail and "TREAT (treatment)" in detail
+    assert broken == []
+
+
 @pytest.fixture
 def members(node: FakeNode, portal: BlockingPortal) -> Iterator[Client]:
     """The members' listener, over a connection of h1."""
