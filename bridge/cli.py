@@ -85,7 +85,9 @@ def import_(ctx: click.Context, path: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--repair", is_flag=True, help="Flag what is damaged, so that sending it again heals it.")
+@click.option(
+    "--repair", is_flag=True, help="Flag what is damaged, so that sending it again heals it; let go of useless bytes."
+)
 @click.option("--content", is_flag=True, help="Only read the blocks of all studies back, from packs and engine; mend.")
 @click.option(
     "--sample",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -61,10 +62,16 @@ class OpenPack:
         return total
 
     def sync(self) -> None:
-        """fdatasync what `append` completed before this call (the length too: fdatasync(2)). Raises OSError."""
+        """fdatasync what `append` completed before this call (the length too: fdatasync(2)).
+
+        Raises OSError, also when somebody removed the file or cut it short: what was written would go with it.
+        """
         with self._in_sync:
             end = self.end
             os.fdatasync(self._fd)
+            file = os.fstat(self._fd)
+            if not file.st_nlink or file.st_size < end:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             self.durable = end
 
     def cut_back(self) -> None:
@@ -74,7 +81,8 @@ class OpenPack:
     def give_up(self) -> None:
         """Remove everything that is not durable: it was acknowledged to nobody. Raises OSError."""
         with self._in_sync:
-            os.ftruncate(self._fd, self.durable)
+            if os.fstat(self._fd).st_size > self.durable:  # somebody may have cut it shorter
+                os.ftruncate(self._fd, self.durable)
 
     def release(self) -> None:
         """Close the file, and with it give up the lock."""

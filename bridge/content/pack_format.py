@@ -27,6 +27,7 @@ __all__ = [
     "pread_full",
     "section_at",
     "sync_directory",
+    "write_header",
 ]
 
 HEADER: Final = car.encode_header([bytes((1, cids.RAW, cids.IDENTITY, 0))])
@@ -54,6 +55,16 @@ class Section(NamedTuple):
 def pack_path(directory: Path, number: int) -> Path:
     """Where pack `number` lies."""
     return directory / f"{number:08d}.car"
+
+
+def write_header(path: Path) -> None:
+    """Write a pack's header anew, durably: it is the same in all, and no block lies in its bytes. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, HEADER, 0)
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def pack_number(path: Path) -> int:

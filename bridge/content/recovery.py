@@ -43,17 +43,15 @@ def recover(directory: Path, committed_end: Callable[[int], int]) -> list[PackRe
     committed_end
         For a pack number, the offset behind the last byte that the index refers to; 0 when it refers to none.
 
-    Raises StorageFault when a pack cannot be read or cut.
+    One that cannot be opened is left out too. Raises StorageFault when a pack cannot be read or cut.
     """
     found: list[PackRecovery] = []
     for path in packs_in(directory):
         pack = pack_number(path)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # trimmed meanwhile
-        except OSError as error:
-            raise StorageFault(f"pack {pack}: {os.strerror(error.errno or 0)}") from error
+        except OSError:
+            continue  # trimmed meanwhile, or not to be read: that is fsck's to report, and must not stop the node
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What the scrub keeps in the index: how far its pass is, and what becomes of a block that it could not leave alone."""
+"""What scrub and fsck keep in the index: how far a pass is, what becomes of blocks that cannot be left alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bridge.index.database import Database, sql
 from bridge.index.writer import Submit, Transaction, run_one
 from bridge.model import BlockPosition
 
-_NAME, _LOST = "scrub", "scrub lost"
+_NAME, _LOST, _USELESS = "scrub", "scrub lost", "useless bytes"
 _t, _m, _b = s.tree.c, s.meta.c, s.block.c
 _LOAD: Final = sql(select(_m.value).where(_m.name == bindparam("of_name")))
 _put = upsert(s.meta)
@@ -52,7 +52,7 @@ _ROOTS: Final = sql(
 
 
 class ScrubState:
-    """One row, two updates and what they need to know. Thread-safe.
+    """A few rows, two updates and what they need to know. Thread-safe.
 
     Every method may raise StorageFault; those that write, as a commit.
     """
@@ -109,6 +109,22 @@ class ScrubState:
     def let_go(self, position: BlockPosition) -> None:
         """A block that is no instance's is not missed when it is damaged, or its pack gone."""
         run_one(self._submit, _LET_GO, {"of_cid": position.cid, "of_pack": position.pack})
+
+    def useless(self, pack: int) -> set[tuple[int, int]]:
+        """Stretches of a pack that are known to hold no block of anybody's: offset and length, in bytes."""
+        rows = self._database.rows(_LOAD, {"of_name": _USELESS})
+        return {(at, length) for number, at, length in json.loads(rows[0][0] if rows else b"[]") if number == pack}
+
+    def note_useless(self, place: BlockPosition) -> None:
+        """Write down that a stretch holds no block that is named anywhere: nothing is missed that lay there."""
+
+        def change(transaction: Transaction) -> None:
+            found = transaction.one(_LOAD, {"of_name": _USELESS})
+            held = json.loads(found[0] if found else b"[]")
+            value = json.dumps([*held, [place.pack, place.offset, place.length]]).encode()
+            transaction.cursor.execute(_SAVE, {"name": _USELESS, "value": value})
+
+        self._submit(change).result()
 
     def flag(self, cid: bytes) -> None:
         """Flag the instance that a lost block belongs to: the same bytes sent again then heal it."""

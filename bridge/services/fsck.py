@@ -11,16 +11,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bridge.content import cid as cids
 from bridge.content import manifest
-from bridge.content.pack_format import pack_number, packs_in
+from bridge.content.pack_format import pack_number, packs_in, write_header
 from bridge.content.scan import scan
 from bridge.content.sealed_metadata import SealedMetadata, inflate
-from bridge.errors import CairnError, ContentCorrupt, IntegrityError
+from bridge.errors import CairnError, ContentCorrupt, IntegrityError, StorageFault
 from bridge.model import BlockPosition, StoredInstance
 from bridge.node import COMMAND, Node
 from bridge.services.metadata import open_metadata
@@ -39,8 +41,11 @@ class Finding:
 
 
 def fsck(node: Node, report: Report, *, repair: bool = False) -> list[Finding]:
-    """Every finding, in the order of the recipe; `repair` flags damaged instances, so that a re-send heals them, and
-    lets go of damaged pages and roots that newer ones have taken the place of."""
+    """Every finding, in the order of the recipe.
+
+    `repair` flags damaged instances, so that a re-send heals them, writes a pack's damaged header anew, and lets go of
+    damaged pages and roots that newer ones have taken the place of, and of bytes that belong to nothing.
+    """
     findings: list[Finding] = []
     for title, check in (
         ("index", _index),
@@ -64,28 +69,59 @@ def _index(node: Node) -> Iterator[Finding]:
 
 def _packs(node: Node, report: Report, repair: bool) -> Iterator[Finding]:
     """(2), (3)"""
-    needed = Needed(node)
-    directory = node.settings.home / "packs"
+    needed, known = Needed(node), Known(node)
     present = node.index.content_state.trimmed()
-    known = Known(node)
-    for path in packs_in(directory):
-        number = pack_number(path)
-        present.add(number)
+    for path in packs_in(node.settings.home / "packs"):
+        present.add(pack_number(path))
         report(f"reading pack {path.name} ({path.stat().st_size >> 20} MiB)")
-        superseded = node.index.superseded(number)
-        for position, whole in scan(path, node.index.positions(number)):
-            if whole:
-                yield from _page(known, path, position)
-            elif position.offset not in superseded | _replaced(node, position) and not _being_written(node, position):
-                block = f"block {cids.to_text(position.cid)}" if position.cid else "bytes that belong to no block"
-                place = f"pack {path.name} at byte {position.offset}"
-                former = "" if needed.position(position) else "; a page or root that no study needs any more"
-                yield Finding(place, f"{block} damaged ({position.length} bytes){former}")
-                if former and repair:
-                    node.index.scrub.let_go(position)
+        try:
+            yield from _pack(node, path, needed, known, repair)
+        except StorageFault as error:
+            yield Finding(f"pack {path.name}", f"it cannot be read: {error.detail}")
     for number in node.index.packs():
         if number not in present and needed.pack(number):
             yield Finding(f"pack {number:08d}.car", "is named by the index and does not exist")
+
+
+def _pack(node: Node, path: Path, needed: Needed, known: Known, repair: bool) -> Iterator[Finding]:
+    """(2) What does not read well in one pack. Raises StorageFault when it cannot be read."""
+    number = pack_number(path)
+    superseded, useless = node.index.superseded(number), node.index.scrub.useless(number)
+    for position, whole in scan(path, node.index.positions(number)):
+        if whole:
+            yield from _page(known, path, position)
+        elif not (
+            position[2:] in useless
+            or position.offset in superseded | _replaced(node, position)
+            or _being_written(node, position)
+        ):
+            what, mend = _damage(node, path, position, needed)
+            yield Finding(f"pack {path.name} at byte {position.offset}", what)
+            if repair:
+                mend()
+
+
+def _damage(node: Node, path: Path, position: BlockPosition, needed: Needed) -> tuple[str, Callable[[], object]]:
+    """What is damaged, and what `repair` does about it in the pack: nothing, when something needs the block."""
+    size = f"damaged ({position.length} bytes)"
+    if position.offset == 0:
+        return f"its header is {size}", partial(_write_header, path)
+    if not position.cid or position.cid not in node.index.positions_of([position.cid]):
+        # An image that only its sender knows may have lain there: that it is gone is said once, by whoever repairs.
+        return f"bytes that belong to no block that the index knows {size}", partial(
+            node.index.scrub.note_useless, position
+        )
+    block = f"block {cids.to_text(position.cid)} {size}"
+    if needed.position(position):
+        return block, lambda: None
+    return f"{block}; a page or root that no study needs any more", partial(node.index.scrub.let_go, position)
+
+
+def _write_header(path: Path) -> None:
+    try:
+        write_header(path)
+    except OSError as error:
+        raise StorageFault(f"its header cannot be written: {os.strerror(error.errno or 0)}") from error
 
 
 def _replaced(node: Node, position: BlockPosition) -> set[int]:

@@ -203,6 +203,20 @@ def test_a_failed_fdatasync_is_never_retried_as_success(store, index, tmp_path, 
     assert all(store.get(cid) == data for cid, data in fresh)
 
 
+@pytest.mark.parametrize("lost", [Path.unlink, lambda pack: os.truncate(pack, 20)], ids=["removed", "cut"])
+def test_what_was_written_to_a_pack_that_somebody_removed_or_cut_is_never_called_durable(store, index, tmp_path, lost):
+    index.commit(store.put([block(b"one")]))
+    store.sync()
+    store.put([block(b"two")])
+    lost(pack_path(tmp_path / "packs", 0))
+    with pytest.raises(StorageFault):
+        store.sync()
+    store.renew()
+    index.commit(store.put([block(b"three")]))
+    store.sync()
+    assert store.get(block(b"three").cid) == b"three"
+
+
 def test_who_put_before_a_failure_is_told_even_after_the_store_was_renewed(store, monkeypatch):
     store.put(blocks(1))
     with monkeypatch.context() as broken:

@@ -172,3 +172,53 @@ def test_a_damaged_page_that_is_needed_stays_a_finding_after_repair(open_node: C
     node = open_node()
     before = fsck(node, lambda _: None, repair=True)
     assert [found.place.split()[0] for found in before] == ["pack", "tree"] and findings(node) == before
+
+
+def zeroed(pack: Path) -> None:
+    pack.write_bytes(bytes(pack.stat().st_size))
+
+
+def emptied(pack: Path) -> None:
+    pack.write_bytes(b"")
+
+
+def cut_within_its_header(pack: Path) -> None:
+    pack.write_bytes(pack.read_bytes()[:10])
+
+
+def with_another_header(pack: Path) -> None:
+    pack.write_bytes(b"x" + pack.read_bytes()[1:])
+
+
+def with_rubbish_behind(pack: Path) -> None:
+    pack.write_bytes(pack.read_bytes() + b"rubbish " * 400_000)
+
+
+@pytest.mark.parametrize("damage", [zeroed, emptied, cut_within_its_header, with_another_header, with_rubbish_behind])
+def test_a_damaged_pack_is_clean_again_when_it_was_repaired_and_its_instances_sent_again(
+    open_node: Callable[[], Node], home: Path, damage: Callable[[Path], None]
+) -> None:
+    sent = part10(instance())
+    node = open_node()
+    store(node, sent)
+    node.close()
+    damage(pack_path(home / "packs", 0))
+    node = open_node()
+    assert findings(node)
+    assert fsck(node, lambda _: None, repair=True)
+    store(node, sent)
+    node.batches.close_all()
+    fsck(node, lambda _: None, repair=True)  # new pages have taken the place of those that were damaged
+    assert findings(node) == []
+    assert node.retrieve.verify(node.index.instance(1)) is None
+
+
+def test_a_pack_that_cannot_be_opened_is_named_and_the_others_are_checked(
+    open_node: Callable[[], Node], home: Path
+) -> None:
+    node = open_node()
+    store(node, part10(instance()))
+    pack_path(home / "packs", 7).mkdir()
+    node.close()
+    (found,) = findings(open_node())
+    assert found.place == "pack 00000007.car" and "cannot be read" in found.what
