@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from bridge.consensus.condition import OLD_S, Condition
+from bridge.consensus.condition import LEFT_BEHIND, OLD_S, Condition
 from bridge.consortium_model import Hindrance
 from ledger.members import Member
 
-__all__ = ["hindrances"]
+__all__ = ["apart", "hindrances"]
 
 SECOND: Final = 1_000_000
 STALE_US: Final = int(OLD_S * SECOND)
-GRACE_US: Final = 5 * SECOND
-"""How long a member may be away, as while its CometBFT is started again, before it is missed."""
+GRACE_US: Final = 2 * SECOND
+"""How long a member may be away before it is missed: connections break and are made again within a second."""
 LATE_US: Final = 60 * SECOND
+RETIRED: Final = (
+    "this hospital is no longer a member of the consortium: it was retired by vote, and nothing of it is taken any "
+    "more; it goes on storing, and serves its own viewers from what it holds"
+)
+MEND: Final = (
+    "End the node and that CometBFT, and start the node once with CAIRN_LEDGER__COMETBFT__MANAGED=true cairn serve, "
+    "ledger.cometbft.home naming the home of that CometBFT: it takes over a state from two members. When /readyz says "
+    "ready, end it, and start both as before."
+)
 LOST: Final = "Nothing is lost: what waits is on this node’s disk, and is handed over again and again."
 
 
@@ -54,6 +63,21 @@ def hindrances(
     return tuple(found)
 
 
+def apart(own: Member | None, active: Sequence[Member], told: Condition | None, now: int) -> list[str]:
+    """What of the consortium is not as it should be at a node that takes and serves images all the same.
+
+    Lines for `/readyz`, which may be read by anybody: names of members, no more. A process that says nothing is told
+    of there by itself. Parameters as `hindrances`.
+    """
+    if own is not None and not own.active:
+        return [RETIRED]
+    if told is None or now - told.at > STALE_US:
+        return []
+    if told.cometbft:
+        return [f"ledger: {told.cometbft}{f'. {MEND}' if told.cometbft == LEFT_BEHIND else ''}"]
+    return [f"ledger: {one.what}" for one in (*_quorum(active, told, now), *_refusal(told)) if own is not None]
+
+
 def _membership(own: Member | None, waiting_since: int | None) -> list[Hindrance]:
     if own is not None and own.active:
         return []
@@ -87,6 +111,8 @@ def _process(told: Condition | None, now: int) -> list[Hindrance]:
         ]
     if not told.cometbft:
         return []
+    if told.cometbft == LEFT_BEHIND:
+        return [Hindrance(f"Left behind: {LEFT_BEHIND}", f"{MEND} {LOST}", told.cometbft_since)]
     return [
         Hindrance(
             f"CometBFT cannot be used: {told.cometbft}",

@@ -28,6 +28,7 @@ from bridge.consortium import own_consortium
 from bridge.consortium_log import followed, hospitals, misconduct, open_log, own_node
 from bridge.consortium_model import Emergency
 from bridge.consortium_rotation import awaits_restart
+from bridge.consortium_waiting import apart
 from bridge.content import recovery
 from bridge.content.engine import each_of, open_content
 from bridge.content.packs import PackStore
@@ -203,8 +204,10 @@ class Node:
 
     def _apart(self) -> list[str]:
         """What its part in consensus waits for."""
-        reason = None if self.consortium is None else condition.trouble(self.settings.home)
-        return [] if reason is None else [f"ledger: {reason}"]
+        if self.consortium is None:
+            return []
+        own, active = self.consortium.own(), self.consortium.state().active
+        return apart(own, active, condition.read(self.settings.home), now_us())
 
     def _rotating(self) -> list[str]:
         own = None if self.consortium is None else self.consortium.own()

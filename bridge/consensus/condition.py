@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from bridge.consensus.roll_call import RollCall
 from bridge.consensus.rpc import Rpc, RpcFault
 from ledger.members import Member
 
-__all__ = ["ANSWER_S", "FILE", "Condition", "Reporter", "follow", "read", "silent", "trouble"]
+__all__ = ["ANSWER_S", "FILE", "LEFT_BEHIND", "Condition", "Reporter", "follow", "read", "silent"]
 
 log = logging.getLogger(__name__)
 FILE: Final = Path("run") / "consensus.json"
-LOOK_S: Final = 2.0
+LOOK_S: Final = 1.0
 ANSWER_S: Final = 2.0
 """How long CometBFT is waited for: longer, and it does not answer."""
 FRESH_S: Final = 5.0
@@ -29,6 +30,11 @@ FRESH_S: Final = 5.0
 OLD_S: Final = 20.0
 """A condition this old is nobody's any more."""
 LONGEST_WORDS: Final = 300
+LEFT_BEHIND: Final = (
+    "the other members have forgotten the blocks that follow this node's, and its CometBFT, which the node does not "
+    "manage, waits for them for ever"
+)
+"""Why a CometBFT that somebody else starts cannot be used; one that is managed is mended by the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,8 @@ class Condition:
     """What hinders consensus at this node, and since when (microseconds since the epoch); `at` is when it was written.
 
     `cometbft` says why CometBFT cannot be used, `refused` in which words it refuses what waits here: empty when
-    neither is so. `unheard` are the active members, by name, with whose CometBFT this node's has no connection.
+    neither is so. `unheard` are the active members, by name, with whose CometBFT this node's has no connection, or who
+    do not answer while entries wait here.
     """
 
     at: int
@@ -55,15 +62,8 @@ def read(home: Path) -> Condition | None:
         return None
 
 
-def trouble(home: Path, now: int | None = None) -> str | None:
-    """Why CometBFT cannot be used at a home, as it was told lately; None when it can, or nobody told anything."""
-    told = read(home)
-    at = time.time_ns() // 1000 if now is None else now
-    return told.cometbft or None if told is not None and at - told.at <= OLD_S * 1e6 else None
-
-
 class Reporter:
-    """Looks every two seconds, and writes what is new. One thread.
+    """Looks every second, and writes what is new. One thread.
 
     Parameters
     ----------
@@ -75,6 +75,8 @@ class Reporter:
         This node's id.
     active
         The members now.
+    call
+        Who does not answer while something waits; closed with this. None: nobody is asked.
     """
 
     def __init__(
@@ -84,14 +86,20 @@ class Reporter:
         own: bytes,
         active: Callable[[], Sequence[Member]],
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        call: RollCall | None = None,
     ) -> None:
+        self._call = call
         self._home, self._own, self._active, self._clock = home, own, active, clock
         self._rpc = rpc
         self._looked = 0
         self._told: Condition | None = None
 
-    def step(self, cometbft: str | None, refused: str) -> None:
-        """Tell how it stands, when it is time for that. `cometbft`: why a managed one cannot be used; None: it can."""
+    def step(self, cometbft: str | None, refused: str, waits: bool = False) -> None:
+        """Tell how it stands, when it is time for that.
+
+        `cometbft`: why a managed one cannot be used; None: it can. `waits`: an entry has waited for its block longer
+        than it takes where nothing hinders.
+        """
         now = self._clock()
         if now - self._looked < LOOK_S * 1e6:
             return
@@ -99,7 +107,8 @@ class Reporter:
         reason, unheard = cometbft or "", None
         if not reason:
             try:
-                unheard = silent(self._active(), self._own, self._rpc.peers())
+                active = self._active()
+                unheard = sorted({*silent(active, self._own, self._rpc.peers()), *self._late(active, waits)})
             except RpcFault as error:
                 reason = str(error)
         found = follow(self._told, now, reason[:LONGEST_WORDS], refused[:LONGEST_WORDS], unheard)
@@ -111,7 +120,21 @@ class Reporter:
     def close(self) -> None:
         """Forget what was told: nobody tells it any more."""
         self._rpc.close()
+        if self._call is not None:
+            self._call.close()
         (self._home / FILE).unlink(missing_ok=True)
+
+    def _late(self, active: Sequence[Member], waits: bool) -> list[str]:
+        """The names of those who do not answer, though CometBFT does not miss them yet."""
+        if self._call is None:
+            return []
+        if not waits:
+            self._call.forget()
+            return []
+        others = [member for member in active if member.node != self._own]
+        self._call.step(others)
+        silent = self._call.silent()
+        return [member.name for member in others if member.node in silent]
 
     def _write(self, condition: Condition) -> None:
         path = self._home / FILE

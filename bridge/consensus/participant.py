@@ -26,6 +26,7 @@ from bridge.consensus import home
 from bridge.consensus.closing import closed_log
 from bridge.consensus.condition import ANSWER_S, Reporter
 from bridge.consensus.cosigning import open_cosigning
+from bridge.consensus.roll_call import RollCall
 from bridge.consensus.rpc import Rpc
 from bridge.consensus.upkeep import Upkeep
 from bridge.consortium import CARD, DATABASE, folder, own_consortium, read_genesis
@@ -46,6 +47,8 @@ from ledger.members import Member, State
 
 log = logging.getLogger(__name__)
 SYSTEM: Final = "system:ledger"
+WAITS_S: Final = 2.0
+"""An entry that is first of those that wait for this long waits for more than its turn."""
 
 
 class _Identity(NamedTuple):
@@ -73,7 +76,7 @@ class Participant:
         with ExitStack() as opened:
             closed, former = closed_log(settings, keystore)  # (1)
             opened.callback(former.close)
-            store = BlockStore(path)  # (2)
+            self._store = store = BlockStore(path)  # (2)
             opened.callback(store.close)
             self._who = who = _identity(settings, keystore, self._genesis, store)
             self.application = ConsortiumApplication(  # (3)
@@ -109,7 +112,9 @@ class Participant:
         assert others is not None
         self._others = MemberGateways(others, settings.members)
         asked, active = Rpc(settings.ledger.cometbft.rpc, ANSWER_S), lambda: self.application.state.active
-        self._reporter = Reporter(settings.home, asked, who.node, active)  # (7)
+        self._callers = MemberGateways(others, settings.members, rests=False)
+        self._reporter = Reporter(settings.home, asked, who.node, active, call=RollCall(self._callers.of))  # (7)
+        self._first: tuple[bytes, float] | None = None
         self._upkeep = Upkeep(settings, self._genesis, self._known(), active, self._height, self._others)
 
     @property
@@ -121,7 +126,7 @@ class Participant:
         """(5) Look after CometBFT once; (7)."""
         if self._upkeep is not None:
             self._upkeep.step()
-        self._reporter.step(self.reason, self.engine.refused if self.engine is not None else "")
+        self._reporter.step(self.reason, self.engine.refused if self.engine is not None else "", self._waits())
 
     def awaits_key(self, keystore: Keystore) -> bool:
         """Whether the members have accepted another ledger key of this node than the one in use."""
@@ -130,6 +135,7 @@ class Participant:
 
     def close(self) -> None:
         """End CometBFT first, so that it never waits for an answer; then the rest."""
+        self._callers.close()
         self._reporter.close()
         if self._upkeep is not None:
             self._upkeep.close()
@@ -139,6 +145,15 @@ class Participant:
         if self.engine is not None:
             self.engine.close()
         self._rpc.close()
+
+    def _waits(self) -> bool:
+        """Whether one entry has been the first of those that wait for long."""
+        first, now = self._store.outbox(1), time.monotonic()
+        if not first:
+            self._first = None
+        elif self._first is None or self._first[0] != first[0].leaf:
+            self._first = first[0].leaf, now
+        return self._first is not None and now - self._first[1] >= WAITS_S
 
     def _submit(self, tx: bytes) -> tuple[int, str]:
         told = self._rpc.submit(tx)

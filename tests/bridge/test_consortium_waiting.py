@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridge.consensus.condition import Condition
-from bridge.consortium_waiting import GRACE_US, LATE_US, STALE_US, hindrances
+from bridge.consensus.condition import LEFT_BEHIND, LONGEST_WORDS, Condition
+from bridge.consortium_waiting import GRACE_US, LATE_US, MEND, RETIRED, STALE_US, apart, hindrances
 from ledger.members import Member
 from tests.ledger.ledger_hospitals import joined
 
@@ -67,3 +67,37 @@ def test_what_waits_for_long_without_a_cause_is_told_too() -> None:
     assert said(Condition(NOW), NOW - LATE_US - 1) == [
         "Enough members are connected, and yet no block takes what waits here"
     ]
+
+
+def test_readyz_says_who_is_not_heard_when_they_are_too_many() -> None:
+    assert apart(OWN, ACTIVE, Condition(NOW, unheard={"h3": 1}), NOW) == []
+    told = Condition(NOW, unheard={"h2": 500, "h3": 90})
+    words = "No quorum: h2 and h3 are not heard; 2 of 4 votes are here, and 3 are needed"
+    assert apart(OWN, ACTIVE, told, NOW) == [f"ledger: {words}"]
+    assert apart(OWN, ACTIVE, replace(told, at=NOW - STALE_US - 1), NOW) == apart(OWN, ACTIVE, None, NOW) == []
+
+
+def test_readyz_says_what_cometbft_waits_for_and_what_the_members_refuse() -> None:
+    for own in (OWN, None):
+        assert apart(own, ACTIVE, Condition(NOW, "no member answers"), NOW) == ["ledger: no member answers"]
+    refused = Condition(NOW, refused="sequence 4, where 9 comes next")
+    (line,) = apart(OWN, ACTIVE, refused, NOW)
+    assert "“sequence 4, where 9 comes next”" in line
+    assert apart(None, ACTIVE, refused, NOW) == []  # it is not voted in
+
+
+def test_readyz_of_a_retired_hospital_says_that_it_is_no_member_and_what_it_does() -> None:
+    retired = replace(OWN, power=0, retired=9)
+    for told in (None, Condition(NOW), Condition(NOW, "CometBFT ended", 5)):
+        assert apart(retired, ACTIVE[1:], told, NOW) == [RETIRED]
+    assert "no longer a member" in RETIRED and "its own viewers" in RETIRED
+
+
+def test_who_was_left_behind_with_a_cometbft_of_its_own_is_told_the_command_that_mends_it() -> None:
+    assert len(LEFT_BEHIND) <= LONGEST_WORDS
+    told = Condition(NOW, LEFT_BEHIND, 5)
+    (found,) = hindrances(OWN, ACTIVE, NOW, told, NOW)
+    assert found.what == f"Left behind: {LEFT_BEHIND}" and found.since_us == 5
+    (line,) = apart(OWN, ACTIVE, told, NOW)
+    for words in (found.advice, line):
+        assert MEND in words and "CAIRN_LEDGER__COMETBFT__MANAGED=true cairn serve" in words

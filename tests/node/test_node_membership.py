@@ -130,6 +130,7 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     h3.start()
     until(lambda: any("voted it in" in reason for reason in h3.readiness()))
     assert any("not a member yet" in row["what"] for row in h3.members()["waits"])
+    assert h3.answer("ledger", "verify")["findings"] == []
 
     # It is compared by the fingerprint of the card, and heard from then on.
     fingerprint = h3.answer("consortium", "join")["fingerprint"]
@@ -178,6 +179,7 @@ def test_members_take_in_a_hospital_rotate_a_key_and_retire_one(hospitals: list[
     h3.wait_printed("of a member that is retired")
     until(lambda: "retired" in condition_of(h3).refused)
     assert "waits: This hospital was retired by vote" in h3.cairn("consortium", "members").stdout
+    assert ["no longer a member" in reason for reason in h3.readiness()] == [True]
     told = {row["name"]: (row["active"], row["power"]) for row in h1.members()["members"]}
     assert told == {"h0": (True, 3), "h1": (True, 1), "h2": (True, 1), "h3": (False, 0)}
     assert h0.members()["quorum"] == 3

@@ -81,6 +81,44 @@ def test_who_is_not_heard_is_told_since_when(tmp_path: Path, reporter: Reporter,
     assert (read(tmp_path), peers.closed) == (None, True)
 
 
+class Call:
+    """A roll call whose answers are known."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.closed = False
+
+    def step(self, members: Any) -> None:
+        self.asked = [member.name for member in members]
+
+    def silent(self) -> set[bytes]:
+        return {HOSPITALS[1].node} if self.asked else set()
+
+    def forget(self) -> None:
+        self.asked = []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_who_does_not_answer_while_entries_wait_is_not_heard_though_cometbft_knows_nothing_of_it(
+    tmp_path: Path, peers: Peers, clock: Clock
+) -> None:
+    call: Any = Call()
+    reporter = Reporter(tmp_path, cast(Rpc, cast(Any, peers)), OWN, lambda: ACTIVE, clock, call)
+    reporter.step(None, "")
+    assert (read(tmp_path), call.asked) == (Condition(clock.now), [])
+    began = clock.pass_by(2)
+    reporter.step(None, "", waits=True)
+    assert read(tmp_path) == Condition(began, unheard={"h1": began})
+    assert sorted(call.asked) == ["h1", "h2", "h3"]
+    clock.pass_by(2)
+    reporter.step(None, "")
+    assert read(tmp_path) == Condition(clock.now)
+    reporter.close()
+    assert call.closed and peers.closed
+
+
 def test_a_cometbft_that_is_silent_blames_nobody(
     tmp_path: Path, reporter: Reporter, peers: Peers, clock: Clock
 ) -> None:
@@ -95,12 +133,10 @@ def test_a_cometbft_that_is_silent_blames_nobody(
     assert read(tmp_path) == told
 
 
-def test_it_is_looked_every_two_seconds_and_written_when_it_is_new(
-    tmp_path: Path, reporter: Reporter, clock: Clock
-) -> None:
+def test_it_is_looked_every_second_and_written_when_it_is_new(tmp_path: Path, reporter: Reporter, clock: Clock) -> None:
     reporter.step(None, "")
     first = read(tmp_path)
-    for seconds in (1, 1.5):
+    for seconds in (0.5, 1.5):
         clock.pass_by(seconds)
         reporter.step(None, "")
     assert read(tmp_path) == first
