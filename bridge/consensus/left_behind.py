@@ -24,7 +24,7 @@ LOOK_S: Final = 15.0
 
 
 class LeftBehind:
-    """Looks in a thread of its own from `start` to `close`; `found` is set when it is so, until `again`.
+    """Looks in a thread of its own from `start` to `close`; `found` is set when it is so, until somebody clears it.
 
     Parameters
     ----------
@@ -32,9 +32,14 @@ class LeftBehind:
         The address of this node's CometBFT.
     others
         The active other members' listeners, at each time.
+    again
+        Whether it is looked again when it is so, and `found` cleared when it is over: where nobody here mends it.
     """
 
-    def __init__(self, rpc: str, others: Callable[[], Sequence[Client]], look_s: float = LOOK_S) -> None:
+    def __init__(
+        self, rpc: str, others: Callable[[], Sequence[Client]], look_s: float = LOOK_S, again: bool = False
+    ) -> None:
+        self._again = again
         self.found = threading.Event()
         self._rpc, self._others, self._look_s = Rpc(rpc), others, look_s
         self._turn = 0
@@ -51,11 +56,26 @@ class LeftBehind:
 
     def look(self) -> bool:
         """Whether it is so now. Raises nothing: what cannot be asked says nothing."""
+        return bool(self._looked())
+
+    def step(self) -> None:
+        """Look once, unless it is known."""
+        if self.found.is_set() and not self._again:
+            return
+        so = self._looked()
+        if so and not self.found.is_set():
+            log.warning("the other members have no longer the blocks that follow this node's")
+            self.found.set()
+        elif so is False:
+            self.found.clear()
+
+    def _looked(self) -> bool | None:
+        """None when nobody who is asked can say."""
         try:
             height = self._rpc.status().height
             others = self._others()
         except (RpcFault, CairnError):
-            return False
+            return None
         finally:
             self._rpc.close()
         if not others or not height:  # none: a state is being taken over, or nothing has begun
@@ -63,15 +83,15 @@ class LeftBehind:
         following = height + 1
         self._turn = (self._turn + 1) % len(others)
         first = _earliest(others[self._turn])
-        if first is None or first <= following:
+        if first is None:
+            return None
+        if first <= following:
             return False
         return all(height is None or height > following for height in map(_earliest, others))
 
     def _run(self) -> None:
         while not self._ended.wait(self._look_s):
-            if not self.found.is_set() and self.look():
-                log.warning("the other members have no longer the blocks that follow this node's")
-                self.found.set()
+            self.step()
 
 
 def _earliest(client: Client) -> int | None:

@@ -16,6 +16,7 @@ from typing import Final
 from bridge.child_watch import NotYet, Watch
 from bridge.config import Settings
 from bridge.consensus import home
+from bridge.consensus.condition import LEFT_BEHIND
 from bridge.consensus.configuration import StateSync
 from bridge.consensus.daemon import BLOCKS, MANNER, ManagedCometBFT, Plan
 from bridge.consensus.left_behind import LeftBehind
@@ -67,15 +68,17 @@ class Upkeep:
         self._moved_at: float | None = None
         self._rpc = Rpc(settings.ledger.cometbft.rpc, ANSWER_S)
         self._light = LightBlocks(settings.home / FOLDER)
-        self._behind = LeftBehind(settings.ledger.cometbft.rpc, self._clients)
         managed = settings.ledger.cometbft.managed
+        self._behind = LeftBehind(settings.ledger.cometbft.rpc, self._clients, again=not managed)
         self._watch = Watch(ManagedCometBFT(settings, self._plan), MANNER) if managed else None
         self._behind.start()
 
     @property
     def reason(self) -> str | None:
-        """Why a managed CometBFT cannot be used now; None while it serves."""
-        return self._watch.reason if self._watch is not None else None
+        """Why CometBFT cannot be used now: a managed one while it does not serve, another when it was left behind."""
+        if self._watch is not None:
+            return self._watch.reason
+        return LEFT_BEHIND if self._behind.found.is_set() else None
 
     def keep_from(self) -> int:
         """The height from which CometBFT is to keep its blocks; 0: it keeps all."""

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bridge.child_watch import NotYet
 from bridge.config import load
 from bridge.consensus import home, upkeep
+from bridge.consensus.condition import LEFT_BEHIND
 from bridge.consensus.daemon import BLOCKS, Plan
 from bridge.consensus.rpc import RpcFault
 from bridge.consensus.upkeep import Upkeep
@@ -133,6 +134,35 @@ def test_who_is_left_behind_takes_over_a_state_until_there_is_a_block(site: Site
     site.blocks = 900
     site.steps()
     assert not home.takes_over(site.home)
+
+
+def test_who_is_left_behind_with_a_cometbft_that_is_not_managed_says_so_until_it_is_over(tmp_path: Path) -> None:
+    settings, _ = load(None, {"CAIRN_HOME": str(tmp_path), "CAIRN_LEDGER__COMETBFT__MANAGED": "false"})
+    others: Any = Others()
+    made = Upkeep(settings, cast(Any, None), ("north", True), lambda: [], lambda: 10, others)
+    behind: Any = made._behind
+    heights = iter([700, None, 700, 799])
+
+    def status() -> Any:
+        height = next(heights)
+        if height is None:
+            raise RpcFault("CometBFT does not answer")
+        return SimpleNamespace(height=height)
+
+    behind._rpc = SimpleNamespace(status=status, close=lambda: None)
+    try:
+        assert made.reason is None
+        for said in (LEFT_BEHIND, LEFT_BEHIND):  # and while it cannot be asked
+            behind.step()
+            assert made.reason == said
+        others.answer = False
+        behind.step()
+        assert made.reason == LEFT_BEHIND
+        others.answer = True
+        behind.step()
+        assert made.reason is None
+    finally:
+        made.close()
 
 
 def test_nothing_is_forgotten_before_a_state_is_to_be_had(site: Site) -> None:
