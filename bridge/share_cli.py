@@ -27,17 +27,30 @@ def share() -> None:
     help="HL7 purpose of use, of those in docs/sharing.md.",
 )
 @click.option("--expires", metavar="T", help="When it ends by itself: 12h, 30d, 2027-01-31 or a full time.")
+@click.option("--wait", type=float, default=10.0, show_default=True, help="Seconds to wait for the ledger.")
 @as_json
 @click.pass_context
-def grant(ctx: click.Context, study: str, to: str, purpose: str, expires: str | None, as_json: bool) -> None:
+def grant(
+    ctx: click.Context, study: str, to: str, purpose: str, expires: str | None, wait: float, as_json: bool
+) -> None:
     """Give the study STUDY to another hospital, which then finds it in its own searches.
 
-    It holds from when the ledger has it, which consensus decides within a moment; images that come later follow.
+    It holds from when the ledger has it, which consensus decides within a moment; images that come later follow. While
+    the members cannot agree it waits, says so, and goes out by itself later; --json has "finality": final or pending.
     """
-    arguments = {"study": study, "to": to, "purpose": purpose, "expires": expires}
-    result = perform(settings_of(ctx), "share-grant", arguments)
-    words = "{to} gets it when the ledger has the grant, which cairn share list tells\ngrant {grant}"
-    show_result(result, as_json, lambda r: words.format_map(r))
+    arguments = {"study": study, "to": to, "purpose": purpose, "expires": expires, "wait": wait}
+    show_result(perform(settings_of(ctx), "share-grant", arguments), as_json, _granted)
+
+
+def _granted(told: Mapping[str, Any]) -> str:
+    if told["finality"] == "final":
+        said = [f"on the ledger: {told['to']} gets it by itself now, and cairn share list tells what became of it"]
+    else:
+        said = [
+            f"waiting: not yet on the ledger; {told['to']} gets nothing before it is, and everything by itself then",
+            *(f"waits: {row['what']}. {row['advice']}" for row in told["waits"]),
+        ]
+    return "\n".join([*said, f"grant {told['grant']}"])
 
 
 @share.command()
@@ -123,4 +136,5 @@ def _line(row: Mapping[str, Any], way: str, member: str) -> str:
     why = row.get("refused") or row.get("why")
     fault = f" ({row['fault']})" if row["fault"] and row["fault"] != why else ""
     refused = f", not taken in there: {row['refused']}" if row.get("refused") else ""
-    return f"{row['grant']}  {way} {member}: {row['study'] or 'a study'}, {row['state']}{ends}{refused}{fault}"
+    state = "waiting, not yet on the ledger" if way == "to" and row["state"] == "waiting" else row["state"]
+    return f"{row['grant']}  {way} {member}: {row['study'] or 'a study'}, {state}{ends}{refused}{fault}"

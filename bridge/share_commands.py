@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from bridge.access import expiry
+from bridge.consortium_model import Hindrance
 from bridge.errors import ConfigError, RequestError
 from bridge.index.shares import Given, Received
 from bridge.model import OPERATOR
@@ -17,14 +19,24 @@ from bridge.services.share import Sharing
 __all__ = ["every", "grant", "revoke"]
 
 Report = Callable[[str], None]
+HINDERED_S: Final = 1.0
+"""How long the ledger is waited for, although something is known that hinders it."""
+POLL_S: Final = 0.1
 
 
 def grant(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """Give a study to a member. Errors as `services.share.grant`."""
+    """Give a study to a member; "finality" and, while that is "pending", "waits": why.
+
+    The ledger is waited for, `wait` seconds, or one where it is known that it does not come. Errors as
+    `services.share.grant`.
+    """
     study, to, purpose = str(arguments["study"]), str(arguments["to"]), str(arguments["purpose"])
     expires = expiry.parse(arguments["expires"], now_us()) if arguments.get("expires") is not None else None
-    entry = share.grant(_sharing(node), OPERATOR, study, to, purpose, expires)
-    return {"grant": entry.hex(), "study": study, "to": to}
+    sharing = _sharing(node)
+    entry = share.grant(sharing, OPERATOR, study, to, purpose, expires)
+    final, waits = _awaited(node, sharing, entry, float(arguments.get("wait") or 0))
+    told = {"grant": entry.hex(), "study": study, "to": to, "finality": "final" if final else "pending"}
+    return told | {"waits": [{"what": one.what, "advice": one.advice} for one in waits]}
 
 
 def revoke(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -50,6 +62,18 @@ def every(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         "given": [_given(row) for row in shares.all_given()],
         "received": [_received(row) for row in shares.all_received()],
     }
+
+
+def _awaited(node: Node, sharing: Sharing, entry: bytes, wait_s: float) -> tuple[bool, Sequence[Hindrance]]:
+    """Whether an entry is final, within this time; if not, what hinders it as far as is known."""
+    began = time.monotonic()
+    while sharing.consortium.entry(entry) is None:
+        waits = () if node.membership is None else node.membership.hindrances()
+        waited = time.monotonic() - began
+        if waited >= wait_s or (waits and waited >= HINDERED_S) or node.closed:
+            return False, waits
+        time.sleep(POLL_S)
+    return True, ()
 
 
 def _sharing(node: Node) -> Sharing:
