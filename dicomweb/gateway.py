@@ -48,7 +48,7 @@ def fetch(exchange: Exchange) -> Response:
     headers["x-ipfs-roots"] = ",".join(car.passed)
     if is_fresh(exchange, tag):
         return _not_modified(headers)
-    return respond(exchange, car.chunks, headers, asked.media_type, None)
+    return respond(exchange, car.chunks, headers, asked.media_type, car.length)
 
 
 def _viewing(exchange: Exchange, granted: SealedGrant) -> Viewing | None:

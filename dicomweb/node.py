@@ -178,12 +178,17 @@ class SealedGrant(Protocol):
 
 
 class SealedCar(Protocol):
-    """A CAR: the CIDs that its path passed, and its bytes, whose reading may raise ContentMissing, ContentCorrupt."""
+    """A CAR: the CIDs that its path passed, and its bytes, whose reading may raise ContentMissing, ContentCorrupt.
+
+    `length` is how many bytes there will be; None where that is not known.
+    """
 
     @property
     def passed(self) -> Sequence[str]: ...
     @property
     def chunks(self) -> Iterator[bytes]: ...
+    @property
+    def length(self) -> int | None: ...
 
 
 class Gateway(Protocol):

@@ -16,7 +16,7 @@ from bridge.content import dag, unixfs
 from bridge.errors import ContentCorrupt, NotFound, RequestError
 from bridge.model import Block
 
-__all__ = ["Place", "Scope", "Span", "blocks", "nothing_there", "range_of", "resolve"]
+__all__ = ["Place", "Scope", "Span", "blocks", "is_whole", "nothing_there", "order", "range_of", "resolve"]
 
 Scope = Literal["block", "entity", "all"]
 Span = tuple[int, int | None]
@@ -87,13 +87,16 @@ def blocks(place: Place, scope: Scope, wanted: range | None, duplicates: bool, g
     Holds one CID of every block it has given, with `duplicates` only the links above. Raises what `get` does, and
     ContentCorrupt for a block whose links cannot be read.
     """
+    if is_whole(place, scope, wanted, duplicates):
+        for cid, data in order(place, get):
+            yield Block(cid, get(cid) if data is None else data)
+        return
     *before, end = place.passed
     given: set[bytes] = set()
     for cid in before:
         given.add(cid)
         yield Block(cid, get(cid))
-    whole = scope == "all" or (scope == "entity" and cids.parse(end).codec == cids.DAG_PB)
-    if place.inside is not None or not whole:
+    if place.inside is not None or not _is_deep(end, scope):
         yield from _own(end, get)
         if scope == "all":
             given.add(end)
@@ -108,6 +111,26 @@ def blocks(place: Place, scope: Scope, wanted: range | None, duplicates: bool, g
                 yield block
     else:
         yield from _below(end, duplicates, given, get)
+
+
+def is_whole(place: Place, scope: Scope, wanted: range | None, duplicates: bool) -> bool:
+    """Whether a CAR holds every block below the path's end, each once: `order` tells them then."""
+    return wanted is None and not duplicates and place.inside is None and _is_deep(place.passed[-1], scope)
+
+
+def order(place: Place, get: dag.Get) -> Iterator[tuple[bytes, bytes | None]]:
+    """The CIDs of such a CAR, in order, with the block where it had to be read for its links; raw ones come with None.
+
+    Holds one CID of every block it has given. Raises as `blocks`.
+    """
+    *before, end = place.passed
+    for cid in before:
+        yield cid, get(cid)
+    yield from dag.order(end, get, set(before).__contains__)
+
+
+def _is_deep(end: bytes, scope: Scope) -> bool:
+    return scope == "all" or (scope == "entity" and cids.parse(end).codec == cids.DAG_PB)
 
 
 def _own(cid: bytes, get: dag.Get) -> Iterator[Block]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import and_, bindparam, or_, select, union, union_all
 
 from bridge.index import schema as s
 from bridge.index.database import Database, sql
+from bridge.index.placement import positions_of
 from bridge.index.replica_schema import replica_beside, replica_in, replica_out
 
 _t, _a, _b = s.tree.c, s.assignment.c, replica_beside.c
@@ -90,3 +91,7 @@ class Grants:
     def kept_for(self, member: str) -> Sequence[tuple[bytes, bytes]]:
         """The study tag and root of each tree kept here for a member: its own, or one that it is to keep as well."""
         return [(tag, root) for tag, root in self._database.rows(_KEPT_FOR, {"to": member})]
+
+    def sizes(self, blocks: Iterable[bytes]) -> Mapping[bytes, int]:
+        """The lengths in bytes of those of many blocks that the index knows."""
+        return {cid: place.length for cid, place in positions_of(self._database, blocks).items()}

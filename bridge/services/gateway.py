@@ -15,7 +15,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Final, NamedTuple, Protocol
 
 from bridge.content import car, unixfs
@@ -23,9 +24,9 @@ from bridge.content import cid as cids
 from bridge.content.gateway_client import at_hand_only
 from bridge.content.membership import Membership
 from bridge.content.multibase import cid_from_text
-from bridge.content.selection import Place, Scope, Span, blocks, nothing_there, range_of, resolve
+from bridge.content.selection import Place, Scope, Span, blocks, is_whole, nothing_there, order, range_of, resolve
 from bridge.errors import ContentCorrupt, ContentMissing, Forbidden, Gone, RequestError
-from bridge.model import Actor, ActorKind
+from bridge.model import Actor, ActorKind, Block
 from bridge.ports import ContentStore
 from bridge.services.access import Viewing
 
@@ -33,6 +34,8 @@ PROBE: Final = bytes((1, cids.RAW, cids.IDENTITY, 0))
 """bafkqaaa, the identity CID of nothing, by which clients find out that this is a gateway."""
 FETCHED: Final = "sealed block"
 _TAG: Final = "tag "
+MOST_PLANNED: Final = 16_384
+"""Blocks of a whole CAR looked up before its first byte, so that its length can be said: some 6 MB of CIDs."""
 MOST_WALKED: Final = 32
 """Trees looked through for a CID that the index does not know, of one member."""
 
@@ -58,6 +61,9 @@ class Grants(Protocol):
     def kept_for(self, member: str) -> Sequence[tuple[bytes, bytes]]:
         """The study tag and root of each tree that is kept here for a member, without the key that tells the study."""
 
+    def sizes(self, blocks: Iterable[bytes]) -> Mapping[bytes, int]:
+        """The lengths in bytes of those of many blocks that the index knows."""
+
 
 class Granted(NamedTuple):
     """A CID that the actor may fetch: as bytes, as text, and of which study.
@@ -73,10 +79,14 @@ class Granted(NamedTuple):
 
 
 class Car(NamedTuple):
-    """A CAR about to be sent: the CIDs that its path passed, as text, and its bytes: header, then block by block."""
+    """A CAR about to be sent: the CIDs that its path passed, as text, and its bytes: header, then block by block.
+
+    `length` is how many bytes; None where that is not known before they are sent.
+    """
 
     passed: tuple[str, ...]
     chunks: Iterator[bytes]
+    length: int | None = None
 
 
 class Gateway:
@@ -148,25 +158,36 @@ class Gateway:
         """
         header = car.encode_header([granted.cid])
         if viewing is None:
-            return Car((granted.name,), iter((header,)))
+            return Car((granted.name,), iter((header,)), len(header))
         try:
             self._get(granted.cid)
             place = resolve(granted.cid, path, self._get)
             wanted = self._wanted(place, scope, span)
         except ContentMissing:
             raise nothing_there() from None
-        return Car(
-            tuple(map(cids.to_text, place.passed)), self._sent(viewing, header, place, scope, wanted, duplicates)
-        )
+        passed = tuple(map(cids.to_text, place.passed))
+        if not is_whole(place, scope, wanted, duplicates):
+            return Car(passed, _sent(viewing, header, blocks(place, scope, wanted, duplicates, self._get)))
+        ordered = order(place, self._get)
+        first = [*islice(ordered, MOST_PLANNED)]
+        length = self._length(header, first) if len(first) < MOST_PLANNED else None
+        return Car(passed, _sent(viewing, header, self._filled(chain(first, ordered))), length)
 
-    def _sent(
-        self, viewing: Viewing, header: bytes, place: Place, scope: Scope, wanted: range | None, duplicates: bool
-    ) -> Iterator[bytes]:
-        yield header
-        for cid, data in blocks(place, scope, wanted, duplicates, self._get):
-            viewing.saw(FETCHED)
-            yield car.section_head(cid, len(data))
-            yield bytes(data)
+    def _length(self, header: bytes, planned: Sequence[tuple[bytes, bytes | None]]) -> int | None:
+        """The bytes of a CAR of these blocks; None when the index does not know all that were not read."""
+        sizes = self._grants.sizes(cid for cid, data in planned if data is None)
+        total = len(header)
+        for cid, data in planned:
+            size = sizes.get(cid) if data is None else len(data)
+            if size is None:
+                return None
+            total += len(car.section_head(cid, size)) + size
+        return total
+
+    def _filled(self, ordered: Iterable[tuple[bytes, bytes | None]]) -> Iterator[Block]:
+        """The blocks, of which the raw ones are read now."""
+        for cid, data in ordered:
+            yield Block(cid, self._get(cid) if data is None else data)
 
     def _wanted(self, place: Place, scope: Scope, span: Span | None) -> range | None:
         """The bytes of the file at a path's end; None when it is no file, where entity-bytes means nothing."""
@@ -233,6 +254,14 @@ class Gateway:
             return cid in self._membership.below(root)
         except (ContentMissing, ContentCorrupt):  # what is damaged is fsck's finding; nothing can be said of it
             return False
+
+
+def _sent(viewing: Viewing, header: bytes, sent: Iterable[Block]) -> Iterator[bytes]:
+    yield header
+    for cid, data in sent:
+        viewing.saw(FETCHED)
+        yield car.section_head(cid, len(data))
+        yield bytes(data)
 
 
 def _storable(cid: bytes) -> bool:

@@ -149,6 +149,8 @@ def test_head_answers_with_the_headers_of_get(web: Client, held: Held) -> None:
     assert web.head(f"/ipfs/{held.file}?format=raw").headers["content-length"] == str(
         len(web.get(f"/ipfs/{held.file}?format=raw").content)
     )
+    whole = f"/ipfs/{held.file}?format=car"
+    assert web.head(whole).headers["content-length"] == str(len(web.get(whole).content))
     assert web.head(f"/ipfs/{held.foreign}?format=car").status_code == 404
 
 

@@ -18,10 +18,12 @@ from bridge.content.car_transfer import export_car
 from bridge.crypto.keystore import open_keystore
 from bridge.errors import Forbidden, Gone, NotFound, RequestError
 from bridge.index.assignments import Assignment
+from bridge.index.grants import Grants
 from bridge.index.replicas import OutRow
 from bridge.index.replicas_kept import Wanted
 from bridge.model import Actor, ActorKind, Role
 from bridge.node import Node
+from bridge.services import gateway
 from tests.bridge.services.conftest import CHEAP, VIEWER, instance, part10, recorded
 from tests.bridge.services.test_store import store
 
@@ -57,7 +59,10 @@ def car(node: Node, actor: Actor, cid: bytes, *path: str, **more: object) -> byt
     asked = {"scope": "all", "span": None, "duplicates": False, **more}
     granted = node.gateway.grant(actor, cids.to_text(cid))
     viewing = node.access.view(actor, str(granted.study), "TREAT")
-    return b"".join(node.gateway.car(viewing, granted, path, **asked).chunks)  # type: ignore[arg-type]
+    told = node.gateway.car(viewing, granted, path, **asked)  # type: ignore[arg-type]
+    data = b"".join(told.chunks)
+    assert told.length in (None, len(data))
+    return data
 
 
 def blocks(data: bytes) -> Iterator[bytes]:
@@ -151,6 +156,23 @@ def test_a_car_is_the_tree_block_by_block_and_each_is_counted_in_the_ledger(node
     opening, *details = recorded(node, "study.access")
     assert (opening["actor"]["name"], opening["study"]) == ("partner", STUDY)
     assert [item for detail in details for item in detail["items"]] == [["sealed block", "", "", len(own)]]
+
+
+def test_the_length_of_a_whole_car_is_told_before_it_is_read(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = fill(node, rows=900)
+    granted = node.gateway.grant(HOLDER, cids.to_text(own[0]))
+    viewing = node.access.view(HOLDER, STUDY, "TREAT")
+    size = len(car(node, HOLDER, own[0]))
+
+    def length() -> int | None:
+        return node.gateway.car(viewing, granted, (), "all", None, duplicates=False).length
+
+    assert length() == size
+    monkeypatch.setattr(gateway, "MOST_PLANNED", len(own))  # where there may be more of them
+    assert length() is None and list(blocks(car(node, HOLDER, own[0]))) == own
+    monkeypatch.undo()
+    monkeypatch.setattr(Grants, "sizes", lambda *_: {})
+    assert length() is None and len(car(node, HOLDER, own[0])) == size
 
 
 def test_what_a_member_fetched_stands_in_the_ledger_under_its_name(node: Node) -> None:
