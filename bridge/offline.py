@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 
-from bridge import start_stop
+from bridge import start_stop, unfinished
 from bridge.config import Settings
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ConfigError, EngineFault
+from bridge.errors import CapacityError, ConfigError, EngineFault, StorageFault
 from bridge.index.aside import set_aside
 from bridge.ledger_reading import index_place, ledger_is_empty
 from bridge.node import COMMAND, Node
@@ -18,8 +19,10 @@ from bridge.runlock import RunLock
 from bridge.services import rebuild_index
 from bridge.services.access import SYSTEM
 
+log = logging.getLogger(__name__)
 KUBO_STARTS_S, KUBO_ASKED_S = 60.0, 0.1
 PATIENCE_S = 0.25
+REBUILD = "rebuild-index"
 
 
 @contextlib.contextmanager
@@ -32,13 +35,26 @@ def opened(settings: Settings, *, create: bool, content: bool = False) -> Iterat
     if not create:
         _require_keystore(settings)
     with RunLock(settings.home, PATIENCE_S), managed_kubo(settings) if content else contextlib.nullcontext():
+        unfinished.refuse(settings.home)
         node = Node(settings, _keystore(settings), COMMAND)
         try:
             if create and ledger_is_empty(settings):
                 start_stop.record_keys(node, SYSTEM)
+            _seal(node, begin=create)
             yield node
         finally:
             node.close()
+            _seal(node, begin=create)
+
+
+def _seal(node: Node, *, begin: bool) -> None:
+    """Make entries of what was recorded: nobody else does while no node runs, and records must not wait for one."""
+    from bridge.sealing_process import seal_closed
+
+    try:
+        seal_closed(node.settings, node.keystore, begin=begin)
+    except (StorageFault, CapacityError) as error:
+        log.error("sealing waits for the node's next start", extra={"slug": error.slug, "reason": error.detail})
 
 
 def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]:
@@ -50,14 +66,18 @@ def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]
     _require_keystore(settings)
     with RunLock(settings.home), managed_kubo(settings):
         _require_kubo(settings)
-        old = set_aside(index_place(settings))
-        if old:
-            report(f"the old index is now {old}")
-        node = Node(settings, _keystore(settings), COMMAND)
-        try:
-            return rebuild_index.rebuild_index(node, report)
-        finally:
-            node.close()
+        former = unfinished.begun(settings.home)
+        if former is not None and former[0] != REBUILD:
+            unfinished.refuse(settings.home)
+        with unfinished.until_done(settings.home, REBUILD):
+            old = set_aside(index_place(settings))
+            if old:
+                report(f"the old index is now {old}")
+            node = Node(settings, _keystore(settings), COMMAND)
+            try:
+                return rebuild_index.rebuild_index(node, report)
+            finally:
+                node.close()
 
 
 @contextlib.contextmanager

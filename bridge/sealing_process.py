@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 from bridge.config import Settings
@@ -23,9 +24,11 @@ from bridge.index.record_source import SqlRecordSource
 from bridge.ledger_reading import actor_tags, index_place, ledger_home, origin_of
 from bridge.supervisor import RENEW
 from ledger.engine import Engine
-from ledger.engine.solo import SoloEngine
+from ledger.engine.solo import DATABASE, SoloEngine
+from ledger.errors import LedgerError
 from ledger.keys import SigningKey
 from ledger.sealer import Sealer
+from ledger.store import LedgerStore
 
 log = logging.getLogger(__name__)
 BEAT_S: Final = 1.0
@@ -47,6 +50,35 @@ def run(settings: Settings, keystore: Keystore, ended: threading.Event, beat: Ca
     finally:
         stopped.set()
         pulse.join()
+
+
+def seal_closed(settings: Settings, keystore: Keystore, *, begin: bool) -> None:
+    """Seal, at once, what is closed and has no entry: for a command that records while no node runs.
+
+    A ledger with nothing to seal is not opened, and one that is not there is begun with `begin` alone: it may have been
+    lost. One that a consortium orders is left to the node's next start, as is one that does not take entries now: what
+    is recorded is durable, and is sealed then. Raises StorageFault, Busy.
+    """
+    if settings.ledger.engine != "solo":
+        return
+    ended = threading.Event()
+    ended.set()
+    try:
+        if _waits(settings, keystore, begin):
+            _alone(settings, keystore, ended)
+    except (LedgerError, OSError, TypeError, ValueError) as error:  # what reading a damaged one may raise
+        log.error("the ledger takes no entry: run cairn ledger verify", extra={"reason": str(error)})
+
+
+def _waits(settings: Settings, keystore: Keystore, begin: bool) -> bool:
+    """Whether a closed batch may have no entry."""
+    path = ledger_home(settings) / DATABASE
+    if not path.exists():
+        return begin
+    with closing(LedgerStore(path, readonly=True)) as store:
+        cursor = store.state().cursor
+    with closing(SqlRecordSource(index_place(settings), actor_tags(keystore))) as source:
+        return bool(source.closed_batches(cursor.id if cursor.epoch == source.epoch() else 0, 1))
 
 
 def _alone(settings: Settings, keystore: Keystore, ended: threading.Event) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bridge import commands, control, start_stop
+from bridge import commands, control, start_stop, unfinished
 from bridge.access import devices
 from bridge.config import Settings
 from bridge.consensus.closing import refuse_reopening
@@ -23,7 +23,7 @@ from bridge.consortium_log import own_node
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
 from bridge.errors import AccessError
-from bridge.ledger_reading import ledger_home, ledger_is_empty, origin_of, renew_lost_epoch, try_index
+from bridge.ledger_reading import ledger_is_empty, origin_of, renew_lost_epoch, try_index
 from bridge.model import Actor
 from bridge.node import Node
 from bridge.runlock import RunLock
@@ -60,11 +60,12 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
     Its processes are started afresh, the listeners held meanwhile, when one of them asks for that (`supervisor.RENEW`).
     """
     with RunLock(settings.home):
+        unfinished.refuse(settings.home)
         refuse_reopening(settings)
-        first = not ledger_home(settings).exists()  # a command may have made keys and index before
         keystore = open_keys(settings)
         keys_are_new = ledger_is_empty(settings)
         try_index(settings)
+        first = start_stop.is_first(settings)
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
         listeners = _Listeners(

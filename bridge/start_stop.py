@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 
 from bridge import config
+from bridge.config import Settings
 from bridge.errors import CairnError, ContentCorrupt
+from bridge.index.database import open_database
 from bridge.index.last_record import last_record
-from bridge.ledger_reading import opener, public_key
+from bridge.ledger_reading import index_place, opener, public_key
 from bridge.model import Actor
 from bridge.node import Node
 from bridge.services.access import SYSTEM
@@ -17,6 +20,15 @@ from ledger import keys, record
 log = logging.getLogger(__name__)
 DEFAULT = "the default"
 KEYS = ("signing", "agreement", "key encryption", "actor tags", "audit")
+
+
+def is_first(settings: Settings) -> bool:
+    """Whether no node has ever run on this index; a command may have made keys, index and ledger before.
+
+    Raises as `open_database`.
+    """
+    with closing(open_database(index_place(settings))) as database:
+        return last_record(database, "app.start") is None
 
 
 def started(node: Node, processes: Sequence[str], *, keys_are_new: bool) -> None:

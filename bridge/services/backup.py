@@ -14,10 +14,11 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from bridge import unfinished
 from bridge.content.pack_format import pack_number, pack_path, packs_in, sync_directory
 from bridge.errors import ConfigError, IntegrityError, StorageFault
 from bridge.services import trimmed_packs
@@ -26,6 +27,8 @@ from ledger.store import lock as ledger_lock
 
 Report = Callable[[str], None]
 MANIFEST = "backup.json"
+UNFINISHED = "backup.json.former"  # beside a backup that is being brought up to date, or was not to its end
+RESTORE = "restore"
 INDEX, BROUGHT = "index.db", "index.db.restored"
 DATABASES = (INDEX, "keys/keys.db", "witness.db")
 LEDGER = "ledger/ledger.db"
@@ -61,7 +64,10 @@ def backup(
     old = os.umask(0o077)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        before = trimmed_packs.trimmed(to / INDEX)
+        before, made_again = trimmed_packs.trimmed(to / INDEX), _made_again(to)
+        _write(to / UNFINISHED, json.dumps({"made_again": made_again}).encode())
+        (to / MANIFEST).unlink(missing_ok=True)  # what is taken over piece by piece is of two moments until the end
+        sync_directory(to)
         report(f"copying {LEDGER}")
         _copy_ledger(home, to)
         for name in DATABASES:
@@ -76,9 +82,10 @@ def backup(
                 _copy_file(home / name, to / name)
             else:
                 (to / name).unlink(missing_ok=True)
-        copied, again = _copy_content(home, to, before, get, report) if content else (0, _made_again(to))
+        copied, again = _copy_content(home, to, before, made_again, get, report) if content else (0, made_again)
         manifest = {"format": 2, "content": content, "made_again": again}
         _write(to / MANIFEST, json.dumps(manifest).encode())
+        (to / UNFINISHED).unlink()
         return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
     except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be written: {error}") from error
@@ -87,39 +94,61 @@ def backup(
 
 
 def restore(source: Path, home: Path, report: Report, *, fill_index: Callable[[Path], None] | None = None) -> None:
-    """Make an empty CAIRN_HOME into what was backed up. Raises ConfigError when it is not empty.
+    """Make an empty CAIRN_HOME into what was backed up; one that was begun and did not end is begun again.
 
     `fill_index` brings the index from an SQLite file to where it is to be instead of `home`.
+
+    Raises ConfigError when it is not empty, IntegrityError for a damaged backup, StorageFault.
     """
     if not (source / MANIFEST).is_file():
         raise ConfigError(f"{source} holds no finished backup ({MANIFEST} is missing)")
-    taken = [name for name in (LEDGER, *DATABASES, *SECRETS, "packs") if (home / name).exists()]
-    if taken:
-        raise ConfigError(f"{home} is not empty ({taken[0]} is there); restore into an empty CAIRN_HOME")
+    former = unfinished.begun(home)
+    if former is not None and former[0] == RESTORE:
+        kept = former[1]
+    else:
+        unfinished.refuse(home)
+        taken = [name for name in (LEDGER, *DATABASES, *SECRETS, "packs") if (home / name).exists()]
+        if taken:
+            raise ConfigError(f"{home} is not empty ({taken[0]} is there); restore into an empty CAIRN_HOME")
+        kept = [name for name in MEMBERSHIP if (home / name).exists()]  # settings put there for the restored node
     old = os.umask(0o077)
     try:
-        for name in (*LEDGER_FILES, CHECKPOINT, *DATABASES, *SECRETS, *MEMBERSHIP):
-            if (home / name).exists():
-                report(f"{name} is there already and stays")  # settings that were put there for the restored node
-            elif (source / name).exists():
-                report(f"restoring {name}")
-                _copy_file(source / name, home / name)
-        _copy_tiles(source / TILES, home / TILES)
-        for name in DATABASES:
-            _check(home / name)
-        _copy_packs(source / "packs", home / "packs", _sizes(source / "packs"), report)
-        if (home / INDEX).exists():
-            trimmed_packs.take_back(home / INDEX, home / "packs", _made_again(source))
-        if fill_index is not None and (home / INDEX).exists():
-            report("bringing the index to PostgreSQL")
-            (home / INDEX).replace(home / BROUGHT)
-            fill_index(home / BROUGHT)
-            for suffix in ("", "-wal", "-shm", ".lock"):
-                (home / f"{BROUGHT}{suffix}").unlink(missing_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
+        with unfinished.until_done(home, RESTORE, kept):
+            _restore(source, home, report, kept, fill_index)
     except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be restored: {error}") from error
     finally:
         os.umask(old)
+
+
+def _restore(
+    source: Path, home: Path, report: Report, kept: Sequence[str], fill_index: Callable[[Path], None] | None
+) -> None:
+    sizes = _sizes(source / "packs")
+    for number in sizes:  # of a restore that did not end, perhaps of another backup
+        pack_path(home / "packs", number).unlink(missing_ok=True)
+    shutil.rmtree(home / TILES, ignore_errors=True)
+    for name in (*LEDGER_FILES, CHECKPOINT, *DATABASES, *SECRETS, *MEMBERSHIP):
+        if name in kept:
+            report(f"{name} is there already and stays")
+        elif (source / name).exists():
+            report(f"restoring {name}")
+            _copy_file(source / name, home / name)
+        else:
+            (home / name).unlink(missing_ok=True)
+    _copy_tiles(source / TILES, home / TILES)
+    for name in DATABASES:
+        _check(home / name)
+    _copy_packs(source / "packs", home / "packs", sizes, report)
+    if (home / INDEX).exists():
+        trimmed_packs.take_back(home / INDEX, home / "packs", _made_again(source))
+    if fill_index is not None and (home / INDEX).exists():
+        report("bringing the index to PostgreSQL")
+        (home / INDEX).replace(home / BROUGHT)
+        fill_index(home / BROUGHT)
+        for suffix in ("", "-wal", "-shm", ".lock"):
+            (home / f"{BROUGHT}{suffix}").unlink(missing_ok=True)
 
 
 def _copy_ledger(home: Path, to: Path) -> None:
@@ -215,14 +244,19 @@ def _sizes(packs: Path) -> dict[int, int]:
 
 def _made_again(to: Path) -> list[int]:
     """The packs of a backup that were made again from the engine's blocks."""
-    try:
-        return [int(number) for number in json.loads((to / MANIFEST).read_bytes()).get("made_again", ())]
-    except FileNotFoundError:
-        return []
+    for name in (MANIFEST, UNFINISHED):
+        with contextlib.suppress(FileNotFoundError):
+            return [int(number) for number in json.loads((to / name).read_bytes()).get("made_again", ())]
+    return []
 
 
 def _copy_content(
-    home: Path, to: Path, before: Mapping[int, int], get: Get | None, report: Report
+    home: Path,
+    to: Path,
+    before: Mapping[int, int],
+    made_again: Sequence[int],
+    get: Get | None,
+    report: Report,
 ) -> tuple[int, list[int]]:
     """Copy the packs; bytes copied, and the numbers of those that were made again, now or before.
 
@@ -230,7 +264,7 @@ def _copy_content(
     """
     source, target, index = home / "packs", to / "packs", to / INDEX
     now, ends = trimmed_packs.trimmed(index), _committed_ends(index)
-    again = {number for number in _made_again(to) if number not in now or now[number] == before.get(number)}
+    again = {number for number in made_again if number not in now or now[number] == before.get(number)}
     gone = {number for number in ends if not pack_path(source, number).exists()}
     copied = _copy_packs(source, target, {number: end for number, end in ends.items() if number not in gone}, report)
     gone = {number for number in ends if not pack_path(source, number).exists()}  # one may have been trimmed meanwhile

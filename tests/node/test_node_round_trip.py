@@ -111,7 +111,11 @@ def test_import_without_a_running_node_stores_the_same(fresh_node: RunningNode) 
     instances = sendable([HIGHDICOM])
     assert fresh_node.answer("import", str(HIGHDICOM))["outcomes"]["new"] == len(instances)
     assert fresh_node.answer("fsck")["findings"] == []
+    assert fresh_node.answer("ledger", "verify")["findings"] == []
+    types = [entry["type"] for entry in fresh_node.answer("ledger", "entries")["entries"]]
+    assert types[0] == "admin.key" and "study.import" in types
     fresh_node.start()
+    fresh_node.wait_printed("/login?token=")  # it is the first start all the same
     with fresh_node.http("viewer") as viewer:
         all_there(viewer, instances)
 

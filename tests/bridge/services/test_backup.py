@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge import consortium_setup as setup
+from bridge import unfinished
 from bridge.config import Content, Settings, load
 from bridge.consortium import SharedConsortium, own_consortium
 from bridge.crypto.keystore import open_keystore
@@ -15,6 +16,7 @@ from bridge.crypto.next_key import make_next, read_next
 from bridge.errors import ConfigError, NotFound
 from bridge.index.aside import set_aside
 from bridge.node import Node
+from bridge.offline import opened, rebuilt
 from bridge.services.backup import backup, restore
 from bridge.services.fsck import fsck
 from bridge.services.rebuild_index import rebuild_index
@@ -126,3 +128,79 @@ def test_the_index_is_made_again_from_packs_and_keys(open_node: Callable[[], Nod
     assert [json for key in keys for _, json in again.index.metadata(*key)] == before
     assert [read(again, again.retrieve.locate(*key)[0]) for key in keys] == files
     assert fsck(again, quiet) == []
+
+
+class Killed(BaseException):
+    """In the place of a kill -9."""
+
+
+def killed_when(said: str) -> Callable[[str], None]:
+    def report(text: str) -> None:
+        if text.startswith(said):
+            raise Killed
+
+    return report
+
+
+@pytest.mark.parametrize("said", ["restoring index.db", "restoring keys/keys.db", "copying pack"])
+def test_a_restore_that_did_not_end_is_no_archive_and_is_done_again(
+    node: Node, home: Path, tmp_path: Path, said: str
+) -> None:
+    kept = store(node, part10(instance()))
+    backup(home, tmp_path / "backup", quiet)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "cairn.toml").write_text("[log]\nlevel = 'error'\n")
+    with pytest.raises(Killed):
+        restore(tmp_path / "backup", other, killed_when(said))
+    settings = Settings(home=other, content=Content(reserve_bytes=0))
+    with pytest.raises(ConfigError, match="restore"):
+        unfinished.refuse(other)
+    with pytest.raises(ConfigError, match="restore"):
+        rebuilt(settings, quiet)
+    restore(tmp_path / "backup", other, quiet)
+    unfinished.refuse(other)
+    assert (other / "cairn.toml").read_text() == "[log]\nlevel = 'error'\n"
+    restored = Node(settings, open_keystore(other), "command")
+    try:
+        assert restored.retrieve.locate(*kept.key)
+        assert fsck(restored, quiet) == []
+    finally:
+        restored.close()
+
+
+@pytest.mark.parametrize("said", ["copying index", "copying keys", "copying pack"])
+def test_a_backup_that_was_not_brought_up_to_date_to_its_end_is_not_restored(
+    node: Node, home: Path, tmp_path: Path, said: str
+) -> None:
+    store(node, part10(instance()))
+    backup(home, tmp_path / "backup", quiet)
+    later = store(node, part10(instance()))
+    with pytest.raises(Killed):
+        backup(home, tmp_path / "backup", killed_when(said))
+    with pytest.raises(ConfigError, match="no finished backup"):
+        restore(tmp_path / "backup", tmp_path / "other", quiet)
+    backup(home, tmp_path / "backup", quiet)
+    restore(tmp_path / "backup", tmp_path / "other", quiet)
+    settings = Settings(home=tmp_path / "other", content=Content(reserve_bytes=0))
+    restored = Node(settings, open_keystore(tmp_path / "other"), "command")
+    try:
+        assert restored.retrieve.locate(*later.key)
+        assert fsck(restored, quiet) == []
+    finally:
+        restored.close()
+
+
+def test_an_index_that_was_not_made_to_its_end_is_not_taken_for_one(open_node: Callable[[], Node], home: Path) -> None:
+    node = open_node()
+    kept = store(node, part10(instance()))
+    node.close()
+    settings = Settings(home=home, content=Content(reserve_bytes=0))
+    with pytest.raises(Killed):
+        rebuilt(settings, killed_when("reading pack"))
+    with pytest.raises(ConfigError, match="rebuild-index"), opened(settings, create=False):
+        pass
+    assert rebuilt(settings, quiet)["instances"] == 1
+    with opened(settings, create=False) as again:
+        assert again.retrieve.locate(*kept.key)
+        assert fsck(again, quiet) == []
