@@ -53,6 +53,12 @@ class Tally:
         self.mended += sum(bool(finding.mended) for finding in checked.findings)
         self.findings += checked.findings[: self.most - len(self.findings)]
 
+    def add(self, other: Tally) -> None:
+        """Count what another has found."""
+        for name in ("trees", "blocks", "octets", "wrong", "mended"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.findings += other.findings[: self.most - len(self.findings)]
+
     @property
     def outcome(self) -> int:
         """EventOutcomeIndicator: 0 when all was whole, 4 when all that was not is mended, 8 otherwise."""
@@ -103,6 +109,12 @@ def copies_of(node: Archive, tree: Tree) -> Sequence[Copy]:
     return [packs, beside]
 
 
+def is_held(node: Archive, tree: int, root: bytes) -> bool:
+    """Whether a tree is held, with this root: one that was let go, or has grown, may miss blocks of what it was."""
+    held = node.index.trees.by_id(tree)
+    return held is not None and held.root == root
+
+
 def note_verified(node: Archive, root: bytes, tree: int) -> None:
     """(4); the embedded engine pins a root that nobody has pinned yet, by looking at what lies below it."""
     pins = node.index.pins
@@ -133,21 +145,45 @@ def check_all(node: Archive, report: Callable[[str], None], sample: float = 100.
 
     try:
         for tree in node.index.trees.every():
-            if tree.root is None:
-                continue
-            report(f"reading study {tree.study or tree.tag.hex()} ({tree.covered} instances)")
-            before = tally.wrong - tally.mended
-            for checked in check_tree(tree.root, copies_of(node, tree), source(node, tree), wanted):
-                _take(node, tally, checked, report)
-            tally.trees += 1
-            if tally.wrong - tally.mended > before:
-                note_broken(node, tree.root, tree.id)
-            elif whole:
-                note_verified(node, tree.root, tree.id)
+            found: Tree | None = tree
+            while found is not None and not _is_checked(node, tally, found, wanted, report, whole=whole):
+                found = node.index.trees.by_id(found.id)
     finally:
         did = "all" if whole else f"a sample of {sample:g} percent"
         node.access.administered(SCRUB, OPERATOR, tally.body(did), outcome=tally.outcome)
     return tally
+
+
+def _is_checked(
+    node: Archive,
+    tally: Tally,
+    tree: Tree,
+    wanted: Callable[[bytes, int], bool],
+    report: Callable[[str], None],
+    *,
+    whole: bool,
+) -> bool:
+    """One tree; False when it was let go, or has grown, while it was read: what was missed of it is no finding then."""
+    if tree.root is None:
+        return True
+    report(f"reading study {tree.study or tree.tag.hex()} ({tree.covered} instances)")
+    part = Tally(most=LISTED)
+    try:
+        for checked in check_tree(tree.root, copies_of(node, tree), source(node, tree), wanted):
+            _take(node, part, checked, report)
+    finally:
+        stands = not part.wrong or is_held(node, tree.id, tree.root)
+        if stands:
+            tally.add(part)
+    if not stands:
+        report("it was let go, or has grown, while it was read: that was no finding")
+        return False
+    tally.trees += 1
+    if part.wrong > part.mended:
+        note_broken(node, tree.root, tree.id)
+    elif whole:
+        note_verified(node, tree.root, tree.id)
+    return True
 
 
 def _take(node: Archive, tally: Tally, checked: Checked, report: Callable[[str], None]) -> None:

@@ -22,7 +22,7 @@ from bridge.model import Tree
 from bridge.services.access import SYSTEM
 from bridge.services.archive import Archive
 from bridge.services.check_content import Checked, check_tree
-from bridge.services.fixity import SCRUB, Tally, copies_of, note_broken, note_verified
+from bridge.services.fixity import SCRUB, Tally, copies_of, is_held, note_broken, note_verified
 from bridge.services.provenance import Clock, now_us
 from bridge.services.remake_manifest import source
 from bridge.services.scrub_plan import DAY_US, Pass, after_tree, next_at
@@ -133,17 +133,16 @@ class Scrub:
     def _end_tree(self, reading: _Reading) -> None:
         """(4)"""
         tree, tally = reading.tree, reading.tally
-        held = self._node.index.trees.by_id(tree.id)
-        grown = held is not None and held.root != reading.root
-        if tally.wrong and grown:
-            return  # what was missed may have been let go: it is read again as it is now
+        stands = is_held(self._node, tree.id, reading.root)
+        if tally.wrong and not stands:
+            return  # what was missed may have been let go: it is read again as it is now, if it is held at all
         if tally.wrong and (tally.mended or not reading.again):
             log.error("content was not whole", extra={"wrong": tally.wrong, "mended": tally.mended})
             tally.trees = 1
             self._record(tally, "background")
         if tally.wrong > tally.mended:
             note_broken(self._node, reading.root, tree.id)
-        elif not grown:
+        elif stands:
             note_verified(self._node, reading.root, tree.id)
         if reading.again:
             return

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.config import Replication
 from bridge.content.car_transfer import export_car
+from bridge.content.copies import PackCopy
 from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
 from bridge.dicom.attributes import Level
@@ -36,12 +37,15 @@ from bridge.index.assignments import Assignment
 from bridge.member_lanes import MemberLanes
 from bridge.model import OPERATOR, Actor, ActorKind, StudyKey
 from bridge.node import Node
+from bridge.services import scrub as scrubbing
 from bridge.services import share
 from bridge.services.deliver_share import deliver, package
 from bridge.services.end_share import end_shares
+from bridge.services.fixity import check_all
 from bridge.services.follow_shares import follow
 from bridge.services.fsck import fsck
 from bridge.services.receive_share import Receiver, take_in
+from bridge.services.scrub import Scrub
 from bridge.services.share import Sharing
 from bridge.share_model import Given, Received
 from bridge.sharing import ending_of, receiver_of
@@ -503,6 +507,54 @@ def refused(node: Node) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def forgotten_at(members: Members, grant: bytes) -> Callable[[bytes], None]:
+    """Ends a grant once, when it is called."""
+    left = [grant]
+
+    def end(cid: bytes) -> None:
+        if left:
+            members.revoke(left.pop())
+            members.settle()
+
+    return end
+
+
+def test_a_share_that_is_forgotten_while_the_scrub_reads_its_tree_is_no_finding(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members.store(range(3))
+    grant, node = members.grant(), members.receiver
+    end, scrub = forgotten_at(members, grant), Scrub(node, lambda: 1_900_000_000_000_000)
+    monkeypatch.setattr(scrubbing, "STEP_BLOCKS", 1)
+    assert scrub.step() == scrubbing.PAUSE_S  # the root was read, and links to what is forgotten now
+    end(b"")
+    assert list(node.index.trees.every()) == []
+    while scrub._reading is not None:
+        scrub.step()
+    assert recorded(node, "content.scrub") == [] and node.index.scrub.lost() == []
+
+
+def test_a_share_that_is_forgotten_while_fsck_reads_its_tree_is_no_finding(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members.store(range(3))
+    grant, node = members.grant(), members.receiver
+    end = forgotten_at(members, grant)
+    read = PackCopy.read
+
+    def ended(copy: PackCopy, cid: bytes) -> bytes:
+        data = read(copy, cid)
+        end(cid)
+        return data
+
+    monkeypatch.setattr(PackCopy, "read", ended)
+    told: list[str] = []
+    assert check_all(node, told.append).wrong == 0
+    assert "no finding" in told[-1] and node.index.scrub.lost() == []
+    (said,) = recorded(node, "content.scrub")
+    assert (said["trees"], said["wrong"]) == (0, 0)
 
 
 class Forgery:
