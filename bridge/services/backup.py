@@ -30,6 +30,7 @@ MANIFEST = "backup.json"
 UNFINISHED = "backup.json.former"  # beside a backup that is being brought up to date, or was not to its end
 RESTORE = "restore"
 INDEX, BROUGHT = "index.db", "index.db.restored"
+STORES = ("keys", "ledger", "packs", "run", "consortium", "kubo")
 DATABASES = (INDEX, "keys/keys.db", "witness.db")
 LEDGER = "ledger/ledger.db"
 LEDGER_FILES = (LEDGER, LEDGER + "-wal", LEDGER + "-digests")  # belong together to the byte
@@ -59,8 +60,10 @@ def backup(
     are gone from the spool are made of what `get` gives; without it they are left out, and told. `copy_index` writes
     an index that is not in `home` to an SQLite file, as of one moment.
 
-    Raises StorageFault, and EngineFault when the content engine does not answer.
+    Raises ConfigError when `to` is a node and no backup, StorageFault, and EngineFault when the content engine does not
+    answer.
     """
+    _refuse_node(home, to)
     old = os.umask(0o077)
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -91,6 +94,15 @@ def backup(
         raise StorageFault(f"the backup could not be written: {error}") from error
     finally:
         os.umask(old)
+
+
+def _refuse_node(home: Path, to: Path) -> None:
+    """What is copied takes the place of what is there: of a node, that would be its only copy."""
+    own, there = home.resolve(), to.resolve()
+    if there == own or any(there.is_relative_to(own / name) for name in STORES):
+        raise ConfigError(f"{to} is where this node keeps what is to be backed up; name another folder")
+    if (to / SECRETS[0]).exists() and not any((to / name).exists() for name in (MANIFEST, UNFINISHED)):
+        raise ConfigError(f"{to} holds a node and no backup; name another folder")
 
 
 def restore(source: Path, home: Path, report: Report, *, fill_index: Callable[[Path], None] | None = None) -> None:

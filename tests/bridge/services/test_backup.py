@@ -130,6 +130,18 @@ def test_the_index_is_made_again_from_packs_and_keys(open_node: Callable[[], Nod
     assert fsck(again, quiet) == []
 
 
+def test_a_backup_never_takes_the_place_of_a_node(node: Node, home: Path, tmp_path: Path) -> None:
+    kept = store(node, part10(instance()))
+    (tmp_path / "link").symlink_to(home)
+    open_keystore(tmp_path / "other")
+    for place in (home, tmp_path / "link", home / "packs", home / "keys" / "new", tmp_path / "other"):
+        with pytest.raises(ConfigError, match="another folder"):
+            backup(home, place, quiet)
+    backup(home, home / "backup", quiet)
+    assert node.retrieve.locate(*kept.key)
+    assert fsck(node, quiet) == []
+
+
 class Killed(BaseException):
     """In the place of a kill -9."""
 
