@@ -78,7 +78,8 @@ class SoloEngine:
         """Where this node's chain stands; what another engine wrote just now may be seen by `append` alone."""
         known = self._known
         if known is None or self._store.touched() or (not self._waiting and self._left_by_another()):
-            known = self._stand()
+            with self._store.writing():
+                known = self._stand()
         return known[0]
 
     def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
@@ -150,8 +151,10 @@ class SoloEngine:
         self._store.close()
 
     def _stand(self) -> tuple[Position, merkle.Frontier]:
-        """Position and frontier as they are on the disk, which are read again when another has written there."""
-        if self._known is None or self._store.changed() or (not self._waiting and self._left_by_another()):
+        """Position and frontier as they are on the disk, which are read again when another may have written there."""
+        if self._store.others_held():
+            self._known = None
+        if self._known is None:
             self._take_in()
             last, state = self._store.tip(), self._store.state()
             sequence, envelope = (-1, None) if last is None else last

@@ -257,12 +257,29 @@ def test_entries_are_listed_in_pages_both_ways_and_found_by_leaf_and_root(tmp_pa
 def test_what_another_engine_appended_is_seen_before_the_next_append(tmp_path: Path) -> None:
     source = Source()
     first, second = SoloEngine(tmp_path, KEY, ORIGIN), SoloEngine(tmp_path, KEY, ORIGIN)
-    for engine in (first, second, second, first):
+    for engine in (first, second, second, first, first, second, first):
         source.close()
         assert Sealer(source, engine, KEY).step() == 1
     second.close()
     first.close()
     assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
+
+
+def test_the_writers_lock_tells_whether_another_had_it_meanwhile(tmp_path: Path) -> None:
+    first, second = LedgerStore(tmp_path / DATABASE), LedgerStore(tmp_path / DATABASE)
+
+    def asked(store: LedgerStore) -> bool:
+        with store.writing():
+            return store.others_held()
+
+    assert [asked(first), asked(first), asked(second), asked(second), asked(first)] == [True, False, True, False, True]
+    with second.writing():
+        pass
+    with first.writing():
+        pass  # and not asked
+    assert [asked(first), asked(first), asked(second)] == [True, False, True]
+    first.close()
+    second.close()
 
 
 def test_files_that_a_loss_of_power_tore_are_written_anew(tmp_path: Path) -> None:
