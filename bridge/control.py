@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import CairnError, ConfigError, IntegrityError
+from bridge.errors import CairnError, ConfigError, DatabaseDamaged, IntegrityError
 
 log = logging.getLogger(__name__)
 Report = Callable[[str], None]
@@ -35,7 +35,7 @@ class Failed(Exception):
 
 def exit_code(error: CairnError) -> int:
     """DESIGN section 8: 1 failed, 2 usage or configuration, 3 integrity violated."""
-    if isinstance(error, IntegrityError):
+    if isinstance(error, (IntegrityError, DatabaseDamaged)):
         return 3
     return 2 if isinstance(error, ConfigError) else 1
 

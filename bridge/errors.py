@@ -31,6 +31,7 @@
     │   ├── KeyFileInvalid           a key file from elsewhere that is altered or not for this node or study
     │   └── LedgerInvalid
     ├── StorageFault             the disk or a database failed under a write
+    │   └── DatabaseDamaged          a database's file is not what SQLite wrote
     └── ConfigError
 
 Anything outside this tree that reaches a front door is a bug: C-STORE 0110, HTTP 500.
@@ -252,6 +253,14 @@ class StorageFault(CairnError):
     slug = "storage-fault"
     advice = "A write to disk or database failed; see the log for the cause. Nothing that was acknowledged is lost."
     answer = Answer(0xA700, 0xA700, 503)
+
+
+class DatabaseDamaged(StorageFault):
+    slug = "database-damaged"
+    advice = (
+        "Restore a backup; of a damaged index, `cairn rebuild-index` makes the archive's part again from the packs."
+    )
+    answer = Answer(0x0110, 0x0110, 500)
 
 
 class EngineFault(CairnError):

@@ -21,6 +21,7 @@ from bridge.config import Settings
 from bridge.consensus.closing import refuse_reopening
 from bridge.consortium_log import own_node
 from bridge.consortium_rotation import open_keys
+from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
 from bridge.errors import AccessError
 from bridge.ledger_reading import ledger_is_empty, origin_of, renew_lost_epoch, try_index
@@ -63,9 +64,14 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         unfinished.refuse(settings.home)
         refuse_reopening(settings)
         keystore = open_keys(settings)
+        Keyring(settings.home / "keys" / "keys.db", keystore).close()  # to tell at the start when it is damaged
         keys_are_new = ledger_is_empty(settings)
         try_index(settings)
         first = start_stop.is_first(settings)
+        if settings.ledger.engine == "solo" and keys_are_new and not first:
+            log.error(
+                "there is no ledger, though this node has run before: a new one is begun; restore a lost one first"
+            )
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
         listeners = _Listeners(

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bridge.content.pack_format import sync_directory
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ContentMissing, KeyFileInvalid, StorageFault, StorageFull
+from bridge.errors import ContentMissing, DatabaseDamaged, KeyFileInvalid, StorageFault, StorageFull
 from bridge.model import StudyKey
 
 __all__ = ["Keyring"]
@@ -328,7 +328,9 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or getattr(error, "errno", None) in _NO_SPACE
-        if full:
+        name = getattr(error, "sqlite_errorname", "")
+        if name == "SQLITE_FULL" or getattr(error, "errno", None) in _NO_SPACE:
             raise StorageFull("the key database cannot grow") from error
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise DatabaseDamaged(f"the key database is damaged ({name})") from error
         raise StorageFault(f"key database: {error}") from error

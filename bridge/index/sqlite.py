@@ -19,7 +19,7 @@ from sqlalchemy import Connection, create_engine, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from bridge.errors import Busy, CairnError, StorageFault, StorageFull
+from bridge.errors import Busy, CairnError, DatabaseDamaged, StorageFault, StorageFull
 from bridge.index import migration, schema
 from bridge.index.database import Rows, Writing, former_version, renewed_epoch
 
@@ -29,13 +29,15 @@ _NEVER: Final = -1
 
 
 def translate(error: Exception) -> CairnError:
-    """A driver's error as ours: StorageFull, Busy or StorageFault; names no path and no value."""
+    """A driver's error as ours: StorageFull, Busy, DatabaseDamaged, StorageFault; names no path and no value."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(cause, "sqlite_errorname", "") or type(cause).__name__
     if name == "SQLITE_FULL":
         return StorageFull("the index database cannot grow")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Busy("the index database is locked by another program")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return DatabaseDamaged(f"the index database is damaged ({name})")
     return StorageFault(f"the index database failed ({name})")
 
 

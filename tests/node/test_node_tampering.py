@@ -1,5 +1,6 @@
 """Whoever changes a byte of what is kept is found out: by what is served, `cairn fsck` and `cairn ledger verify`."""
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_what_was_damaged_is_healed_by_sending_it_again(archive: RunningNode) ->
     with archive.http("admin") as client:
         assert stow(client, [INSTANCE.file.read_bytes()]).status_code == 200
         all_there(client, [INSTANCE])
+
+
+@pytest.mark.parametrize("name", ["index.db", "keys/keys.db"])
+def test_a_database_that_is_damaged_violates_integrity(archive: RunningNode, name: str) -> None:
+    database = archive.home / name
+    database.write_bytes(bytes(database.stat().st_size - 1) + b"x")
+    for command in ("fsck", "serve"):
+        refused = archive.cairn(command, code=3)
+        assert "damaged" in refused.stderr and "Restore a backup" in refused.stderr
+
+
+def test_a_ledger_that_is_gone_is_told_when_a_new_one_is_begun(archive: RunningNode) -> None:
+    shutil.rmtree(archive.home / "ledger")
+    assert archive.answer("ledger", "verify", code=3)["findings"]
+    archive.start()
+    assert "there is no ledger, though this node has run before" in archive.printed()
 
 
 def test_a_lost_pack_is_named(archive: RunningNode) -> None:
