@@ -10,8 +10,8 @@ from typing import Final
 
 from bridge.config import Settings
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ConfigError, StorageFault
-from bridge.ledger_reading import public_key
+from bridge.errors import ConfigError
+from bridge.ledger_reading import public_key, unreadable
 from bridge.model import FinalEntry
 from ledger import genesis as ledger_genesis
 from ledger import keys, members
@@ -138,9 +138,7 @@ class SharedConsortium:
                 if self._log is not None:
                     self._log.close()
                 self._log = None
-                raise StorageFault(
-                    f"the shared log ({self._path.name}) cannot be read ({type(error).__name__})"
-                ) from error
+                raise unreadable("the shared log", error) from error
 
 
 def own_consortium(settings: Settings, keystore: Keystore) -> SharedConsortium | None:

@@ -19,7 +19,7 @@ from bridge.crypto.keystore import Keystore
 from bridge.errors import NotFound, StorageFault
 from bridge.index.record_leaves import RecordLeaves
 from bridge.ledger_log import Cosignatures, LedgerFiles, Opener
-from bridge.ledger_reading import ledger_home, origin_of, public_key, shared_ledger_home
+from bridge.ledger_reading import ledger_home, origin_of, public_key, shared_ledger_home, unreadable
 from bridge.ports import Consortium
 from ledger import checkpoint, keys
 from ledger.alerts import Misconduct
@@ -95,7 +95,7 @@ class MemberCosignatures:
         if self._store is not None:
             self._store.close()
         self._store = None
-        return StorageFault(f"the shared log cannot be read ({type(error).__name__})")
+        return unreadable("the shared log", error)
 
 
 class SharedFiles(LedgerFiles):

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from bridge.errors import NotFound, StorageFault
 from bridge.index.record_leaves import RecordLeaves, RecordPlace
+from bridge.ledger_reading import unreadable
 from bridge.model import SealedRecord
 from ledger import checkpoint, merkle, proof, tiles
 from ledger.engine.solo import DATABASE
@@ -276,7 +277,7 @@ class LedgerFiles:
         except RecordUnreadable as error:
             raise StorageFault(f"a record does not open: {error.detail}") from error
         except (LedgerError, OSError) as error:
-            raise StorageFault(f"the ledger cannot be read ({type(error).__name__})") from error
+            raise unreadable("the ledger", error) from error
 
     def _take(self) -> LedgerStore:
         try:

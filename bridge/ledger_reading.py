@@ -12,12 +12,12 @@ from bridge.config import Settings
 from bridge.crypto import derive, records
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
-from bridge.errors import ContentCorrupt
+from bridge.errors import ContentCorrupt, DatabaseDamaged, StorageFault
 from bridge.index.database import Place, PostgresqlPlace, open_database
 from bridge.index.record_source import SqlRecordSource
 from bridge.model import SealedRecord
 from ledger.engine.solo import DATABASE
-from ledger.errors import LedgerError, RecordUnreadable
+from ledger.errors import LedgerError, RecordUnreadable, StoreDamaged, StoreFault
 from ledger.keys import SigningKey
 from ledger.store import LedgerStore
 
@@ -32,6 +32,15 @@ def ledger_home(settings: Settings) -> Path:
 def shared_ledger_home(settings: Settings) -> Path:
     """Where the consortium's log lies, as this node holds it."""
     return settings.home / "consortium" / "ledger"
+
+
+def unreadable(what: str, error: Exception) -> StorageFault:
+    """Why a ledger's database cannot be read: it is damaged when it holds what no ledger wrote, else disk or database
+    failed."""
+    failed = isinstance(error, StoreFault) and not isinstance(error, StoreDamaged)
+    if isinstance(error, LedgerError) and not failed:
+        return DatabaseDamaged(f"{what} is damaged: {error}")
+    return StorageFault(f"{what} cannot be read ({type(error).__name__})")
 
 
 def current_database(settings: Settings) -> Path:

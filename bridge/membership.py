@@ -16,9 +16,10 @@ from bridge.consortium_model import ConsortiumOverview, Emergency, Hindrance, Mo
 from bridge.consortium_motion import described, planned
 from bridge.consortium_overview import overview
 from bridge.consortium_waiting import hindrances
-from bridge.errors import Busy, ConfigError, NotFound, RequestError, StorageFault
+from bridge.errors import Busy, ConfigError, NotFound, RequestError
 from bridge.index.index import SqlIndex
 from bridge.index.shares import EMERGENCY, Given, GivenState, Received, ReceivedState
+from bridge.ledger_reading import unreadable
 from bridge.model import Actor
 from bridge.services import share
 from bridge.services.govern import Governance
@@ -75,7 +76,7 @@ class Membership:
             with contextlib.closing(BlockStore(self._database, readonly=True)) as store:
                 stands = overview(store, self._consortium.genesis, own.node if own is not None else b"")
         except (LedgerError, OSError) as error:
-            raise StorageFault(f"the shared log cannot be read ({type(error).__name__})") from error
+            raise unreadable("the shared log", error) from error
         told = condition.read(self._home)
         found = self.hindrances(stands.waiting_since)
         return replace(stands, hindrances=found, unheard={} if told is None else told.unheard)

@@ -16,6 +16,7 @@ from bridge.config import Content
 from bridge.errors import StorageFault
 from bridge.index import overview
 from bridge.index.index import SqlIndex
+from bridge.ledger_reading import unreadable
 from bridge.model import ContentOverview, LedgerHealth, StorageOverview
 from bridge.services.provenance import now_us
 from ledger.block_store import BlockStore
@@ -45,7 +46,7 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except (LedgerError, OSError) as error:
-        raise StorageFault(f"the ledger cannot be read ({type(error).__name__})") from error
+        raise unreadable("the ledger", error) from error
 
 
 class Overview:

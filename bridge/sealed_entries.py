@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from bridge.errors import StorageFault
+from bridge.ledger_reading import unreadable
 from bridge.ports import Consortium
 from ledger.errors import LedgerError
 from ledger.store import LedgerStore
@@ -42,7 +42,7 @@ class SealedEntries:
                 stored = None if self._store is None else self._store.find(root=root)
             except (LedgerError, OSError) as error:
                 self._close()
-                raise StorageFault(f"the ledger cannot be read ({type(error).__name__})") from error
+                raise unreadable("the ledger", error) from error
         return None if stored is None else stored.leaf
 
     def close(self) -> None:

@@ -5,7 +5,11 @@ LedgerError
 ├── SignatureInvalid     a signature that the key does not verify, or a key that is not the one expected
 ├── ProofInvalid         an inclusion or consistency proof that does not lead to the root
 ├── ChainBroken          sequence, previous hash, ledger or epoch do not continue what went before
-└── TreeMismatch         leaves, frontier, checkpoint or tiles disagree
+├── TreeMismatch         leaves, frontier, checkpoint or tiles disagree
+├── RecordUnreadable     a record's stored bytes are damaged
+├── NotMadeYet           the database is being made
+└── StoreFault           the database failed
+    └── StoreDamaged         the database's file is not what SQLite wrote
 """
 
 from __future__ import annotations
@@ -54,3 +58,19 @@ class NotMadeYet(LedgerError):
 
 class StoreFault(LedgerError):
     """The ledger's database failed, or is damaged."""
+
+
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")
+
+
+class StoreDamaged(StoreFault):
+    """The database's file is no database, or not what SQLite wrote: reading it again gives nothing else."""
+
+
+def store_fault(error: Exception, database: str) -> StoreFault:
+    """What a database says when it fails, by its result code (https://www.sqlite.org/rescode.html).
+
+    Statements are the ledger's own: when one is in error (SQLITE_ERROR), tables or file format are others than it made.
+    """
+    damaged = getattr(error, "sqlite_errorname", "").startswith(_DAMAGED)
+    return (StoreDamaged if damaged else StoreFault)(str(error), database)

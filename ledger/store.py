@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ledger import wal
 from ledger.entry import Entry, leaf_hash
-from ledger.errors import LedgerError, NotMadeYet, StoreFault, TreeMismatch
+from ledger.errors import LedgerError, NotMadeYet, TreeMismatch, store_fault
 from ledger.merkle import HASH_SIZE, Frontier
 from ledger.page_digests import PAGE_SIZE, PageDigests
 from ledger.source import Cursor
@@ -388,10 +388,8 @@ class LedgerStore:
                 raise
 
     def _one(self, sql: str, *values: object) -> Any:
-        try:
+        with _faults(self._path):
             return self._connection.execute(sql, values).fetchone()
-        except sqlite3.Error as error:
-            raise StoreFault(str(error), self._path.name) from error
 
     def _all(self, sql: str, *values: object) -> list[Any]:
         with _faults(self._path):
@@ -403,8 +401,7 @@ class LedgerStore:
 
     def state_digest(self) -> bytes:
         """SHA-256 of the state row, as the page digests name the state they are of."""
-        found = self._one("SELECT size, frontier, epoch, batch FROM state")
-        return hashlib.sha256(repr(found).encode()).digest()
+        return hashlib.sha256(repr(self._one("SELECT size, frontier, epoch, batch FROM state")).encode()).digest()
 
     def _refuse_damaged_log(self) -> wal.WriteAheadLog:
         # SQLite would end its reading there in silence, and what was committed behind it would be gone.
@@ -436,11 +433,10 @@ class LedgerStore:
             if fresh:
                 execute("PRAGMA journal_mode = WAL")
                 self._create()
+                self._one("PRAGMA wal_checkpoint(TRUNCATE)")
             elif self.VERSION == LedgerStore.VERSION > self._one("PRAGMA user_version")[0] > 0:
                 self._renew_indexes()
             self._check_identity()
-            if fresh:
-                self._one("PRAGMA wal_checkpoint(TRUNCATE)")
             if not self.log_size() and self._digests.state() != self.state_digest():
                 # New, or the log was checkpointed by other hands (a connection not closed in order): digest anew.
                 self._digests.rebuild(self._path, self.state_digest())
@@ -478,7 +474,7 @@ def _faults(database: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreFault(str(error), database.name) from error
+        raise store_fault(error, database.name) from error
 
 
 def wal_path(database: Path) -> Path:

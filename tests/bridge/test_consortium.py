@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bridge.consortium import SharedConsortium, read_genesis
-from bridge.errors import ConfigError, StorageFault
+from bridge.control import exit_code
+from bridge.errors import ConfigError, DatabaseDamaged, StorageFault
 from bridge.ports import Consortium
 from ledger import entry, genesis, keys, terms
 from tests.contract.consortium import ConsortiumContract, State
@@ -147,3 +148,30 @@ def test_a_home_without_a_genesis_is_in_no_consortium(tmp_path: Path, text: str 
         (tmp_path / "consortium" / "genesis.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError):
         read_genesis(tmp_path)
+
+
+def test_a_flip_in_the_header_of_the_shared_logs_file_is_damage_which_ends_a_command_with_3(
+    network: Network, tmp_path: Path
+) -> None:
+    """SQLite's header is of 100 bytes; some of them say nothing about what is in the file."""
+    network["east"].publish()
+    seen_by(network, "east", tmp_path / "home").close()
+    file = network["east"].home / "ledger.db"
+    network.close()
+    kept, damaged = file.read_bytes(), set()
+    for at in range(104):
+        file.write_bytes(kept[:at] + bytes([kept[at] ^ 0x40]) + kept[at + 1 :])
+        seen = seen_by(network, "east", tmp_path / "home")
+        try:
+            assert seen.own() is not None
+        except StorageFault as fault:
+            assert isinstance(fault, DatabaseDamaged) and exit_code(fault) == 3, (at, fault.detail)
+            assert "ledger.db" in fault.detail
+            damaged.add(at)
+        finally:
+            seen.close()
+    assert {*range(18), 60, 63, 68, 71, 100} <= damaged
+    file.write_bytes(kept)
+    seen = seen_by(network, "east", tmp_path / "home")
+    assert seen.own() is not None
+    seen.close()

@@ -15,7 +15,7 @@ from bridge import sealing_process
 from bridge.audit_forwarding.position import Position, PositionFile
 from bridge.config import Audit, Content, Settings
 from bridge.crypto.keystore import open_keystore
-from bridge.errors import StorageFault
+from bridge.errors import DatabaseDamaged, StorageFault
 from bridge.index.index import SqlIndex
 from bridge.index.overview import stored_between
 from bridge.ledger_reading import ledger_home
@@ -117,14 +117,14 @@ def test_packs_that_cannot_be_looked_at_are_a_storage_fault(node: Node) -> None:
         node.overview.storage()
 
 
-def test_a_ledger_that_cannot_be_read_is_a_storage_fault(settings: Settings, node: Node) -> None:
+def test_a_ledger_whose_file_is_no_database_is_told_as_damaged(settings: Settings, node: Node) -> None:
     administer(node)
     seal(settings, node)
     database = ledger_home(settings) / "ledger.db"
     for file in database.parent.glob("ledger.db*"):
         file.unlink()
     database.write_bytes(os.urandom(8192))
-    with pytest.raises(StorageFault, match="the ledger cannot be read"):
+    with pytest.raises(DatabaseDamaged, match=r"the ledger is damaged: ledger\.db"):
         node.overview.ledger()
 
 
