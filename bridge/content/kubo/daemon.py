@@ -48,16 +48,27 @@ class ManagedKubo:
     def prepare(self) -> None:
         """Make the repository if there is none, and write its configuration and swarm key.
 
-        Raises ConfigError when the settings cannot be met, EngineFault when `ipfs init` fails.
+        Raises ConfigError when the settings cannot be met, EngineFault when `ipfs init` fails or the repository cannot be
+        read or written.
         """
+        try:
+            self._prepare()
+        except OSError as error:
+            raise EngineFault(f"Kubo's repository cannot be read or written: {error}") from error
+
+    def _prepare(self) -> None:
         if self._clustered and self._kubo.token is not None:
             raise ConfigError(
                 "content.kubo.token: IPFS Cluster sends none to Kubo; leave it unset with the cluster engine"
             )
         if not (self.repository / "config").exists():
             self._initialise()
-        config = json.loads((self.repository / "config").read_text("utf-8"))
-        self._write("config", json.dumps(configuration.hardened(config, self._kubo), indent=2))
+        place = self.repository / "config"
+        try:
+            config = configuration.hardened(json.loads(place.read_text("utf-8")), self._kubo)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EngineFault(f"{place} is not a configuration of Kubo: restore that file") from error
+        self._write("config", json.dumps(config, indent=2))
         self._write_swarm_key()
 
     def start(self) -> None:

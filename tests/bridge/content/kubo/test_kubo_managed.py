@@ -183,6 +183,23 @@ def test_blocks_without_configuration_are_left_alone(make: Make) -> None:
     assert (kubo.repository / "blocks").is_dir()
 
 
+@pytest.mark.parametrize("written", ['{"Identity": {"PeerID"', "[1]", ""])
+def test_a_configuration_that_is_damaged_is_named(make: Make, written: str) -> None:
+    kubo = make()
+    kubo.prepare()
+    (kubo.repository / "config").write_text(written)
+    with pytest.raises(EngineFault, match="restore that file"):
+        kubo.prepare()
+
+
+def test_a_repository_that_cannot_be_written_is_a_fault_of_the_engine(make: Make) -> None:
+    kubo = make()
+    kubo.repository.parent.mkdir(parents=True)
+    kubo.repository.write_text("a file")
+    with pytest.raises(EngineFault):
+        kubo.prepare()
+
+
 def test_a_swarm_key_that_is_none_is_a_fault_of_the_settings(make: Make, tmp_path: Path) -> None:
     key = tmp_path / "swarm.key"
     with pytest.raises(ConfigError, match="swarm_key"):
