@@ -1,10 +1,11 @@
-"""The accepted socket: big reads, no waiting on delayed acknowledgements, deadlines on both directions."""
+"""The accepted socket: few and big reads, no waiting on delayed acknowledgements, deadlines on both directions."""
 
 from __future__ import annotations
 
 import contextlib
 import select
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 MINIMUM_RATE = 1024
 """Bytes a second below which a peer that has begun a PDU is taken for stuck."""
 
+READ_AHEAD = 512 * 1024
+"""Bytes that are read at once from a peer that sends large PDUs; one that does not is given a small buffer."""
+_SMALL = 16 * 1024
+_TIMEVAL = struct.Struct("@ll")
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 
@@ -55,7 +60,12 @@ class AcceptedSocket(AssociationSocket):
         self._poll.register(sock, select.POLLIN)
         self._poll.register(self._wake_receiver, select.POLLIN)
         self.stall = stall
-        sock.settimeout(stall)
+        # The kernel's own deadlines: those of Python's sockets cost a poll before each read (socket(7)).
+        sock.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(int(stall), int(stall % 1 * 1_000_000)))
+        self._buffer = memoryview(bytearray(_SMALL))
+        self._start = self._end = 0  # of the bytes in it that are not taken yet
 
     def wake(self) -> None:
         """Make a `wait` in another thread return."""
@@ -66,33 +76,53 @@ class AcceptedSocket(AssociationSocket):
         """Wait until there is something to read (True), or `wake` was called or the time is over (False)."""
         if self.socket is None:
             return False
+        if self._start < self._end:
+            return True
         ready = dict(self._poll.poll(None if seconds is None else max(0, int(seconds * 1000) + 1)))
         if self._wake_receiver.fileno() in ready:
             self._wake_receiver.recv(4096)
         return self.socket.fileno() in ready
 
-    def read_exactly(self, view: memoryview, deadline: float | None = None) -> None:
-        """Fill `view` from the connection.
+    def take(self, length: int, deadline: float | None = None) -> memoryview:
+        """The next `length` bytes; the view is good until the next call.
 
         `deadline` is on the monotonic clock; without it the minimum rate gives one. Raises ConnectionLost at the end of
         the stream, on an error, and when the peer is too slow.
         """
         if self.socket is None:
             raise ConnectionLost("the connection is closed")
-        if deadline is None:
-            deadline = time.monotonic() + self.stall + len(view) / MINIMUM_RATE
-        at = 0
-        while at < len(view):
-            try:
-                count = self.socket.recv_into(view[at:])
-            except OSError as error:
-                raise ConnectionLost(str(error)) from error
-            if count == 0:
-                raise ConnectionLost("the peer closed the connection")
-            acknowledge_at_once(self.socket)
-            at += count
-            if at < len(view) and time.monotonic() > deadline:
-                raise ConnectionLost("the peer sends too slowly")
+        if self._end - self._start < length:
+            self._make_room(length)
+            if deadline is None:
+                deadline = time.monotonic() + self.stall + length / MINIMUM_RATE
+            while self._end - self._start < length:
+                self._end += self._receive(self.socket)
+                if self._end - self._start < length and time.monotonic() > deadline:
+                    raise ConnectionLost("the peer sends too slowly")
+        self._start += length
+        return self._buffer[self._start - length : self._start]
+
+    def _make_room(self, length: int) -> None:
+        """Have room for `length` bytes from the first that is not taken: a larger buffer where they need it."""
+        rest = self._buffer[self._start : self._end]
+        if length > len(self._buffer):
+            self._buffer = memoryview(bytearray(max(length, READ_AHEAD)))
+        elif rest and self._start + length <= len(self._buffer):
+            return
+        self._buffer[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+
+    def _receive(self, sock: socket.socket) -> int:
+        try:
+            count = sock.recv_into(self._buffer[self._end :])
+        except BlockingIOError:
+            raise ConnectionLost("the peer stalled") from None
+        except OSError as error:
+            raise ConnectionLost(str(error)) from error
+        if count == 0:
+            raise ConnectionLost("the peer closed the connection")
+        acknowledge_at_once(sock)
+        return count
 
     def send(self, bytestream: bytes) -> None:
         """Send all of it within the stall time; a failure is the event that the connection closed (Evt17)."""

@@ -1,8 +1,8 @@
 """The DICOM upper layer of an accepted association: pynetdicom's state machine and codecs in a loop that waits.
 
 pynetdicom's own loop polls every millisecond, reads 4 KiB at a time, copies each PDU four times and checks no length.
-Here the loop sleeps until there is something to do, a PDU's length is judged before a byte of it is read, and P-DATA
-goes from one reusable buffer straight to the messages (PS3.8 chapter 9).
+Here the loop sleeps until there is something to do, a PDU's length is judged before memory is spent on it, and P-DATA
+goes from the connection's one buffer straight to the messages (PS3.8 chapter 9).
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ class UpperLayer(DULServiceProvider):
     def __init__(self, assoc: AcceptedAssociation, maximum_pdu: int) -> None:
         super().__init__(assoc)
         self.daemon = True  # a commit that hangs must not keep a stopping process alive: it is not acknowledged
-        self._header = memoryview(bytearray(6))
         self._maximum_pdu = maximum_pdu
-        self._buffer: memoryview | None = None
         self._begun = time.monotonic()
 
     def run_reactor(self) -> None:
@@ -130,16 +128,10 @@ class UpperLayer(DULServiceProvider):
         # The time for the association request is one, however it trickles in (ARTIM, PS3.8 section 9.1.5).
         deadline = self._begun + (self.assoc.acse_timeout or 30.0) if state == _AWAITING_REQUEST else None
         try:
-            self.socket.read_exactly(self._header, deadline)
-            kind, length = _PDU_HEADER.unpack(self._header)
+            header = bytes(self.socket.take(_PDU_HEADER.size, deadline))
+            kind, length = _PDU_HEADER.unpack(header)
             self._judge(state, kind, length)
-            if kind == P_DATA_TF:
-                body = self._data_buffer(length)
-                self.socket.read_exactly(body, deadline)
-            else:
-                whole = bytearray(6 + length)
-                whole[:6] = self._header
-                self.socket.read_exactly(memoryview(whole)[6:], deadline)
+            body = self.socket.take(length, deadline)
         except ConnectionLost as lost:
             log.debug("association %s: %s", self.assoc.label, lost)
             self.event_queue.put("Evt17")
@@ -149,7 +141,7 @@ class UpperLayer(DULServiceProvider):
                 self._data(body)
             return
         try:
-            pdu, event = self._decode_pdu(whole)
+            pdu, event = self._decode_pdu(bytearray(header + body))
         except Exception as error:  # pynetdicom's codecs raise whatever their slicing meets
             raise ProtocolViolation(Reason.INVALID_PARAMETER, f"PDU {kind:02X} cannot be decoded") from error
         if kind == RELEASE_RQ:
@@ -171,11 +163,6 @@ class UpperLayer(DULServiceProvider):
         limit = {ASSOCIATE_RQ: ASSOCIATE_LIMIT, P_DATA_TF: self._maximum_pdu + PDU_SLACK}.get(kind, 4)
         if length > limit:
             raise ProtocolViolation(Reason.INVALID_PARAMETER, f"PDU {kind:02X} of {length} bytes, {limit} may come")
-
-    def _data_buffer(self, length: int) -> memoryview:
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(self._maximum_pdu + PDU_SLACK))
-        return self._buffer[:length]
 
     def _data(self, body: memoryview) -> None:
         """Hand each presentation data value of a P-DATA-TF on, and send the responses (PS3.8 section 9.3.5)."""
