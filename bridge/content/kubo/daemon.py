@@ -48,8 +48,8 @@ class ManagedKubo:
     def prepare(self) -> None:
         """Make the repository if there is none, and write its configuration and swarm key.
 
-        Raises ConfigError when the settings cannot be met, EngineFault when `ipfs init` fails or the repository cannot be
-        read or written.
+        Raises ConfigError when the settings cannot be met, EngineFault when `ipfs init` fails or the repository cannot
+        be read or written.
         """
         try:
             self._prepare()
