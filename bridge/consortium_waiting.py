@@ -22,8 +22,8 @@ RETIRED: Final = (
 )
 MEND: Final = (
     "End the node and that CometBFT, and start the node once with CAIRN_LEDGER__COMETBFT__MANAGED=true cairn serve, "
-    "ledger.cometbft.home naming the home of that CometBFT: it takes over a state from two members. When /readyz says "
-    "ready, end it, and start both as before."
+    "ledger.cometbft.home naming the home of that CometBFT: it takes over a state from two members. When cairn "
+    "consortium members tells the height that the others have, end it, and start both as before."
 )
 LOST: Final = "Nothing is lost: what waits is on this node’s disk, and is handed over again and again."
 
