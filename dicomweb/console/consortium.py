@@ -57,7 +57,7 @@ def show(exchange: Exchange) -> Response:
         tag("h1", f"Consortium {stands.name}"),
         page.note(_SENT[sent]) if sent in _SENT else None,
         emergencies.banner(membership.emergencies(), now_us),
-        _verdict(stands, now_us),
+        *_verdicts(stands, now_us),
         page.tiles(_figures(stands, now_us)),
         tag(
             "p",
@@ -72,13 +72,18 @@ def show(exchange: Exchange) -> Response:
     return page.answer(exchange, page.page("Consortium", body, section=SECTION, who=exchange.actor.name))
 
 
-def _verdict(stands: ConsortiumOverview, now_us: int) -> Html:
-    """The one thing to know: whether the members agree, and whether anything waits, why, and what to do."""
+def _verdicts(stands: ConsortiumOverview, now_us: int) -> list[Html]:
+    """What to know first: who was proved to have lied, which stays so for ever, and what waits now, why, what to do."""
+    found = []
     if stands.evidence:
         count = words.count(len({one.member for one in stands.evidence}), "member is", "members are")
-        return page.note("Look at this: ", count, " proved to have broken the rules; see below.", kind="bad")
+        found.append(page.note("Look at this: ", count, " proved to have broken the rules; see below.", kind="bad"))
     if stands.hindrances:
-        return _hindered(stands, now_us)
+        found.append(_hindered(stands, now_us))
+    return found or [_agreement(stands)]
+
+
+def _agreement(stands: ConsortiumOverview) -> Html:
     active = sum(member.active for member in stands.members)
     if stands.cosigned is not None and stands.cosigned >= stands.size:
         return page.note(f"Agreed: {stands.quorum} or more of {active} members have signed the whole log.", kind="good")

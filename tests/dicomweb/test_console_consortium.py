@@ -174,6 +174,10 @@ def test_evidence_comes_first(admin: Client, members: Membership) -> None:
     page = shown(admin, "/console/consortium")
     assert "1 member is proved to have broken the rules" in page
     assert "signed two blocks of height 9" in page
+    why = Hindrance("No quorum: h2 and h3 are not heard", "Ask there whether the node runs.", MADE_US)
+    members.stands = replace(members.stands, hindrances=(why,))
+    page = shown(admin, "/console/consortium")  # what was proved stays for ever, and hides nothing of today
+    assert page.index("proved to have broken the rules") < page.index("No quorum: h2 and h3 are not heard")
 
 
 def test_an_administrator_votes_and_an_auditor_cannot(admin: Client, members: Membership) -> None:
