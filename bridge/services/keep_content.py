@@ -140,6 +140,10 @@ class Upkeep:
         """How many blocks the engine was given again."""
         return self._mended + self._spool.mended
 
+    def lacks(self, root: bytes) -> bool:
+        """Whether a block below a root was nowhere to be had when it was looked for last."""
+        return root in self._lost
+
     @property
     def busy(self) -> bool:
         """Whether a step is being done just now."""

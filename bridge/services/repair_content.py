@@ -39,21 +39,22 @@ def repair(
     def named(root: bytes) -> str:
         return study_of(root) or "a study kept for others"
 
-    before, (brought, refused) = upkeep.mended, _bring(upkeep, named, report)
+    before, (brought, refused, lost) = upkeep.mended, _bring(upkeep, named, report)
     roots = [pin.root for pin in pins.all()]
-    lost: list[dict[str, str]] = []
+    read_back = 0
     for number, root in enumerate(roots, 1):
         study = named(root)
         report(f"reading back {number} of {len(roots)}: {study}")
         try:
             upkeep.verify(root, _Progress(report))
+            read_back += 1
         except ContentMissing as error:
             report(f"{study}: {error.detail}")
             lost.append({"study": study, "what": error.detail})
     waiting = len(upkeep.outlook.waiting)
     return {
         "brought": brought,
-        "read_back": len(roots) - len(lost),
+        "read_back": read_back,
         "mended": upkeep.mended - before,
         "waiting": waiting,
         "refused": refused,
@@ -63,10 +64,12 @@ def repair(
 
 def _bring(
     upkeep: Upkeep, named: Callable[[bytes], str], report: Callable[[str], None]
-) -> tuple[int, list[dict[str, str]]]:
-    """(1): how many roots were brought, and which studies the engine did not take."""
+) -> tuple[int, list[dict[str, str]], list[dict[str, str]]]:
+    """(1): how many roots were brought, which studies the engine did not take, and which lack a block to be brought."""
     upkeep.try_all_now()
-    brought, refused = 0, []
+    brought = 0
+    refused: list[dict[str, str]] = []
+    lost: list[dict[str, str]] = []
     while (step := upkeep.step()) is not None:
         outlook = upkeep.outlook
         if ENGINE in outlook.setbacks:
@@ -74,13 +77,14 @@ def _bring(
         if step.kind is StepKind.PIN and step.tree is not None:
             if (setback := outlook.setbacks.get(step.tree.root)) is not None:
                 report(f"{named(step.tree.root)}: {setback.reason}")
-                refused.append({"study": named(step.tree.root), "what": setback.reason})
+                told = lost if upkeep.lacks(step.tree.root) else refused
+                told.append({"study": named(step.tree.root), "what": setback.reason})
                 continue
             brought += 1
             report(f"brought to the engine: {brought}, {len(outlook.waiting)} to go")
         elif step.kind is StepKind.TRIM:
             report(f"pack {step.pack:08d}.car looked at, whether it may go")
-    return brought, refused
+    return brought, refused, lost
 
 
 class _Progress:

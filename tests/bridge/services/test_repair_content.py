@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import generate_uid
 
+from bridge.content.pack_format import pack_path
 from bridge.errors import EngineFault
 from bridge.services.repair_content import repair
 from tests.bridge.services.test_keep_content import Archive, all_closed
@@ -36,6 +37,21 @@ def test_a_study_that_the_engine_does_not_take_is_named_and_not_counted_as_broug
     archive.engine.refused.clear()
     assert repaired(archive, told)["refused"] == []
     assert archive.engine.roots == set(roots)
+
+
+def test_a_study_that_lacks_a_block_to_be_brought_is_told_as_not_whole(home: Path) -> None:
+    archive = Archive(home, 1 << 30, 1 << 40)
+    study = generate_uid()
+    root = archive.store(study)
+    place = archive.node.index.locate_block(root)
+    assert place is not None
+    pack = pack_path(home / "packs", place.pack)
+    content = bytearray(pack.read_bytes())
+    content[place.offset] ^= 1
+    pack.write_bytes(content)
+    result = repaired(archive, [])
+    assert (result["brought"], result["read_back"], result["refused"]) == (0, 0, [])
+    assert [one["study"] for one in result["lost"]] == [study]  # type: ignore[attr-defined]
 
 
 def test_nobody_waits_for_a_step_that_waits_for_an_engine_that_hangs(
