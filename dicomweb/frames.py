@@ -12,7 +12,7 @@ from bridge.model import StoredInstance
 from dicomweb import media_types, multipart
 from dicomweb.exchange import Exchange
 from dicomweb.media_types import EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, Offer
-from dicomweb.responses import digest_of, is_fresh, not_modified, respond, validators, whole
+from dicomweb.responses import conditional, digest_of, respond, validators, whole
 
 MAX_FRAMES = 10_000
 _FRAME_LIST = re.compile(r"[0-9]{1,9}(?:,[0-9]{1,9})*\Z")
@@ -57,8 +57,8 @@ def retrieve_frames(exchange: Exchange) -> Response:
     viewing = exchange.view(instance.key.study)
     location = f"{instance_url(exchange.root, instance)}/frames/"
     tag = digest_of(instance.digest, path["frames"], str(offer), location)
-    if is_fresh(exchange, tag):
-        return not_modified(tag)
+    if (instead := conditional(exchange, tag)) is not None:
+        return instead
     media_type = f"{offer.media_type}; transfer-syntax={offer.transfer_syntax}"
     frames = exchange.node.retrieve.frames(viewing, instance, numbers)
     if not offer.multipart:
@@ -84,8 +84,8 @@ def retrieve_bulk_data(exchange: Exchange) -> Response:
     viewing = exchange.view(instance.key.study)
     location = f"{instance_url(exchange.root, instance)}/bulkdata/{path['path']}"
     tag = digest_of(instance.digest, "bulkdata", path["path"], str(offer), location)
-    if is_fresh(exchange, tag):
-        return not_modified(tag)
+    if (instead := conditional(exchange, tag)) is not None:
+        return instead
     data = exchange.node.retrieve.bulk(viewing, instance, path["path"]).data
     if not offer.multipart:
         return whole(exchange, data, {**validators(tag), "content-location": location}, OCTET_STREAM)

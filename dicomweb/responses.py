@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 from bridge.errors import CairnError
+from dicomweb import problems
 from dicomweb.exchange import Door, Exchange
 
 log = logging.getLogger("dicomweb")
@@ -71,16 +72,26 @@ def compressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def is_fresh(exchange: Exchange, tag: str) -> bool:
     """Whether If-None-Match names this representation (RFC 9110 13.1.2, weak comparison)."""
     condition = exchange.headers.get("if-none-match")
-    if condition is None:
-        return False
-    if condition.strip() == "*":
-        return True
-    return any(one.strip().removeprefix("W/") == f'"{tag}"' for one in condition.split(","))
+    return condition is not None and _names(condition.replace("W/", ""), tag)
 
 
 def not_modified(tag: str) -> Response:
     """304 with the headers that the full answer would have had."""
     return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=validators(tag))
+
+
+def conditional(exchange: Exchange, tag: str) -> Response | None:
+    """What is answered instead of this representation: 412, 304 (RFC 9110 13.2.2), or None when it is to be given."""
+    condition = exchange.headers.get("if-match")
+    if condition is not None and not _names(condition, tag):
+        what = "If-Match names another representation."
+        return problems.problem(HTTPStatus.PRECONDITION_FAILED, "precondition-failed", what, "Ask without If-Match.")
+    return not_modified(tag) if is_fresh(exchange, tag) else None
+
+
+def _names(condition: str, tag: str) -> bool:
+    """Whether a list of entity tags, or "*", holds this one (RFC 9110 13.1; strong comparison)."""
+    return condition.strip() == "*" or any(one.strip() == f'"{tag}"' for one in condition.split(","))
 
 
 class Piece(NamedTuple):

@@ -12,7 +12,7 @@ from dicomweb.exchange import Exchange
 from dicomweb.frames import instance_url
 from dicomweb.media_types import DICOM, DICOM_JSON, JSON, Offer
 from dicomweb.node import Viewing
-from dicomweb.responses import compressed, digest_of, is_fresh, not_modified, respond, takes_gzip, validators
+from dicomweb.responses import compressed, conditional, digest_of, respond, takes_gzip, validators
 
 _BULK_DATA_URI = b'"BulkDataURI":"bulkdata/'
 
@@ -28,8 +28,8 @@ def retrieve_instances(exchange: Exchange) -> Response:
     offer = media_types.choose(exchange.accept, exchange.accept_parameters, offers)
     viewing = exchange.view(exchange.path["study"])
     tag = digest_of(exchange.root, str(offer), *(i.digest for i in located), *(i.key.sop for i in located))
-    if is_fresh(exchange, tag):
-        return not_modified(tag)
+    if (instead := conditional(exchange, tag)) is not None:
+        return instead
     if not offer.multipart:
         instance = located[0]
         headers = {**validators(tag), "content-location": instance_url(exchange.root, instance)}
@@ -83,8 +83,8 @@ def retrieve_metadata(exchange: Exchange) -> Response:
     gzip = takes_gzip(exchange)
     representation = (exchange.root, str(offer), exchange.node.version, "gzip" if gzip else "identity")
     tag = digest_of(*representation, *(instance.digest for instance in located))
-    if is_fresh(exchange, tag):
-        return not_modified(tag)
+    if (instead := conditional(exchange, tag)) is not None:
+        return instead
     series, instance = exchange.path.get("series"), exchange.path.get("instance")
     objects = exchange.node.retrieve.metadata(viewing, study, series, instance)
     body = json_array(objects, exchange.root)

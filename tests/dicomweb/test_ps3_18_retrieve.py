@@ -196,6 +196,15 @@ def test_rfc_9110_8_8_strong_etags_and_304_after_the_access_record(node: FakeNod
     assert client.get(path, headers={"if-none-match": '"other"'}).status_code == 200
 
 
+def test_rfc_9110_13_1_1_another_representation_than_if_match_names_is_412(node: FakeNode, client: Client) -> None:
+    node.add("1.1")
+    tag = client.get(ONE).headers["etag"]
+    for named in (tag, "*", f'"other", {tag}'):
+        assert client.get(ONE, headers={"if-match": named}).status_code == 200
+    for named in ('"other"', f"W/{tag}"):
+        assert client.get(ONE, headers={"if-match": named, "if-none-match": tag}).status_code == 412
+
+
 def test_etags_differ_by_representation_and_by_content(node: FakeNode, client: Client) -> None:
     node.add("1.1")
     node.add("1.2")
