@@ -73,6 +73,9 @@ def import_(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     except CodecError as error:
         raise RequestError(f"--from is not a verifier key: {error.detail}") from None
     path, key = Path(arguments["path"]), arguments.get("key")
+    for given in (path, *([Path(key)] if key else [])):
+        if given.exists() and not given.is_file():  # a pipe can be read once at most, and may never begin
+            raise ConfigError(f"{given} is not a file")
     try:
         key_file = _small(Path(key)) if key else None
         with path.open("rb") as file:

@@ -202,6 +202,11 @@ def _told(pieces: Iterable[bytes], report: Report) -> Iterator[bytes]:
 
 def _write(files: Sequence[tuple[Path, Iterable[bytes]]]) -> list[int]:
     """Write all files whole or none of them; their sizes. Raises ConfigError, StorageFull, and what the pieces do."""
+    for path, _ in files:
+        if path.exists() and not path.is_file():  # what is written takes its place, be it a device
+            raise ConfigError(f"{path} is there, and is not a file")
+    if len({path.absolute() for path, _ in files}) < len(files):
+        raise ConfigError("the study and its key go to two files")
     written: list[tuple[Path, Path]] = []
     sizes: list[int] = []
     with contextlib.ExitStack() as undo:

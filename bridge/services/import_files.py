@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bridge.errors import CapacityError, RequestError
+from bridge.errors import CapacityError, RequestError, Unreadable
 from bridge.model import Actor
 from bridge.services.store import Reception, Store
 
@@ -40,7 +41,7 @@ def import_files(store: Store, actor: Actor, path: Path, report: Report) -> dict
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Regular files only, in name order; links are not followed out of the folder."""
+    """Regular files only, in name order; links to folders are not followed."""
     if not path.is_dir():
         yield path
         return
@@ -54,10 +55,21 @@ def _files(path: Path) -> Iterator[Path]:
 def _import_file(reception: Reception, file: Path) -> str:
     incoming = reception.begin()
     try:
-        with file.open("rb") as reading:
-            while chunk := reading.read(CHUNK):
-                incoming.write(chunk)
+        for chunk in _chunks(file):
+            incoming.write(chunk)
         return incoming.commit().outcome.value
     except BaseException:
         incoming.abort()
         raise
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    """A file's contents. Raises Unreadable for what is none, such as a pipe, which might never end or never begin."""
+    try:
+        if not file.is_file():
+            raise Unreadable("it is not a file")
+        with file.open("rb") as reading:
+            while chunk := reading.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        raise Unreadable(f"the file cannot be read: {os.strerror(error.errno or 0)}") from error

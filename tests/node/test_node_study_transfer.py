@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -357,7 +358,16 @@ def test_files_that_cannot_be_read_or_written_are_named(pair: Pair) -> None:
     study = next(iter(STUDIES.values()))
     nowhere = pair.folder / "nowhere" / "study.car"
     assert str(nowhere) in pair.sender.cairn("study", "export", study, "--out", str(nowhere), code=2).stderr
+    pipe = pair.folder / "pipe"
+    os.mkfifo(pipe)
+    for arguments in (("export", study, "--out", str(pipe)), ("import", str(pipe))):
+        assert "not a file" in pair.sender.cairn("study", *arguments, code=2).stderr
+    assert pipe.is_fifo()
+    refused = pair.sender.answer("import", str(pipe), code=1)["refused"]
+    assert [one["detail"] for one in refused] == ["it is not a file"]
     out = str(pair.folder / "x.car")
+    both = ("--out", out, "--to", pair.recipient, "--key-out", out)
+    assert "two files" in pair.sender.cairn("study", "export", study, *both, code=2).stderr
     assert pair.sender.cairn("study", "export", "1.2.3", "--out", out, code=None).returncode == 1
     slip = pair.recipient[:40] + ("a" if pair.recipient[40] != "a" else "b") + pair.recipient[41:]
     key = str(pair.folder / "x.key")
