@@ -10,17 +10,18 @@ engine has.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from bridge import unfinished
 from bridge.content.pack_format import pack_number, pack_path, packs_in, sync_directory
-from bridge.errors import ConfigError, IntegrityError, StorageFault
+from bridge.errors import CapacityError, ConfigError, IntegrityError, StorageFault
 from bridge.services import trimmed_packs
 from bridge.services.trimmed_packs import Get
 from ledger.store import lock as ledger_lock
@@ -60,40 +61,65 @@ def backup(
     are gone from the spool are made of what `get` gives; without it they are left out, and told. `copy_index` writes
     an index that is not in `home` to an SQLite file, as of one moment.
 
-    Raises ConfigError when `to` is a node and no backup, StorageFault, and EngineFault when the content engine does not
-    answer.
+    Raises ConfigError when `to` is a node and no backup, CapacityError while another is made there, StorageFault, and
+    EngineFault when the content engine does not answer.
     """
     _refuse_node(home, to)
     old = os.umask(0o077)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        before, made_again = trimmed_packs.trimmed(to / INDEX), _made_again(to)
-        _write(to / UNFINISHED, json.dumps({"made_again": made_again}).encode())
-        (to / MANIFEST).unlink(missing_ok=True)  # what is taken over piece by piece is of two moments until the end
-        sync_directory(to)
-        report(f"copying {LEDGER}")
-        _copy_ledger(home, to)
-        for name in DATABASES:
-            if name == INDEX and copy_index is not None:
-                report("copying the index from PostgreSQL")
-                _take_database(copy_index, to / name)
-            elif (home / name).exists():
-                report(f"copying {name}")
-                _take_database(partial(_copy_database, home / name), to / name)
-        for name in (*SECRETS, *MEMBERSHIP):
-            if (home / name).exists():
-                _copy_file(home / name, to / name)
-            else:
-                (to / name).unlink(missing_ok=True)
-        copied, again = _copy_content(home, to, before, made_again, get, report) if content else (0, made_again)
-        manifest = {"format": 2, "content": content, "made_again": again}
-        _write(to / MANIFEST, json.dumps(manifest).encode())
-        (to / UNFINISHED).unlink()
-        return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
+        with _alone(to):
+            return _backup(home, to, report, content, get, copy_index)
     except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be written: {error}") from error
     finally:
         os.umask(old)
+
+
+@contextlib.contextmanager
+def _alone(to: Path) -> Iterator[None]:
+    """Two that append to the same copies would spoil them. Raises CapacityError while another backup is made there."""
+    fd = os.open(to, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CapacityError(f"another backup into {to} is being made") from None
+    finally:
+        os.close(fd)
+
+
+def _backup(
+    home: Path,
+    to: Path,
+    report: Report,
+    content: bool,
+    get: Get | None,
+    copy_index: Callable[[Path], None] | None,
+) -> dict[str, int]:
+    before, made_again = trimmed_packs.trimmed(to / INDEX), _made_again(to)
+    _write(to / UNFINISHED, json.dumps({"made_again": made_again}).encode())
+    (to / MANIFEST).unlink(missing_ok=True)  # what is taken over piece by piece is of two moments until the end
+    sync_directory(to)
+    report(f"copying {LEDGER}")
+    _copy_ledger(home, to)
+    for name in DATABASES:
+        if name == INDEX and copy_index is not None:
+            report("copying the index from PostgreSQL")
+            _take_database(copy_index, to / name)
+        elif (home / name).exists():
+            report(f"copying {name}")
+            _take_database(partial(_copy_database, home / name), to / name)
+    for name in (*SECRETS, *MEMBERSHIP):
+        if (home / name).exists():
+            _copy_file(home / name, to / name)
+        else:
+            (to / name).unlink(missing_ok=True)
+    copied, again = _copy_content(home, to, before, made_again, get, report) if content else (0, made_again)
+    manifest = {"format": 2, "content": content, "made_again": again}
+    _write(to / MANIFEST, json.dumps(manifest).encode())
+    (to / UNFINISHED).unlink()
+    return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
 
 
 def _refuse_node(home: Path, to: Path) -> None:

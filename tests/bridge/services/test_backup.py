@@ -13,7 +13,7 @@ from bridge.config import Content, Settings, load
 from bridge.consortium import SharedConsortium, own_consortium
 from bridge.crypto.keystore import open_keystore
 from bridge.crypto.next_key import make_next, read_next
-from bridge.errors import ConfigError, NotFound
+from bridge.errors import CapacityError, ConfigError, NotFound
 from bridge.index.aside import set_aside
 from bridge.node import Node
 from bridge.offline import opened, rebuilt
@@ -140,6 +140,21 @@ def test_a_backup_never_takes_the_place_of_a_node(node: Node, home: Path, tmp_pa
     backup(home, home / "backup", quiet)
     assert node.retrieve.locate(*kept.key)
     assert fsck(node, quiet) == []
+
+
+def test_one_backup_at_a_time_is_made_into_a_folder(node: Node, home: Path, tmp_path: Path) -> None:
+    store(node, part10(instance()))
+    refused: list[CapacityError] = []
+
+    def report(text: str) -> None:
+        if text.startswith("copying pack"):
+            with pytest.raises(CapacityError, match="another backup") as error:
+                backup(home, tmp_path / "backup", quiet)
+            refused.append(error.value)
+
+    backup(home, tmp_path / "backup", report)
+    assert refused
+    backup(home, tmp_path / "backup", quiet)
 
 
 class Killed(BaseException):
