@@ -32,11 +32,16 @@ class Known:
     series: dict[tuple[int, str], int] = field(default_factory=dict)
     classes: set[tuple[int, str]] = field(default_factory=set)
     batches: dict[bytes, tuple[int, int]] = field(default_factory=dict)
-    """Batch id -> its row and the position of its next record."""
+    """Batch id -> its row and the position of its next record; of batches that this process alone writes to."""
 
     def clear(self) -> None:
         """Forget all."""
-        for kept in (self.patients, self.studies, self.trees, self.series, self.classes, self.batches):
+        self.clear_shared()
+        self.batches.clear()
+
+    def clear_shared(self) -> None:
+        """Forget what another process may have changed."""
+        for kept in (self.patients, self.studies, self.trees, self.series, self.classes):
             kept.clear()
 
     def bound(self) -> None:
@@ -194,7 +199,7 @@ class Writer:
         writing = self._writing
         try:
             if writing.begin(content.make_durable):
-                self._known.clear()
+                self._known.clear_shared()
             self._known.bound()
             transaction = Transaction(writing.cursor, self._known)
             if len(jobs) == 1:  # nobody to be kept from its failure
