@@ -158,6 +158,8 @@ CONTENT = frozenset(
     {"fsck", "backup", "study-show", "study-export", "study-import", "content-status", "content-repair"}
 )
 """What reads or keeps stored content, for which a Kubo of the node's own must run."""
+RECORDING = CREATING | CONTENT | {"token-revoke", "content-assign", "content-unassign", "ledger-review"}
+"""What may record something, which gets its entry at once also where no node runs."""
 COMMANDS: dict[str, Command] = {
     "status": _status,
     "token-create": _token_create,

@@ -45,7 +45,8 @@ def perform(settings: Settings, name: str, arguments: Mapping[str, Any]) -> Any:
         from bridge.offline import opened
 
         try:
-            with opened(settings, create=name in commands.CREATING, content=name in commands.CONTENT) as node:
+            ways = {"content": name in commands.CONTENT, "seal": name in commands.RECORDING}
+            with opened(settings, create=name in commands.CREATING, **ways) as node:
                 return commands.perform(node, name, arguments, say)
         except InUse:
             if time.monotonic() > until:

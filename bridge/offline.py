@@ -26,8 +26,10 @@ REBUILD = "rebuild-index"
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, *, create: bool, content: bool = False) -> Iterator[Node]:
+def opened(settings: Settings, *, create: bool, content: bool = False, seal: bool = False) -> Iterator[Node]:
     """The node's stores under the run lock; with `content`, a Kubo of the node's own runs for that long.
+
+    With `seal`, what is recorded has its entry when this ends. Not for who only looks: a missing one would be mended.
 
     Raises InUse when a node runs but cannot be asked, ConfigError when there is none at CAIRN_HOME and `create` is not
     given: a mistyped home must not look like an empty archive. Raises EngineFault when that Kubo does not start.
@@ -40,11 +42,13 @@ def opened(settings: Settings, *, create: bool, content: bool = False) -> Iterat
         try:
             if create and ledger_is_empty(settings):
                 start_stop.record_keys(node, SYSTEM)
-            _seal(node, begin=create)
+            if seal:
+                _seal(node, begin=create)
             yield node
         finally:
             node.close()
-            _seal(node, begin=create)
+            if seal:
+                _seal(node, begin=create)
 
 
 def _seal(node: Node, *, begin: bool) -> None:
