@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -51,8 +51,11 @@ class Journal:
             os.close(self._fd)
             raise
 
-    def append(self, index: int, entries: Sequence[Journaled]) -> bool:
-        """Write entries from an index of the log on, behind those written since `begin`, durably; False: no room."""
+    def append(self, index: int, entries: Sequence[Journaled], meanwhile: Callable[[], None] = lambda: None) -> bool:
+        """Write entries from an index of the log on, behind those written since `begin`, durably; False: no room.
+
+        `meanwhile` is called while the disk writes. What it raises is raised: the entries may be durable then.
+        """
         parts = []
         for at, (envelope, batch, records) in enumerate(entries, index):
             body = _BODY.pack(batch.epoch, batch.id, records) + envelope
@@ -62,6 +65,9 @@ class Journal:
             return False
         if os.pwrite(self._fd, data, self._end) != len(data):
             raise OSError("the journal was not written whole")
+        # Linux starts to write on this advice; pages that are being written stay in memory.
+        os.posix_fadvise(self._fd, self._end, len(data), os.POSIX_FADV_DONTNEED)
+        meanwhile()
         os.fdatasync(self._fd)
         self._end += len(data)
         return True

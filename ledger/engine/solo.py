@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,27 +83,31 @@ class SoloEngine:
         return known[0]
 
     def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
-        """(1) rows from envelopes; (2) grow the tree; (3) durable in the journal when few, else (4) committed with the
-        tree's signed checkpoint; (5) publish when many wait."""
+        """(1) durable in the journal when few, and while the disk writes (2) rows from envelopes, which grow the tree;
+        (3) else committed with the tree's signed checkpoint; (4) publish when many wait."""
         with self._store.writing():
             position, frontier = self._stand()
             since = frontier.size
-            rows = [row(since + at, *sealed) for at, sealed in enumerate(entries)]  # (1)
-            if [item.sequence for item in rows] != list(range(position.sequence, position.sequence + len(rows))):
+            end = position.sequence + len(entries)
+            if [sealed.entry.sequence for sealed in entries] != list(range(position.sequence, end)):
                 raise ChainBroken("the entries do not continue this node's sequence", f"entry {since}")
-            frontier = frontier.copy()
-            for item in rows:  # (2)
-                frontier.append(item.leaf)
-            if rows:
-                position = position._replace(
-                    sequence=rows[-1].sequence + 1, previous=entry.envelope_hash(rows[-1].envelope)
-                )
             self._known = None  # until it is known how the write went
-            if not self._journaled(rows, cursor):  # (3)
-                self._commit([*self._waiting, *rows], frontier, cursor)  # (4)
-            self._known = position._replace(cursor=cursor), frontier
+            frontier, rows = frontier.copy(), list[StoredEntry]()
+
+            def grow() -> None:  # (2)
+                rows.extend(row(since + at, *sealed) for at, sealed in enumerate(entries))
+                for item in rows:
+                    frontier.append(item.leaf)
+
+            if self._journaled(since, entries, cursor, grow):  # (1)
+                self._waiting += rows
+            else:
+                grow()
+                self._commit([*self._waiting, *rows], frontier, cursor)  # (3)
+            previous = entry.envelope_hash(rows[-1].envelope) if rows else position.previous
+            self._known = position._replace(sequence=end, previous=previous, cursor=cursor), frontier
             if not self._waiting:
-                self._make_room()  # (5)
+                self._make_room()  # (4)
 
     def held(self, records_roots: Sequence[bytes], epoch: bytes) -> set[bytes]:
         """Those of the roots, of batches of this epoch, over whose records an entry was taken under another.
@@ -167,17 +171,12 @@ class SoloEngine:
         assert self._known is not None
         return self._journal.continues(self._known[1].size)
 
-    def _journaled(self, rows: Sequence[StoredEntry], cursor: Cursor) -> bool:
-        """(3) Whether the rows are durable in the journal; from it the cursor is known by the last entry's batch."""
-        if not rows or len(self._waiting) + len(rows) > _MOST_WAITING:
+    def _journaled(self, since: int, entries: Sequence[Sealed], cursor: Cursor, meanwhile: Callable[[], None]) -> bool:
+        """(1) Whether the entries are durable in the journal; from it the cursor is known by the last one's batch."""
+        if not entries or len(self._waiting) + len(entries) > _MOST_WAITING or cursor != entries[-1].batch:
             return False
-        if cursor != Cursor(rows[-1].epoch, rows[-1].batch):
-            return False
-        kept = [Journaled(item.envelope, Cursor(item.epoch, item.batch), item.records) for item in rows]
-        if not self._journal.append(rows[0].idx, kept):
-            return False
-        self._waiting += rows
-        return True
+        kept = [Journaled(sealed.envelope, sealed.batch, sealed.records) for sealed in entries]
+        return self._journal.append(since, kept, meanwhile)
 
     def _flush(self) -> None:
         """Commit what waits in the journal."""
@@ -187,7 +186,7 @@ class SoloEngine:
                 self._commit(self._waiting, frontier, position.cursor)
 
     def _commit(self, rows: Sequence[StoredEntry], frontier: merkle.Frontier, cursor: Cursor) -> None:
-        """(4) ONE transaction; then the journal begins anew."""
+        """(3) ONE transaction; then the journal begins anew."""
         note = checkpoint.make(self._origin, frontier.size, frontier.root(), self._signer) if rows else None
         self._store.commit(rows, frontier, cursor, note)
         self._waiting = []
