@@ -209,7 +209,8 @@ def free_ports(count: int) -> Sequence[int]:
     """Ports of loopback that nothing listens on.
 
     They lie below those that the kernel gives to outgoing connections, one of which could otherwise take a port before
-    the server that it is meant for binds it; and none is given twice in a run.
+    the server that it is meant for binds it; and none is given twice in a run, nor to two of its workers: a node that
+    is started again needs the port that it had.
     """
     found: list[int] = []
     while len(found) < count:
@@ -221,7 +222,8 @@ def free_ports(count: int) -> Sequence[int]:
 
 def _ports() -> Iterator[int]:
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = list(range(10_000, lowest))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(10_000, lowest))[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
     random.shuffle(ports)  # several runs at once seldom meet
     return itertools.cycle(ports)
 

@@ -516,8 +516,8 @@ def test_two_imports_at_once_are_one_study(forger, receiver, tmp_path):
 
 
 def test_a_file_that_is_no_file_is_named(take, receiver, tmp_path):
-    for path in (tmp_path / "missing.car", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be read"):
+    for path, said in ((tmp_path / "missing.car", "cannot be read"), (tmp_path, "is not a file")):
+        with pytest.raises(ConfigError, match=said):
             commands.perform(receiver, "study-import", {"path": str(path)}, lambda text: None)
 
 
