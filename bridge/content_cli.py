@@ -100,6 +100,7 @@ def _status(r: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"engine      {r['engine']}, {'; '.join(r['answers']) or 'as it should be'}",
+            *(f"FULL        {disk}" for disk in r["disks"]),
             *(f"FAULT       {fault['reason']} (since {fault['since']})" for fault in r["faults"]),
             *(f"{one['severity'].upper():<10}  {one['danger']}; mend: {one['command']}" for one in r["findings"]),
             f"studies     {studies['pinned']:,} pinned, {studies['waiting']:,} waiting, "

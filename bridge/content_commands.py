@@ -16,7 +16,7 @@ Report = Callable[[str], None]
 
 
 def status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """The engine as it answers now, what is wrong and since when, how many studies are where, the spool."""
+    """The engine as it answers now, full disks, what is wrong and since when, how many studies are where, the spool."""
     index, settings = node.index, node.settings.content
     counts = index.keeping.counts()
     oldest = counts.pop("verified_before")
@@ -25,6 +25,7 @@ def status(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     return {
         "engine": engine.engine,
         "answers": list(engine.reasons),
+        "disks": list(node.overview.full()),
         "findings": _findings(node),
         "faults": [
             {"name": fault.name, "since": iso(fault.since), "reason": fault.reason}

@@ -367,7 +367,10 @@ class LedgerHealth:
 
 @dataclass(frozen=True, slots=True)
 class StorageOverview:
-    """What a node holds: rows by name, counted at `at` (microseconds since the epoch); packs and disk in bytes."""
+    """What a node holds: rows by name, counted at `at` (microseconds since the epoch); packs and disk in bytes.
+
+    `full` says of each disk on which there is no room any more what that means.
+    """
 
     counts: Mapping[str, int]
     at: int
@@ -375,6 +378,7 @@ class StorageOverview:
     pack_bytes: int
     disk_free: int
     disk_size: int
+    full: tuple[str, ...] = ()
 
 
 class BlockCount(NamedTuple):

@@ -195,12 +195,13 @@ class Node:
         return self.index.search(query)
 
     def degraded(self) -> list[str]:
-        """What is wrong while the node takes and serves instances all the same: of the content engine, above all."""
+        """What is wrong while the node serves instances, and takes those that it has room for, all the same."""
+        full = self.overview.full()
         try:
             faults = self.index.content_state.faults()
-            return [*self._late(), *self._apart(), *self._rotating(), *(fault.reason for fault in faults)]
+            return [*self._late(), *full, *self._apart(), *self._rotating(), *(fault.reason for fault in faults)]
         except StorageFault as error:
-            return [error.detail]
+            return [*full, error.detail]
 
     def _apart(self) -> list[str]:
         """What its part in consensus waits for."""

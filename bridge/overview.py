@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from bridge.audit_forwarding.position import PositionFile
 from bridge.config import Content
+from bridge.content.room import short_of_room
 from bridge.errors import StorageFault
 from bridge.index import overview
 from bridge.index.index import SqlIndex
@@ -115,7 +116,17 @@ class Overview:
             disk = shutil.disk_usage(self._home)
         except OSError as error:
             raise StorageFault(f"the packs cannot be looked at ({type(error).__name__})") from error
-        return StorageOverview(counts, at, len(sizes), sum(sizes), disk.free, disk.total)
+        return StorageOverview(counts, at, len(sizes), sum(sizes), disk.free, disk.total, tuple(self.full()))
+
+    def full(self) -> Sequence[str]:
+        """What is to be told of the disks that packs, keys and databases lie on; [] while there is room."""
+        home = self._home
+        places = {"CAIRN_HOME": home, "packs": home / "packs", "keys": home / "keys", "ledger": self._ledger}
+        if self._shared is not None:
+            places["the shared ledger"] = self._shared[0]
+        if self._spool is not None:
+            places["the audit spool"] = self._spool
+        return short_of_room(places, self._content.reserve_bytes)
 
     def content(self) -> ContentOverview:
         """How the archive stands with its content engine, as was last written down. Raises StorageFault."""

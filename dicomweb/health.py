@@ -21,7 +21,8 @@ def livez(door: Door, request: Request) -> Response:
 def readyz(door: Door, request: Request) -> Response:
     """200 when DICOM, HTTP and ledger accept, else 503 with the reasons; blocking.
 
-    What is wrong with the content engine meanwhile is told too: ingest and viewing go on without it.
+    What is wrong meanwhile with the content engine, or a full disk, is told too: viewing goes on, and ingest as far
+    as there is room.
     """
     reasons = list(door.node.ready())
     if reasons:

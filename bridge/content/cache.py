@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge.content import cid as cids
+from bridge.content.room import kept_free
 
 __all__ = ["DiskCache"]
 
@@ -32,7 +33,7 @@ class DiskCache:
     limit
         Bytes; 0: nothing is kept.
     reserve
-        Free space in bytes that is left on the disk.
+        Free space in bytes that is left on the disk, at most a twentieth of it.
     """
 
     def __init__(self, directory: Path, limit: int, reserve: int = 0) -> None:
@@ -69,7 +70,7 @@ class DiskCache:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             disk = os.statvfs(path.parent)
-            if disk.f_bavail * disk.f_frsize < self._reserve + len(data):
+            if disk.f_bavail * disk.f_frsize < kept_free(disk, self._reserve) + len(data):
                 return
             part.write_bytes(data)
             part.replace(path)

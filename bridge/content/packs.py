@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bridge.content import car
+from bridge.content import car, room
 from bridge.content import cid as cids
 from bridge.content.open_pack import OpenPack, claim_pack, create_pack
 from bridge.content.pack_format import pack_path, pread_full
@@ -285,8 +285,7 @@ class PackStore:
         except FileNotFoundError:
             self._directory.mkdir(parents=True, exist_ok=True)
             disk = os.statvfs(self._directory)
-        reserve = min(self._reserve, disk.f_blocks * disk.f_frsize // 20)  # a small disk is not refused whole
-        if disk.f_bavail * disk.f_frsize < size + reserve:
+        if disk.f_bavail * disk.f_frsize < size + room.kept_free(disk, self._reserve):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _refused(self, pack: OpenPack, error: OSError) -> CairnError:

@@ -43,7 +43,8 @@ def _verdict(storage: StorageOverview) -> Html | None:
         wrong.append(
             f"{words.count(storage.counts['damaged'], 'instance')} damaged: send them again, or restore a backup"
         )
-    if storage.disk_size and storage.disk_free / storage.disk_size < _LITTLE:
+    wrong += storage.full
+    if not storage.full and storage.disk_size and storage.disk_free / storage.disk_size < _LITTLE:
         wrong.append(f"only {words.size(storage.disk_free)} are free on the disk")
     return page.note("Look at this: ", "; ".join(wrong), ".", kind="bad") if wrong else None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.instances import PYDICOM, Sent, all_there, sendable, stow
+from tests.node.kubo_archive import until
 from tests.node.running_node import RunningNode
 
 DISK_BYTES = 24 << 20
@@ -54,7 +55,16 @@ def test_a_full_disk_is_answered_as_such_and_loses_nothing(small_disk: Path) -> 
             node.kill()
             node.start()  # with batches open that cannot be closed now
             all_there(client, done)
+            told = client.get("/readyz")
+            assert (told.status_code, told.json()["status"]) == (200, "degraded"), told.text
+            assert "the disk of CAIRN_HOME, packs, keys, ledger is full" in told.text
+            assert "is full" in client.get("/console/storage").text
+            room = os.statvfs(small_disk)
+            with ballast.open("ab") as more:
+                more.write(bytes(room.f_bavail * room.f_frsize))
+            assert "is full: 0.0 MiB are free" in client.get("/readyz").text
             ballast.unlink()
+            until(lambda: client.get("/readyz").json() == {"status": "ready"})
             all_there(client, done)
             for sent in large:
                 assert stow(client, [sent.file.read_bytes()]).status_code == 200
