@@ -98,7 +98,7 @@ def _next_card(node: Node, arguments: Mapping[str, Any]) -> Card:
     place = Place(former.name, str(arguments.get("url") or former.url), peer, own.power)
     if arguments.get("keep_key"):
         return make_card(node.settings, node.keystore, place)
-    seed = make_next(node.settings.home, node.keystore, node.settings.keys.passphrase_file)
+    seed = make_next(node.settings.home, node.settings.keys.passphrase_file)
     return make_card(node.settings, node.keystore, place, seed)
 
 

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from bridge.model import StudyKey
 
 __all__ = [
+    "erased_mark_key",
+    "key_id",
     "metadata_associated_data",
     "metadata_key",
     "node_record_key",
@@ -29,6 +31,8 @@ _OBJECT: Final = b"cairn/1 object"
 _METADATA: Final = b"cairn/1 metadata"
 _RECORD: Final = b"cairn/1 record"
 _NODE_RECORD: Final = b"cairn/1 node record"
+_ERASED: Final = b"cairn/1 erased study"
+_KEY_ID: Final = b"cairn/1 key id"
 
 
 def object_key(key: StudyKey, tag: bytes) -> bytes:
@@ -49,6 +53,16 @@ def record_key(key: StudyKey) -> bytes:
 def node_record_key(audit_key: bytes) -> bytes:
     """The key of the provenance records about no study, from the node's audit key."""
     return HKDF(SHA256(), _KEY_SIZE, None, _NODE_RECORD).derive(audit_key)
+
+
+def erased_mark_key(audit_key: bytes) -> bytes:
+    """The key of the marks by which an erased study is known again, from the node's audit key."""
+    return HKDF(SHA256(), _KEY_SIZE, None, _ERASED).derive(audit_key)
+
+
+def key_id(key: bytes) -> bytes:
+    """16 bytes that tell a key-encryption key from another, and nothing of either."""
+    return HKDF(SHA256(), 16, None, _KEY_ID).derive(key)
 
 
 def object_associated_data(study_tag: bytes, generation: int, tag: bytes) -> bytes:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from bridge.content.pack_format import sync_directory
-from bridge.crypto.keystore import DEFAULT_COST, Cost, Keystore, open_sealed, seal
+from bridge.crypto.key_database import exclusive
+from bridge.crypto.keystore import DEFAULT_COST, Cost, open_sealed, seal
 from bridge.crypto.unlock import create_once, read_unlock
 from bridge.errors import ConfigError
 
@@ -24,23 +25,24 @@ NEXT: Final = "next.json"
 
 def make_next(
     home: Path,
-    keystore: Keystore,
     passphrase_file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     cost: Cost = DEFAULT_COST,
 ) -> bytes:
     """The signing seed (32 bytes) that is to follow, made and durable unless there is one. Raises ConfigError."""
-    held = read_next(home, passphrase_file, environ)
-    if held is not None:
-        return held
     unlock = read_unlock(home / "keys" / "unlock", passphrase_file, environ)
     if unlock is None:
         raise ConfigError(f"{home / 'keys' / 'keystore.json'} cannot be opened: no passphrase is configured")
-    fresh = replace(keystore, signing_seed=os.urandom(32))
-    try:
-        create_once(home / "keys" / NEXT, seal(fresh, unlock.secret, cost))
-    except OSError as error:
-        raise ConfigError(f"{home / 'keys' / NEXT} cannot be written: {error.strerror}") from error
+    with exclusive(home / "keys" / "keys.db"):  # while no erasure replaces the key-encryption key
+        held = read_next(home, passphrase_file, environ)
+        if held is not None:
+            return held
+        try:
+            now = open_sealed((home / "keys" / "keystore.json").read_bytes(), unlock)
+            fresh = replace(now, signing_seed=os.urandom(32))
+            create_once(home / "keys" / NEXT, seal(fresh, unlock.secret, cost))
+        except OSError as error:
+            raise ConfigError(f"{home / 'keys' / NEXT} cannot be written: {error.strerror}") from error
     return fresh.signing_seed
 
 

@@ -35,8 +35,8 @@ def keystore(tmp_path: Path) -> Keystore:
 
 def test_the_key_that_follows_is_made_once_sealed_and_private(tmp_path: Path, keystore: Keystore) -> None:
     assert read_next(tmp_path, None, {}) is None
-    seed = make_next(tmp_path, keystore, None, {}, CHEAP)
-    assert seed == make_next(tmp_path, keystore, None, {}, CHEAP) == read_next(tmp_path, None, {})
+    seed = make_next(tmp_path, None, {}, CHEAP)
+    assert seed == make_next(tmp_path, None, {}, CHEAP) == read_next(tmp_path, None, {})
     assert seed != keystore.signing_seed
     path = tmp_path / "keys" / "next.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -44,7 +44,7 @@ def test_the_key_that_follows_is_made_once_sealed_and_private(tmp_path: Path, ke
 
 
 def test_taking_it_into_use_changes_the_signing_key_alone(tmp_path: Path, keystore: Keystore) -> None:
-    seed = make_next(tmp_path, keystore, None, {}, CHEAP)
+    seed = make_next(tmp_path, None, {}, CHEAP)
     adopt_next(tmp_path)
     after = open_keystore(tmp_path, None, {}, CHEAP)
     assert after.signing_seed == seed and read_next(tmp_path, None, {}) is None
@@ -55,9 +55,9 @@ def test_taking_it_into_use_changes_the_signing_key_alone(tmp_path: Path, keysto
 
 
 def test_without_the_passphrase_it_is_neither_made_nor_read(tmp_path: Path, keystore: Keystore) -> None:
-    make_next(tmp_path, keystore, None, {}, CHEAP)
+    make_next(tmp_path, None, {}, CHEAP)
     (tmp_path / "keys" / "unlock").unlink()
-    for use in (lambda: read_next(tmp_path, None, {}), lambda: make_next(tmp_path, keystore, None, {}, CHEAP)):
+    for use in (lambda: read_next(tmp_path, None, {}), lambda: make_next(tmp_path, None, {}, CHEAP)):
         with pytest.raises(ConfigError):
             use()
 
@@ -79,7 +79,7 @@ def test_it_is_in_use_from_the_first_start_after_it_was_accepted(
     ledger = Ledger(founded)
     monkeypatch.setattr(SharedConsortium, "state", _of(ledger))
     assert consortium_rotation.open_keys(settings).signing_seed == keystore.signing_seed
-    seed = make_next(tmp_path, keystore, None, {}, CHEAP)
+    seed = make_next(tmp_path, None, {}, CHEAP)
     card = setup.make_card(settings, keystore, setup.place_of(settings, "h0"), seed)
     assert card.key == public(seed) and card.consensus == founded.cards[0].consensus
     assert consortium_rotation.open_keys(settings).signing_seed == keystore.signing_seed  # not accepted yet
@@ -93,7 +93,7 @@ def test_it_is_in_use_from_the_first_start_after_it_was_accepted(
 
 def test_a_home_in_no_consortium_keeps_its_key(tmp_path: Path, keystore: Keystore) -> None:
     settings = config.load(None, {"CAIRN_HOME": str(tmp_path)})[0]
-    make_next(tmp_path, keystore, None, {}, CHEAP)
+    make_next(tmp_path, None, {}, CHEAP)
     assert consortium_rotation.open_keys(settings).signing_seed == keystore.signing_seed
 
 

@@ -53,7 +53,7 @@ def test_another_ledger_key_is_recorded_at_the_first_start_with_it(tmp_path: Pat
     for rotate in (False, True, False):
         keystore = open_keystore(settings.home, cost=CHEAP)
         if rotate:
-            make_next(settings.home, keystore, cost=CHEAP)
+            make_next(settings.home, cost=CHEAP)
             adopt_next(settings.home)
             keystore = open_keystore(settings.home, cost=CHEAP)
         node = Node(settings, keystore, "web-0")

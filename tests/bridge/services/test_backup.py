@@ -54,7 +54,7 @@ def test_a_member_of_a_consortium_stays_one_but_its_validators_key_is_never_copi
     settings, keystore = Settings(home=home), open_keystore(home)
     card = setup.make_card(settings, keystore, setup.place_of(settings, "h0"))
     setup.join(settings, setup.found("north", 1, [card]))
-    seed = make_next(home, keystore)
+    seed = make_next(home)
     backup(home, tmp_path / "backup", quiet)
     other = tmp_path / "other"
     restore(tmp_path / "backup", other, quiet)
