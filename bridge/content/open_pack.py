@@ -69,10 +69,17 @@ class OpenPack:
         with self._in_sync:
             end = self.end
             os.fdatasync(self._fd)
-            file = os.fstat(self._fd)
-            if not file.st_nlink or file.st_size < end:
+            if self._is_cut(end):
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             self.durable = end
+
+    def is_lost(self) -> bool:
+        """Whether somebody removed the file or cut it short, and everything in it had been durable until then."""
+        return self.end == self.durable and self._is_cut(self.end)
+
+    def _is_cut(self, end: int) -> bool:
+        file = os.fstat(self._fd)
+        return not file.st_nlink or file.st_size < end
 
     def cut_back(self) -> None:
         """Remove what a failed `append` left. Raises OSError."""

@@ -266,6 +266,11 @@ class PackStore:
             with self._state:
                 self._full.append(pack)
                 self._pack = pack = None
+        elif pack is not None and pack.is_lost():  # its blocks are fsck's to report; nothing that waits is in it
+            with self._state:
+                self._pack = None
+            pack.release()
+            pack = None
         if pack is None:
             if self._committed_end is not None:
                 pack = claim_pack(self._directory, self._pack_bytes, self._committed_end)

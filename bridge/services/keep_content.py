@@ -144,6 +144,18 @@ class Upkeep:
         """Whether a block below a root was nowhere to be had when it was looked for last."""
         return root in self._lost
 
+    def held_back(self) -> dict[bytes, str]:
+        """The roots that are to be brought or read back and were set aside, whoever tried it last, and why."""
+        with self._lock:
+            to_do = {tree.root for tree in (*self._outlook.waiting, *self._outlook.unverified)}
+            return {root: held.reason for root, held in self._setbacks.items() if root in to_do}
+
+    @property
+    def set_aside(self) -> str | None:
+        """Why the engine is left alone for a while; None when it is not."""
+        held = self._setbacks.get(ENGINE)
+        return held.reason if held is not None else None
+
     @property
     def busy(self) -> bool:
         """Whether a step is being done just now."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from bridge.content import cid as cids
 from bridge.content.pins import PinTable
-from bridge.content.upkeep import ENGINE, StepKind
+from bridge.content.upkeep import StepKind
 from bridge.errors import ContentMissing, EngineFault
 from bridge.services.check_content import Checked
 from bridge.services.keep_content import Upkeep
@@ -39,52 +39,51 @@ def repair(
     def named(root: bytes) -> str:
         return study_of(root) or "a study kept for others"
 
-    before, (brought, refused, lost) = upkeep.mended, _bring(upkeep, named, report)
+    before, brought = upkeep.mended, _bring(upkeep, named, report)
     roots = [pin.root for pin in pins.all()]
-    read_back = 0
+    refused: dict[bytes, str] = {}
+    lost: dict[bytes, str] = {}
     for number, root in enumerate(roots, 1):
         study = named(root)
         report(f"reading back {number} of {len(roots)}: {study}")
         try:
             upkeep.verify(root, _Progress(report))
-            read_back += 1
         except ContentMissing as error:
             report(f"{study}: {error.detail}")
-            lost.append({"study": study, "what": error.detail})
-    waiting = len(upkeep.outlook.waiting)
+            lost[root] = error.detail
+    read_back = len(roots) - len(lost)
+    # The node's own upkeep works beside this one: what it tried, and had to set aside, is not tried here again.
+    for root, reason in upkeep.held_back().items():
+        (lost if upkeep.lacks(root) else refused).setdefault(root, reason)
     return {
         "brought": brought,
         "read_back": read_back,
         "mended": upkeep.mended - before,
-        "waiting": waiting,
-        "refused": refused,
-        "lost": lost,
+        "waiting": len(upkeep.outlook.waiting),
+        "refused": [{"study": named(root), "what": what} for root, what in refused.items()],
+        "lost": [{"study": named(root), "what": what} for root, what in lost.items()],
     }
 
 
-def _bring(
-    upkeep: Upkeep, named: Callable[[bytes], str], report: Callable[[str], None]
-) -> tuple[int, list[dict[str, str]], list[dict[str, str]]]:
-    """(1): how many roots were brought, which studies the engine did not take, and which lack a block to be brought."""
+def _bring(upkeep: Upkeep, named: Callable[[bytes], str], report: Callable[[str], None]) -> int:
+    """(1): how many roots were brought. Raises EngineFault when the engine, not one root, is what fails."""
     upkeep.try_all_now()
     brought = 0
-    refused: list[dict[str, str]] = []
-    lost: list[dict[str, str]] = []
     while (step := upkeep.step()) is not None:
+        if upkeep.set_aside is not None:
+            break
         outlook = upkeep.outlook
-        if ENGINE in outlook.setbacks:
-            raise EngineFault(outlook.setbacks[ENGINE].reason)
         if step.kind is StepKind.PIN and step.tree is not None:
             if (setback := outlook.setbacks.get(step.tree.root)) is not None:
                 report(f"{named(step.tree.root)}: {setback.reason}")
-                told = lost if upkeep.lacks(step.tree.root) else refused
-                told.append({"study": named(step.tree.root), "what": setback.reason})
                 continue
             brought += 1
             report(f"brought to the engine: {brought}, {len(outlook.waiting)} to go")
         elif step.kind is StepKind.TRIM:
             report(f"pack {step.pack:08d}.car looked at, whether it may go")
-    return brought, refused, lost
+    if (reason := upkeep.set_aside) is not None:
+        raise EngineFault(reason)
+    return brought
 
 
 class _Progress:

@@ -153,6 +153,16 @@ def test_blocks_that_were_damaged_or_removed_below_their_pins_are_mended(archive
     assert archive.node.answer("content", "repair")["mended"] == 0
 
 
+def test_packs_that_somebody_removed_are_made_again_while_the_node_runs(archive: Archive, more: list[Sent]) -> None:
+    for _ in range(2):  # the second time those are gone that the process of the command writes
+        for pack in (archive.node.home / "packs").iterdir():
+            pack.unlink()
+        archive.view()
+        assert archive.node.answer("fsck", "--content")["findings"] == []
+    archive.store(more)
+    archive.nothing_wrong()
+
+
 def test_a_block_that_is_damaged_everywhere_is_told_and_the_others_are_served(
     archive: Archive, more: list[Sent]
 ) -> None:

@@ -217,6 +217,16 @@ def test_what_was_written_to_a_pack_that_somebody_removed_or_cut_is_never_called
     assert store.get(block(b"three").cid) == b"three"
 
 
+@pytest.mark.parametrize("lost", [Path.unlink, lambda pack: os.truncate(pack, 20)], ids=["removed", "cut"])
+def test_a_pack_that_somebody_removed_or_cut_is_given_up_when_nothing_in_it_waits(store, index, tmp_path, lost):
+    index.commit(store.put([block(b"one")]))
+    store.sync()
+    lost(pack_path(tmp_path / "packs", 0))
+    index.commit(store.put([block(b"two")]))
+    store.sync()
+    assert open_store(tmp_path, index).get(block(b"two").cid) == b"two"
+
+
 def test_who_put_before_a_failure_is_told_even_after_the_store_was_renewed(store, monkeypatch):
     store.put(blocks(1))
     with monkeypatch.context() as broken:
