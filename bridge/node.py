@@ -16,7 +16,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import cast
 
-from bridge import crash
+from bridge import crash, lost_keys
 from bridge.access.sessions import Sessions
 from bridge.access.tokens import Tokens
 from bridge.alerts import Alerts
@@ -32,8 +32,10 @@ from bridge.consortium_waiting import apart
 from bridge.content import recovery
 from bridge.content.engine import each_of, open_content
 from bridge.content.packs import PackStore
+from bridge.crypto.erasures import Erasures
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
+from bridge.crypto.wrapping import candidates
 from bridge.dicom.matching import Query
 from bridge.emergencies import glass_of
 from bridge.errors import CairnError, NotFound, StorageFault
@@ -52,6 +54,7 @@ from bridge.reviews import Reviews
 from bridge.sealed_entries import SealedEntries
 from bridge.services.access import Access
 from bridge.services.close_batch import Batches
+from bridge.services.erase import refuse_erased
 from bridge.services.gateway import Gateway
 from bridge.services.provenance import Provenance, now_us
 from bridge.services.receive_share import accept
@@ -103,8 +106,11 @@ class Node:
         self.ending: Callable[[], bool] = lambda: self.closed
         self._beat = beat
         home = settings.home
-        self.keys = Keyring(home / "keys" / "keys.db", keystore)
-        self.index = SqlIndex(index_place(settings), owner, self._durable)
+        lost_keys.refuse(settings)
+        newer = partial(candidates, home, settings.keys.passphrase_file)
+        self.keys = Keyring(home / "keys" / "keys.db", keystore, newer)
+        self.erasures = Erasures(self.keys, keystore.audit_key)
+        self.index = SqlIndex(index_place(settings), owner, self._durable, is_gone=self.erasures.is_gone)
         self.consortium = own_consortium(settings, keystore)
         self._open_content()
         hash_name = settings.content.hash
@@ -117,7 +123,8 @@ class Node:
         self.statements = Statements(self.batches, provenance, keystore.audit_key, self.sealed.made)
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         damaged = self.index.mark_damaged
-        self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content))
+        refuse = partial(refuse_erased, self.erasures)
+        self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content), refuse)
         self.gateway = Gateway(self.content, Grants(self.index.database))
         self.witnessing = own_witnessing(settings, keystore, self.sources)
         self._open_trail()
@@ -161,7 +168,9 @@ class Node:
         open_record = opener(self.keys, self.keystore)
         source = AuditSource(self.index.database)
         logs, named = followed(settings), hospitals(shared)
-        self.audit = LedgerTrail(home / "audit.db", logs, source, self.keys, open_record, named)
+        self.audit = LedgerTrail(
+            *(home / "audit.db", logs, source, self.keys, open_record, named), self.erasures.tags_of
+        )
         leaves = RecordLeaves(self.index.database)
         self.log = open_log(settings, self.keystore, shared, leaves, open_record, self.audit, self.witnessing)
         self.watch = Alerts(
@@ -215,6 +224,10 @@ class Node:
         if own is None or not awaits_restart(own, self.keystore):
             return []
         return ["the members accepted this node's new ledger key: its processes are started afresh with it"]
+
+    def refuse_erased(self, study: str) -> None:
+        """Raise Gone when a study was erased here. Raises StorageFault."""
+        refuse_erased(self.erasures, study)
 
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""

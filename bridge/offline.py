@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from bridge import start_stop, unfinished
+from bridge import lost_keys, start_stop, unfinished
 from bridge.config import Settings
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
@@ -65,7 +65,7 @@ def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]
     """Set the index aside and make it again.
 
     Raises InUse when a node runs, ConfigError without a keystore, EngineFault when Kubo, which may hold some of the
-    archive alone, does not answer; the index is set aside only when it does.
+    archive alone, does not answer, DatabaseDamaged when the keys are lost; the index is set aside only after that.
     """
     _require_keystore(settings)
     with RunLock(settings.home), managed_kubo(settings):
@@ -73,6 +73,7 @@ def rebuilt(settings: Settings, report: Callable[[str], None]) -> dict[str, int]
         former = unfinished.begun(settings.home)
         if former is not None and former[0] != REBUILD:
             unfinished.refuse(settings.home)
+        lost_keys.refuse(settings, of_readable_index=True)
         with unfinished.until_done(settings.home, REBUILD):
             old = set_aside(index_place(settings))
             if old:

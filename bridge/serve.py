@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bridge import commands, control, start_stop, unfinished
+from bridge import commands, control, lost_keys, start_stop, unfinished
 from bridge.access import devices
 from bridge.config import Settings
 from bridge.consensus.closing import refuse_reopening
@@ -64,6 +64,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         unfinished.refuse(settings.home)
         refuse_reopening(settings)
         keystore = open_keys(settings)
+        lost_keys.refuse(settings)
         Keyring(settings.home / "keys" / "keys.db", keystore).close()  # to tell at the start when it is damaged
         keys_are_new = ledger_is_empty(settings)
         try_index(settings)

@@ -45,9 +45,9 @@ CREATE TABLE IF NOT EXISTS erasure (
     mark BLOB NOT NULL,           -- of the Study Instance UID, keyed: answers whether it was this one, tells it not
     begun INTEGER NOT NULL,       -- microseconds since the epoch
     ended INTEGER,
-    study TEXT,                   -- NULL when it has ended, as the next two
+    study TEXT,                   -- NULL when it has ended, as the next
     asked TEXT,                   -- who asked for it and why, JSON
-    roots BLOB                    -- what the content engine is still to let go of, JSON
+    roots TEXT NOT NULL           -- what the content engine is still to let go of, JSON
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS erased_tag (
     erasure BLOB NOT NULL,
@@ -85,6 +85,7 @@ class KeyDatabase:
                         self.connection.execute(f"PRAGMA {pragma}").fetchall()
                     self.connection.executescript(_SCHEMA)
                 sync_directory(path.parent)
+                self._file = _identity(path)
             except BaseException:
                 self.connection.close()
                 raise
@@ -97,8 +98,13 @@ class KeyDatabase:
 
     @contextlib.contextmanager
     def write(self, begun: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """A transaction, while no other process writes; `begun` is called in it before anything else."""
+        """A transaction, while no other process writes; `begun` is called in it before anything else.
+
+        Raises StorageFault when somebody removed the file or put another in its place: a key would be gone with it.
+        """
         with exclusive(self._path):
+            if not self._path.exists() or _identity(self._path) != self._file:
+                raise StorageFault("keys/keys.db was removed or replaced while it was open: no key is written any more")
             yield from self._transaction(begun)
 
     @contextlib.contextmanager
@@ -129,6 +135,11 @@ class KeyDatabase:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    file = path.stat()
+    return file.st_dev, file.st_ino
 
 
 @contextlib.contextmanager

@@ -28,6 +28,11 @@ _FROM: Final = sql(
 )
 
 
+def holds_instances(database: Database) -> bool:
+    """Whether any instance is in the index. Raises StorageFault."""
+    return bool(database.rows(_FROM, {"least": 0}))
+
+
 class Waiting(NamedTuple):
     """Closed batches without an entry, their records, when the oldest closed; open ones, when the oldest began."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node.instances import DICOM_ANY, HIGHDICOM, all_there, sendable, stow
+from tests.node.instances import DICOM_ANY, HIGHDICOM, PYDICOM, all_there, sendable, stow
 from tests.node.running_node import RunningNode
 
 INSTANCE = next(sent for sent in sendable([HIGHDICOM]) if sent.file.name == "ct_image.dcm")
@@ -72,6 +72,28 @@ def test_a_database_that_is_damaged_violates_integrity(archive: RunningNode, nam
     for command in ("fsck", "serve"):
         refused = archive.cairn(command, code=3)
         assert "damaged" in refused.stderr and "Restore a backup" in refused.stderr
+
+
+def test_a_node_whose_keys_are_gone_does_not_begin_with_new_ones(archive: RunningNode, tmp_path: Path) -> None:
+    archive.token("admin")
+    archive.cairn("backup", str(tmp_path / "backup"))
+    archive.start()
+    for file in (archive.home / "keys").glob("keys.db*"):
+        file.unlink()
+    with archive.http("admin") as client:
+        new_study = next(sent for sent in sendable([PYDICOM]) if sent.study != INSTANCE.study)
+        assert stow(client, [new_study.file.read_bytes()]).status_code == 503
+    archive.kill()
+    for command in ("serve", "fsck", "rebuild-index"):
+        refused = archive.cairn(command, code=3)
+        assert "keys.db is gone or empty" in refused.stderr and "`cairn restore`" in refused.stderr
+    (archive.home / "keys" / "keys.db").touch()
+    archive.cairn("serve", code=3)
+    archive.home.rename(tmp_path / "aside")
+    archive.cairn("restore", str(tmp_path / "backup"))
+    archive.start()
+    with archive.http("admin") as client:
+        all_there(client, [INSTANCE])
 
 
 def test_a_ledger_that_is_gone_is_told_when_a_new_one_is_begun(archive: RunningNode) -> None:
