@@ -4,7 +4,7 @@
     (2) the keys that its instances are sealed under, and no others
     (3) record the export, durably, before the first byte is written
     (4) the key file: these keys sealed to the recipient (HPKE), signed by this node
-    (5) both files, each beside its place and synced; then moved there
+    (5) both files, whole and synced; then put in their places                          whole_file
 
 The CAR is ciphertext: whoever has it without a key learns how many blocks of which sizes there are. When something
 fails, neither file is there.
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ from typing import Final, NamedTuple, Protocol
 from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.car_transfer import export_car
-from bridge.content.pack_format import sync_directory
 from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
 from bridge.crypto.keystore import Keystore
@@ -35,6 +32,7 @@ from bridge.model import Actor, StudyKey, StudyTree, Tree
 from bridge.ports import ContentStore, KeyStore
 from bridge.services.access import Access
 from bridge.services.provenance import Clock, now_us
+from bridge.whole_file import WholeFile
 from ledger.keys import SigningKey
 
 __all__ = ["Exported", "Sender", "Studies", "export_study"]
@@ -42,7 +40,6 @@ __all__ = ["Exported", "Sender", "Studies", "export_study"]
 SETTLING_S: Final = 10.0
 """A batch of stores closes after 2 s without one; a study still growing after this is not exported."""
 TOLD_EVERY: Final = 256 << 20
-WRITTEN_AT_ONCE: Final = 1 << 20
 Report = Callable[[str], None]
 
 
@@ -207,29 +204,18 @@ def _write(files: Sequence[tuple[Path, Iterable[bytes]]]) -> list[int]:
             raise ConfigError(f"{path} is there, and is not a file")
     if len({path.absolute() for path, _ in files}) < len(files):
         raise ConfigError("the study and its key go to two files")
-    written: list[tuple[Path, Path]] = []
+    written: list[tuple[WholeFile, Path]] = []
     sizes: list[int] = []
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as discarding:
         for path, pieces in files:
             with _faults(path):
-                fd, name = tempfile.mkstemp(".part", f".{path.name}.", path.parent)  # 0600, and no other export's
-                beside = Path(name)
-                undo.callback(beside.unlink, missing_ok=True)
-                sizes.append(_write_one(fd, pieces))
-            written.append((beside, path))
-        for beside, path in written:
+                file = discarding.enter_context(WholeFile(path))
+                sizes.append(file.write(pieces))
+            written.append((file, path))
+        for file, path in written:
             with _faults(path):
-                beside.replace(path)
-                sync_directory(path.parent)
+                file.place()
     return sizes
-
-
-def _write_one(fd: int, pieces: Iterable[bytes]) -> int:
-    with os.fdopen(fd, "wb", WRITTEN_AT_ONCE) as file:
-        size = sum(file.write(piece) for piece in pieces)
-        file.flush()
-        os.fsync(fd)
-    return size
 
 
 @contextlib.contextmanager
