@@ -134,10 +134,16 @@ def backup(ctx: click.Context, directory: Path, without_content: bool, as_json: 
 
 @main.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--erasures",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What was erased since: `cairn study erasures --json` of the node. It is erased again at the next start.",
+)
 @as_json
 @click.pass_context
-def restore(ctx: click.Context, directory: Path, as_json: bool) -> None:
+def restore(ctx: click.Context, directory: Path, erasures: Path | None, as_json: bool) -> None:
     """Make an empty CAIRN_HOME into what DIRECTORY holds. No node may run on it."""
+    from bridge.erasing import begin_again, tags_in
     from bridge.index.transfer import copy_in
     from bridge.ledger_reading import index_place
     from bridge.runlock import RunLock
@@ -146,8 +152,9 @@ def restore(ctx: click.Context, directory: Path, as_json: bool) -> None:
     settings = settings_of(ctx)
     place = index_place(settings)
     fill_index = None if isinstance(place, Path) else partial(copy_in, place=place)
+    tags = tags_in(erasures) if erasures is not None else []
     with RunLock(settings.home):
-        run(directory, settings.home, say, fill_index=fill_index)
+        run(directory, settings.home, say, fill_index=fill_index, replay=partial(begin_again, settings, tags))
     show_result({"restored": str(settings.home)}, as_json, lambda r: f"restored to {r['restored']}")
 
 

@@ -155,7 +155,7 @@ AUDITED = frozenset({"ledger-entries", "ledger-prove", "ledger-alerts"})
 CREATING = frozenset({"token-create", "login-link", "import"})
 """What may be the first thing ever done at a CAIRN_HOME; the others need a node to be there."""
 CONTENT = frozenset(
-    {"fsck", "backup", "study-show", "study-export", "study-import", "content-status", "content-repair"}
+    {"fsck", "backup", "study-show", "study-erase", "study-export", "study-import", "content-status", "content-repair"}
 )
 """What reads or keeps stored content, for which a Kubo of the node's own must run."""
 RECORDING = CREATING | CONTENT | {"token-revoke", "content-assign", "content-unassign", "ledger-review"}
@@ -185,6 +185,8 @@ COMMANDS: dict[str, Command] = {
     "share-grant": share_commands.grant,
     "share-list": share_commands.every,
     "share-revoke": share_commands.revoke,
+    "study-erase": study_commands.erase,
+    "study-erasures": study_commands.erasures,
     "study-export": study_commands.export,
     "study-show": study_show.show,
     "study-import": study_commands.import_,

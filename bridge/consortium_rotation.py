@@ -8,6 +8,7 @@ from bridge.config import Settings
 from bridge.consortium import own_consortium
 from bridge.crypto.keystore import Keystore, open_keystore
 from bridge.crypto.next_key import adopt_next, read_next
+from bridge.crypto.wrapping import finish_replacing
 from bridge.ledger_reading import public_key
 from ledger import keys
 from ledger.members import Member
@@ -18,8 +19,11 @@ log = logging.getLogger(__name__)
 def open_keys(settings: Settings) -> Keystore:
     """The keystore of a home, after the next ledger key was taken into use when it was accepted meanwhile.
 
+    A replacement of the key-encryption key that was interrupted is ended first.
+
     To be called under the run lock, while no process runs that has read the keys. Raises ConfigError, StorageFault.
     """
+    finish_replacing(settings.home, settings.keys.passphrase_file)
     keystore = open_keystore(settings.home, settings.keys.passphrase_file)
     if not accepted(settings, keystore):
         return keystore

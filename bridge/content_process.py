@@ -33,6 +33,7 @@ SOCKET: Final = "content.sock"
 TICK_S: Final = 0.5
 IDLE_S: Final = 1.0
 HEALTH_S: Final = 3.0
+ERASING_S: Final = 5.0
 AFTER_FAULT_S: Final = 5.0
 DRAIN_S: Final = 15.0
 EMBEDDED: Final = "embedded"
@@ -82,7 +83,8 @@ class _Process:
     def run(self, ended: threading.Event) -> None:
         node = self._node
         watch = self._watch
-        works = [("health", self._ask), ("scrub", self._scrub), *([("upkeep", self._keep)] if self._upkeep else [])]
+        works = [("health", self._ask), ("scrub", self._scrub), ("erasures", self._erase)]
+        works += [("upkeep", self._keep)] if self._upkeep else []
         threads = [threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True) for name, work in works]
         for thread in threads:
             thread.start()
@@ -162,6 +164,13 @@ class _Process:
         scrub = Scrub(self._node)
         while not self._stopped.wait(scrub.step()):
             pass
+
+    def _erase(self) -> None:
+        """Carry on erasures that wait: for the ledger, for readers of a database, for the engine to let go."""
+        from bridge.erasing import carry_on_erasures
+
+        while not self._stopped.wait(ERASING_S):
+            carry_on_erasures(self._node)
 
     def _perform(self, command: str, arguments: Mapping[str, Any], report: Callable[[str], None]) -> object:
         if command != "repair" or self._upkeep is None:

@@ -11,6 +11,7 @@ from bridge import lost_keys, start_stop, unfinished
 from bridge.config import Settings
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keystore import Keystore
+from bridge.erasing import carry_on_erasures
 from bridge.errors import CapacityError, ConfigError, EngineFault, StorageFault
 from bridge.index.aside import set_aside
 from bridge.ledger_reading import index_place, ledger_is_empty
@@ -43,6 +44,7 @@ def opened(settings: Settings, *, create: bool, content: bool = False, seal: boo
             if create and ledger_is_empty(settings):
                 start_stop.record_keys(node, SYSTEM)
             if seal:
+                carry_on_erasures(node)
                 _seal(node, begin=create)
             yield node
         finally:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ from bridge.consortium_log import own_node
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keyring import Keyring
 from bridge.crypto.keystore import Keystore
+from bridge.erasing import carry_on_before_serving, goes_on
 from bridge.errors import AccessError
 from bridge.ledger_reading import ledger_is_empty, origin_of, renew_lost_epoch, try_index
 from bridge.model import Actor
@@ -65,7 +67,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
         refuse_reopening(settings)
         keystore = open_keys(settings)
         lost_keys.refuse(settings)
-        Keyring(settings.home / "keys" / "keys.db", keystore).close()  # to tell at the start when it is damaged
+        erasing = _erases(settings, keystore)  # tells, too, when the key database is damaged
         keys_are_new = ledger_is_empty(settings)
         try_index(settings)
         first = start_stop.is_first(settings)
@@ -75,6 +77,8 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
             )
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
+        if erasing:
+            carry_on_before_serving(settings, keystore)
         listeners = _Listeners(
             listen(settings.dimse.host, settings.dimse.port, "DICOM"),
             listen(settings.web.host, settings.web.port, "HTTP"),
@@ -94,6 +98,12 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
                 code = following.run(lambda: None)
                 supervisor = following
         return code
+
+
+def _erases(settings: Settings, keystore: Keystore) -> bool:
+    """Whether an erasure was begun and did not end. Raises DatabaseDamaged, StorageFault."""
+    with closing(Keyring(settings.home / "keys" / "keys.db", keystore)) as keys:
+        return goes_on(keys, keystore)
 
 
 def _supervisor(settings: Settings, keystore: Keystore, listeners: _Listeners, keys_are_new: bool) -> Supervisor:

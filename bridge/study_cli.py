@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bridge.invocation import as_json, perform, settings_of
+from bridge.invocation import as_json, perform, say, settings_of
 from bridge.invocation import show as show_result
 from bridge.study_words import words
 
@@ -133,3 +134,55 @@ def show(ctx: click.Context, uid: str, as_json: bool) -> None:
     """Where the study UID lies: root, blocks and bytes by kind, packs, pins, copies, last verified; its tree drawn."""
     result = perform(settings_of(ctx), "study-show", {"study": uid})
     show_result(result, as_json, words)
+
+
+@study.command()
+@click.argument("uid", metavar="UID")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit trail; it stays, so name no patient in it.")
+@click.option("--yes", is_flag=True, help="Do not ask; without it the UID is to be typed again.")
+@as_json
+@click.pass_context
+def erase(ctx: click.Context, uid: str, reason: str | None, yes: bool, as_json: bool) -> None:
+    """Destroy the keys of the study UID: nobody can open it here again, and nothing here tells of it.
+
+    The ledger says that a study was erased, and when; of which patient, nobody can tell any more. Grants of it are
+    revoked. What cannot be reached: a hospital that was given the study, files that were exported or looked at, and
+    backups made before. When it is interrupted it is carried on at the next start, or by the same command.
+    """
+    settings = settings_of(ctx)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("nobody can be asked: give --yes")
+        say(f"Every key of study {uid} will be destroyed. This cannot be undone.")
+        if click.prompt("Type the Study Instance UID again to go on", err=True) != uid:
+            raise click.UsageError("this is not the same UID; nothing was erased")
+    result = perform(settings, "study-erase", {"study": uid, "reason": reason})
+    show_result(result, as_json, _erased)
+
+
+@study.command()
+@as_json
+@click.pass_context
+def erasures(ctx: click.Context, as_json: bool) -> None:
+    """What was erased here: tags, times and entries; with --json for `cairn restore --erasures` of an older backup."""
+    result = perform(settings_of(ctx), "study-erasures", {})
+
+    def words(found: Mapping[str, Any]) -> str:
+        rows = [f"{row['time']}  tag {row['tag']}  entry {row['entry'] or 'waits'}" for row in found["erasures"]]
+        return "\n".join([*rows, f"{len(rows)} erased; {found['going_on']} go on"])
+
+    show_result(result, as_json, words)
+
+
+def _erased(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"erased: {result['instances']} instances cannot be opened here any more; {result['keys']} keys destroyed",
+        *(f"the ledger says so: entry {entry}" for entry in result["entries"] if entry is not None),
+    ]
+    if not result["released"]:
+        lines.append("the content engine still keeps its sealed blocks; it is asked again to let go of them")
+    if result["given_to"]:
+        members = ", ".join(result["given_to"])
+        lines.append(f"given to {members} before: their keys end with the grant; what they read or copied stays theirs")
+    lines.append("out of reach: what was exported or looked at, and every backup made before, which still opens it")
+    return "\n".join(lines)

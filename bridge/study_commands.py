@@ -9,19 +9,23 @@ from typing import Any
 from bridge.content import cid as cids
 from bridge.crypto import study_key_file
 from bridge.crypto.hpke import Recipient
+from bridge.erasing import erasing_of
 from bridge.errors import CarInvalid, ConfigError, KeyFileInvalid, RequestError
 from bridge.ledger_reading import origin_of, public_key
 from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services import import_study
+from bridge.services.erase import erase as erase_study
 from bridge.services.export_study import Sender, export_study
 from bridge.services.import_study import Imported
+from bridge.services.provenance import iso
 from bridge.sharing import importer_of
 from bridge.witnesses import cosigner
 from ledger import checkpoint
 from ledger.errors import CodecError
 
 Report = Callable[[str], None]
+LONGEST_REASON = 500
 
 
 def key_show(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -86,6 +90,39 @@ def import_(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
     except OSError as error:
         raise ConfigError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     return _described(found)
+
+
+def erase(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    """Destroy a study's keys, and forget it. Errors as `services.erase.erase`, RequestError for a long reason."""
+    reason = str(arguments.get("reason") or "")
+    if len(reason) > LONGEST_REASON or not (reason.isprintable() or not reason):
+        raise RequestError(f"a reason has at most {LONGEST_REASON} printable characters")
+    study = str(arguments["study"])
+    done = erase_study(erasing_of(node), OPERATOR, study, reason, report)
+    return {
+        "study": study,
+        "instances": done.instances,
+        "keys": done.keys,
+        "wrapped_anew": done.wrapped_anew,
+        "tags": [tag.hex() for tag in done.tags],
+        "entries": [None if entry is None else entry.hex() for entry in done.entries],
+        "given_to": list(done.told),
+        "released": done.released,
+    }
+
+
+def erasures(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
+    """What was erased here, by its tags, as `cairn restore --erasures` takes it."""
+    entry_id = node.statements.entry_id
+    rows = [
+        {
+            "tag": tag.hex(),
+            "time": iso(at),
+            "entry": None if root is None or (found := entry_id(root, 0.0, final=False)) is None else found.hex(),
+        }
+        for tag, at, root in node.erasures.ended()
+    ]
+    return {"erasures": rows, "going_on": len(node.erasures.going_on())}
 
 
 def _small(path: Path) -> bytes:

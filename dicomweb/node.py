@@ -365,6 +365,9 @@ class Node(Protocol):
     def ending(self) -> bool:
         """Whether this process is about to stop, so that answers which last must end."""
 
+    def refuse_erased(self, study: str) -> None:
+        """Raises Gone when a study was erased here."""
+
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""
 

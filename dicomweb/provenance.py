@@ -55,6 +55,7 @@ def retrieve_provenance(exchange: Exchange) -> Response:
         page = exchange.node.audit.search(EventQuery(studies=(study,), before=before, limit=limit + 1))
         found, last = list(page[:limit]), page[limit - 1].index if len(page) > limit else None
     if not found and last is None and before is None:
+        exchange.node.refuse_erased(study)
         raise NotFound("The ledger holds nothing about this resource")
     url = following(exchange, _url(exchange), last) if last is not None else None
     return json_answer(exchange, [described(event, exchange.origin.url) for event in found], url)

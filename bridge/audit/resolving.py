@@ -38,6 +38,7 @@ FROM event JOIN combination ON combination.id = event.combination JOIN actor ON 
 WHERE event.idx"""
 _REASONED: Final = frozenset(row.name for row in ENTRY_TYPES.values() if row.study and row.action != "C")
 """Types whose first record may tell a reason."""
+ERASE: Final = "study.erase"
 
 
 def rows_of(connection: sqlite3.Connection, indices: Sequence[int]) -> list[Row]:
@@ -65,21 +66,35 @@ def leaf_of(row: Row) -> bytes:
 class Resolver:
     """Resolves rows. Thread-safe; all raise StorageFault."""
 
-    def __init__(self, keys: Keyring, source: AuditSource, open_record: Opener, hospital_of: HospitalOf) -> None:
+    def __init__(
+        self,
+        keys: Keyring,
+        source: AuditSource,
+        open_record: Opener,
+        hospital_of: HospitalOf,
+        erased_tags: Callable[[str], Sequence[bytes]] = lambda study: (),
+    ) -> None:
         self._keys = keys
+        self._erased_tags = erased_tags
         self._source = source
         self._open_record = open_record
         self._hospital_of = hospital_of
 
     def tags(self, query: EventQuery) -> list[bytes] | None:
-        """The tags of the studies that a query restricts to; None when it does not."""
+        """The tags of the studies that a query restricts to; None when it does not.
+
+        By its Study Instance UID an erased study's erasure is found, and nothing else of it.
+        """
         if not query.studies and query.patient is None:
             return None
         studies = set(query.studies)
         if query.patient is not None:
             held = set(self._source.studies_of(query.patient))
             studies = studies & held if studies else held
-        return [tag for study in sorted(studies) for tag in self._keys.tags_of(study)]
+        found = [tag for study in sorted(studies) for tag in self._keys.tags_of(study)]
+        if tuple(query.types) == (ERASE,):
+            found += [tag for study in sorted(studies) for tag in self._erased_tags(study)]
+        return found
 
     def narrowed(self, connection: sqlite3.Connection, query: EventQuery) -> EventQuery:
         """The query with the nodes of the hospitals that it restricts to."""
@@ -149,10 +164,11 @@ class Resolver:
         return [self._detail(position, *one) for position, one in enumerate(self._source.records(batch))]
 
     def _reason(self, kind: str, study: str | None, epoch: bytes, batch: int) -> str:
-        if study is None or kind not in _REASONED or epoch != self._source.epoch:
+        if kind not in _REASONED or (study is None and kind != ERASE) or epoch != self._source.epoch:
             return ""
         sealed = self._source.first_record(batch)
-        body = None if sealed is None else self._detail(0, study, sealed).body
+        # What an erasure says is sealed under the node's own key.
+        body = None if sealed is None else self._detail(0, None if kind == ERASE else study, sealed).body
         reason = None if body is None else body.get("reason")
         return reason if isinstance(reason, str) else ""
 

@@ -41,6 +41,8 @@ class LedgerTrail:
         Opens a sealed record.
     hospital_of
         The name of the member whose node has an id.
+    erased_tags
+        The tags that an erased study had, by its Study Instance UID.
     """
 
     def __init__(
@@ -51,11 +53,12 @@ class LedgerTrail:
         keys: Keyring,
         open_record: Opener,
         hospital_of: HospitalOf = lambda node: "",
+        erased_tags: Callable[[str], Sequence[bytes]] = lambda study: (),
     ) -> None:
         self._path = path
         self._logs = logs
         self._source = source
-        self._resolver = Resolver(keys, source, open_record, hospital_of)
+        self._resolver = Resolver(keys, source, open_record, hospital_of, erased_tags)
         self._database = AuditDatabase(path)
         self._follower = Follower(logs, source)
         self._following = threading.Lock()

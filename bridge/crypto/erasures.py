@@ -27,6 +27,7 @@ SELECT EXISTS (SELECT 1 FROM erased_tag WHERE tag = :tag) AND NOT EXISTS (SELECT
 """
 _ERASED: Final = "SELECT max(ended) FROM erasure WHERE mark = ?"
 _GOING_ON: Final = "SELECT id, study, begun, asked, roots FROM erasure WHERE study IS NOT NULL ORDER BY begun"
+_UNRELEASED: Final = "SELECT id, roots FROM erasure WHERE ended IS NOT NULL AND roots <> '[]' ORDER BY ended"
 _ENDED: Final = """
 SELECT erased_tag.tag, erasure.ended, erased_tag.entry FROM erasure JOIN erased_tag ON erased_tag.erasure = erasure.id
 WHERE erasure.ended IS NOT NULL ORDER BY erasure.ended, erased_tag.tag
@@ -105,13 +106,19 @@ class Erasures:
         """The roots that the content engine is still to let go of."""
         self._change("UPDATE erasure SET roots = ? WHERE id = ?", (json.dumps([root.hex() for root in roots]), id))
 
+    def unreleased(self) -> list[tuple[bytes, tuple[bytes, ...]]]:
+        """Those that have ended and of which roots are still to be let go of, each with them."""
+        with self._database.lock, faults():
+            rows = self._db.execute(_UNRELEASED).fetchall()
+        return [(id, tuple(bytes.fromhex(root) for root in json.loads(roots))) for id, roots in rows]
+
     def end(self, id: bytes, now: int) -> None:
         """It has ended: nothing of it tells the study any more.
 
         Raises Busy while the database is read: end it again.
         """
         values = (now, id)
-        self._change("UPDATE erasure SET ended = ?, study = NULL, asked = NULL, roots = NULL WHERE id = ?", values)
+        self._change("UPDATE erasure SET ended = ?, study = NULL, asked = NULL WHERE id = ?", values)
         with self._database.lock, faults():
             self._database.empty_log()
 

@@ -65,7 +65,7 @@ _NEXT: Final = sql(
 def add_records(transaction: Transaction, batch: Batch, records: Sequence[SealedRecord]) -> int:
     """Append records to an open batch, made by its first; the position of the first of them.
 
-    Raises StorageFault when the batch is closed.
+    Raises StorageFault when the batch is closed, Busy for a new one about a study that was erased meanwhile.
     """
     row, position = _open(transaction, batch)
     transaction.cursor.executemany(_ADD_RECORD, record_rows(row, position, records))
@@ -79,6 +79,8 @@ def _open(transaction: Transaction, batch: Batch) -> tuple[int, int]:
         return known
     found = transaction.one(_FIND, {"batch": batch.id})
     if found is None:
+        if batch.study is not None and batch.study_tag is not None:
+            transaction.refuse_gone(batch.study_tag)
         return transaction.insert(_OPEN, _opened(batch)), 0
     row, closed, _ = found
     if closed is not None:

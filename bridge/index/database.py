@@ -165,6 +165,13 @@ class Database(Protocol):
         Numbers that are given again would otherwise be taken for sealed.
         """
 
+    def empty_log(self) -> None:
+        """Have what was deleted leave what the database keeps beside its tables, as far as it can be had.
+
+        SQLite's write-ahead log is cut; PostgreSQL's rows are vacuumed, and its own log and old files are its
+        administrator's. Raises Busy while it is read: to be done again.
+        """
+
     def problems(self) -> list[str]:
         """What the database itself finds wrong with its files and references. Reads all of it."""
 

@@ -1,4 +1,4 @@
-"""Forgetting a tree that another node made, when its keys are gone: as if it had never been taken in.
+"""Forgetting a tree whose keys are gone: another node's when a grant has ended, or any when its study is erased.
 
 Its instances go, and what searches know of them alone: series, study and patient without any other instance. What this
 node stored itself, or holds by another tree, stays; a study or series that stays is described by what is left of it.
@@ -22,13 +22,16 @@ from bridge.index.rows import patient_row, request_rows, series_row, study_row
 from bridge.index.writer import Transaction
 from bridge.model import Attributes
 
-__all__ = ["REMIND", "Forgotten", "forget"]
+__all__ = ["REMIND", "Forgotten", "erase", "forget"]
 
 _t, _i, _b, _p = s.tree.c, s.instance.c, s.block.c, s.pin.c
 _TREE: Final = sql(select(_t.id, _t.origin, _t.study).where(_t.tag == bindparam("of_tag")))
 _INSTANCES: Final = sql(select(_i.id, _i.series, _i.sop).where(_i.tree == bindparam("row")).order_by(_i.id))
 _DROP_DATA: Final = sql(delete(s.instance_data).where(s.instance_data.c.instance == bindparam("of_instance")))
 _DROP_BLOCKS: Final = sql(delete(s.block).where(_b.instance == bindparam("of_instance")))
+_SUPERSEDE_BLOCKS: Final = sql(
+    update(s.block).where(_b.instance == bindparam("of_instance")).values(superseded=true(), instance=null())
+)
 _FREE_BLOCKS: Final = sql(update(s.block).where(_b.instance == bindparam("of_instance")).values(instance=null()))
 _DAG_CBOR: Final = b"\x71"
 _DROP_BLOCK: Final = sql(delete(s.block).where(_b.cid == bindparam("of_cid"), _b.instance.is_(None)))
@@ -102,27 +105,55 @@ def forget(transaction: Transaction, tag: bytes, blocks: Sequence[bytes], *, kee
     tree, origin, study = found
     if origin is None:
         raise RequestError("a study's own tree is not forgotten")
+    cursor = transaction.cursor
+    links = [link for (link,) in cursor.execute(_LINKS, {"row": tree}).fetchall()]
+    instances = _drop_instances(transaction, tree, _FREE_BLOCKS if keep_sealed else _DROP_BLOCKS)
+    if keep_sealed:
+        cursor.execute(_NOBODYS, {"row": tree, "origin": b""})
+    else:
+        cursor.executemany(_REMEMBER, [{"cid": cid} for cid in sorted({*links, *filter(_is_linking, blocks)})])
+        cursor.executemany(_DROP_BLOCK, [{"of_cid": cid} for cid in blocks])
+        _drop_tree(transaction, tree)
+    return Forgotten(instances, remains=study is not None and _settle_study(transaction, study))
+
+
+def erase(transaction: Transaction, tag: bytes, *, keep_sealed: bool) -> Forgotten:
+    """Forget the tree of a study tag, this node's own too; without effect when there is none.
+
+    Its blocks stay known, as superseded: every byte of a pack belongs to something, and nobody misses them. With
+    `keep_sealed` they are kept for others, as of a tree whose key was never held.
+    """
+    found = transaction.one(_TREE, {"of_tag": tag})
+    if found is None:
+        return Forgotten(0, remains=False)
+    tree, _, study = found
+    instances = _drop_instances(transaction, tree, _FREE_BLOCKS if keep_sealed else _SUPERSEDE_BLOCKS)
+    if keep_sealed:
+        transaction.cursor.execute(_NOBODYS, {"row": tree, "origin": b""})
+    else:
+        _drop_tree(transaction, tree)
+    return Forgotten(instances, remains=study is not None and _settle_study(transaction, study))
+
+
+def _drop_instances(transaction: Transaction, tree: int, let_go_of_blocks: str) -> int:
+    """Drop a tree's instances, and settle what their series say; how many they were."""
     transaction.known.clear()
     cursor = transaction.cursor
     instances = cursor.execute(_INSTANCES, {"row": tree}).fetchall()
-    links = [link for (link,) in cursor.execute(_LINKS, {"row": tree}).fetchall()]
     of_each = [{"of_instance": row} for row, _, _ in instances]
-    cursor.executemany(_FREE_BLOCKS if keep_sealed else _DROP_BLOCKS, of_each)
+    cursor.executemany(let_go_of_blocks, of_each)
     cursor.executemany(_DROP_DATA, of_each)
     cursor.execute(_DROP_INSTANCES, {"row": tree})
     for series, sop in {(series, sop): None for _, series, sop in instances}:
         _settle_versions(transaction, series, sop)
     for series in {series: None for _, series, _ in instances}:
         _settle_series(transaction, series)
-    if keep_sealed:
-        cursor.execute(_NOBODYS, {"row": tree, "origin": b""})
-    else:
-        cursor.executemany(_REMEMBER, [{"cid": cid} for cid in sorted({*links, *filter(_is_linking, blocks)})])
-        cursor.executemany(_DROP_BLOCK, [{"of_cid": cid} for cid in blocks])
-        cursor.execute(_DROP_PAGES, {"row": tree})
-        cursor.execute(_FREE_PINS, {"row": tree})
-        cursor.execute(_DROP_TREE, {"row": tree})
-    return Forgotten(len(instances), remains=study is not None and _settle_study(transaction, study))
+    return len(instances)
+
+
+def _drop_tree(transaction: Transaction, tree: int) -> None:
+    for statement in (_DROP_PAGES, _FREE_PINS, _DROP_TREE):
+        transaction.cursor.execute(statement, {"row": tree})
 
 
 def _is_linking(cid: bytes) -> bool:

@@ -19,6 +19,7 @@ from bridge.index.content_state import ContentState
 from bridge.index.credentials import Credentials
 from bridge.index.database import Place, open_database, sql
 from bridge.index.emergencies import Emergencies
+from bridge.index.erasures import Erasures
 from bridge.index.followed import FollowedTo
 from bridge.index.keeping import Keeping
 from bridge.index.pins import Pins
@@ -69,16 +70,24 @@ class SqlIndex:
         Step (5): called once before each group's transaction (6), makes the blocks that were put durable.
     most_waiting
         How many units may wait for the writer; beyond, `commit` and its like raise Busy.
+    is_gone
+        Whether the keys of a study tag were erased: nothing is written under it any more.
 
     Raises ConfigError when the database is of another version, StorageFault or StorageFull when it cannot be opened.
     """
 
     def __init__(
-        self, place: Place, owner: str, before_commit: Callable[[], None], *, most_waiting: int = 1024
+        self,
+        place: Place,
+        owner: str,
+        before_commit: Callable[[], None],
+        *,
+        most_waiting: int = 1024,
+        is_gone: Callable[[bytes], bool] = lambda tag: False,
     ) -> None:
         self.owner = owner
         self.database = open_database(place)
-        self.writer = Writer(self.database, before_commit, most_waiting)
+        self.writer = Writer(self.database, before_commit, most_waiting, is_gone)
         self._watch = self.database.watch()
         self.credentials = Credentials(self.database, self.writer, self._watch)
         self.trees = Trees(self.database)
@@ -93,6 +102,7 @@ class SqlIndex:
         self.replicas_in = ReplicasIn(self.database, self.run)
         self.replicas_beside = ReplicasBeside(self.database, self.run)
         self.emergencies = Emergencies(self.database, self.run)
+        self.erasures = Erasures(self.database, self.run)
         self._reader = Reader(self.database)
         self._search = Search(self.database)
 

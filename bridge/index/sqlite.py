@@ -180,6 +180,13 @@ class SqliteDatabase:
             self.epoch = epoch
             return True
 
+    def empty_log(self) -> None:
+        """As the protocol."""
+        with faults(), closing(self.connect()) as connection, self._locked():
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise Busy("the index database is being read; its log could not be emptied")
+
     def problems(self) -> list[str]:
         """As the protocol: SQLite's integrity and foreign key checks."""
         found = [str(problem) for (problem,) in self.rows("PRAGMA integrity_check", {}) if problem != "ok"]

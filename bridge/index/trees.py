@@ -72,11 +72,16 @@ _EVERY: Final = sql(
 
 
 def of(transaction: Transaction, row: Row) -> int:
-    """The tree of `row["tag"]`, made of the row when there is none; one that was nobody's becomes the study's."""
+    """The tree of `row["tag"]`, made of the row when there is none; one that was nobody's becomes the study's.
+
+    Raises Busy for a new one of a study that was erased meanwhile.
+    """
     tag = row["tag"]
     known = transaction.known.trees.get(tag)
     if known is None:
         found = transaction.one(_FIND, {"of_tag": tag})
+        if found is None and row["study"] is not None:
+            transaction.refuse_gone(tag)
         known = found[0] if found else transaction.insert(_ADD, row)
         if row["study"] is None:
             return known

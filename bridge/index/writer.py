@@ -53,10 +53,16 @@ class Known:
 
 @dataclass(slots=True)
 class Transaction:
-    """What a job writes with: the cursor of the open transaction, and what is known."""
+    """What a job writes with: the cursor of the open transaction, what is known, which study tags were erased."""
 
     cursor: Cursor
     known: Known
+    is_gone: Callable[[bytes], bool] = lambda tag: False
+
+    def refuse_gone(self, tag: bytes) -> None:
+        """Raise Busy when the keys of a study tag were erased: who began before must begin anew, with a new key."""
+        if self.is_gone(tag):
+            raise Busy("the study was erased meanwhile; send it again")
 
     def one(self, text: str, parameters: dict[str, Any]) -> Any:
         """The first row of a statement, or None."""
@@ -125,10 +131,19 @@ class Writer:
         fail with.
     most_waiting
         How many jobs may wait; one more raises Busy.
+    is_gone
+        As `Transaction.is_gone`.
     """
 
-    def __init__(self, database: Database, before_commit: Callable[[], None], most_waiting: int = 1024) -> None:
+    def __init__(
+        self,
+        database: Database,
+        before_commit: Callable[[], None],
+        most_waiting: int = 1024,
+        is_gone: Callable[[bytes], bool] = lambda tag: False,
+    ) -> None:
         self._before_commit = before_commit
+        self._is_gone = is_gone
         self._most_waiting = most_waiting
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -201,7 +216,7 @@ class Writer:
             if writing.begin(content.make_durable):
                 self._known.clear_shared()
             self._known.bound()
-            transaction = Transaction(writing.cursor, self._known)
+            transaction = Transaction(writing.cursor, self._known, self._is_gone)
             if len(jobs) == 1:  # nobody to be kept from its failure
                 outcomes: list[tuple[Any, Exception | None]] = [(jobs[0].work(transaction), None)]
             else:

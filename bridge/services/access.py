@@ -185,6 +185,14 @@ class Access:
             session.pending[item] += 1
             return True
 
+    def end_viewings(self, study: str) -> None:
+        """End the sessions about a study, whose key is about to go; what comes after opens new ones."""
+        with self._lock:
+            for key in [key for key in self._sessions if len(key) > 2 and key[2] == study]:
+                session = self._sessions.pop(key)
+                session.end()
+                self._ending.append(session)
+
     def flush(self) -> None:
         """Record what waits and close the sessions that are over; called by the process's clock."""
         with self._lock:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bridge import unfinished
 from bridge.content.pack_format import pack_number, pack_path, packs_in, sync_directory
+from bridge.crypto.key_database import exclusive
 from bridge.errors import CapacityError, ConfigError, IntegrityError, StorageFault
 from bridge.services import trimmed_packs
 from bridge.services.trimmed_packs import Get
@@ -36,7 +37,8 @@ DATABASES = (INDEX, "keys/keys.db", "witness.db")
 LEDGER = "ledger/ledger.db"
 LEDGER_FILES = (LEDGER, LEDGER + "-wal", LEDGER + "-digests")  # belong together to the byte
 CHECKPOINT, TILES = "ledger/checkpoint", "ledger/tile"
-SECRETS = ("keys/keystore.json", "keys/unlock")
+KEYS = "keys/keys.db"
+SECRETS = ("keys/keystore.json", "keys/unlock", "keys/replacing.json")
 # Who this node is in its consortium. The shared log the others have; a validator's key without what it signed last must
 # never be used again (it could sign two blocks of one height), so a restored node asks the members for a new one.
 MEMBERSHIP = (
@@ -109,17 +111,27 @@ def _backup(
             _take_database(copy_index, to / name)
         elif (home / name).exists():
             report(f"copying {name}")
-            _take_database(partial(_copy_database, home / name), to / name)
-    for name in (*SECRETS, *MEMBERSHIP):
-        if (home / name).exists():
-            _copy_file(home / name, to / name)
-        else:
-            (to / name).unlink(missing_ok=True)
+            if name == KEYS:
+                with exclusive(home / KEYS):  # an erasure changes both: what wraps the keys, and the keys
+                    _take_database(partial(_copy_database, home / name), to / name)
+                    _copy_small(home, to)
+            else:
+                _take_database(partial(_copy_database, home / name), to / name)
+    if not (home / KEYS).exists():
+        _copy_small(home, to)
     copied, again = _copy_content(home, to, before, made_again, get, report) if content else (0, made_again)
     manifest = {"format": 2, "content": content, "made_again": again}
     _write(to / MANIFEST, json.dumps(manifest).encode())
     (to / UNFINISHED).unlink()
     return {"databases": len(DATABASES) + 1, "pack_bytes": copied}
+
+
+def _copy_small(home: Path, to: Path) -> None:
+    for name in (*SECRETS, *MEMBERSHIP):
+        if (home / name).exists():
+            _copy_file(home / name, to / name)
+        else:
+            (to / name).unlink(missing_ok=True)
 
 
 def _refuse_node(home: Path, to: Path) -> None:
@@ -131,10 +143,18 @@ def _refuse_node(home: Path, to: Path) -> None:
         raise ConfigError(f"{to} holds a node and no backup; name another folder")
 
 
-def restore(source: Path, home: Path, report: Report, *, fill_index: Callable[[Path], None] | None = None) -> None:
+def restore(
+    source: Path,
+    home: Path,
+    report: Report,
+    *,
+    fill_index: Callable[[Path], None] | None = None,
+    replay: Callable[[], None] = lambda: None,
+) -> None:
     """Make an empty CAIRN_HOME into what was backed up; one that was begun and did not end is begun again.
 
-    `fill_index` brings the index from an SQLite file to where it is to be instead of `home`.
+    `fill_index` brings the index from an SQLite file to where it is to be instead of `home`. `replay` begins again what
+    was erased since the backup; until it has done so the restore has not ended.
 
     Raises ConfigError when it is not empty, IntegrityError for a damaged backup, StorageFault.
     """
@@ -154,6 +174,7 @@ def restore(source: Path, home: Path, report: Report, *, fill_index: Callable[[P
         home.mkdir(parents=True, exist_ok=True)
         with unfinished.until_done(home, RESTORE, kept):
             _restore(source, home, report, kept, fill_index)
+            replay()
     except (OSError, sqlite3.Error) as error:
         raise StorageFault(f"the backup could not be restored: {error}") from error
     finally:

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from bridge import crash
 from bridge.content import cid as cids
 from bridge.content import manifest
-from bridge.errors import CairnError
+from bridge.errors import CairnError, NotFound
 from bridge.model import STORES, Actor, Adopted, Batch, BatchClosing, Committed, SealedRecord, StudyKey, WriteUnit
 from bridge.ports import ContentStore, Index
 from bridge.services.provenance import Clock, now_us
@@ -245,7 +245,11 @@ class Batches:
         closing = BatchClosing(closed=self._clock(), records=len(leaves), records_root=merkle.root(leaves))
         if batch.type not in STORES or batch.study_tag is None:
             return closing
-        tree = manifest.grow(self._index.study_tree(batch.study_tag), self._hash)
+        try:
+            held = self._index.study_tree(batch.study_tag)
+        except NotFound:  # erased meanwhile: its records stay, of a tree that is gone
+            return closing
+        tree = manifest.grow(held, self._hash)
         positions = self._content.put(tree.blocks)
         crash.step("close_batch.8b")
         salt = os.urandom(16)

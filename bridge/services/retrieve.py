@@ -54,8 +54,13 @@ class Retrieve:
         keys: KeyStore,
         damaged: Callable[[StoredInstance], None],
         each: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None,
+        refuse_erased: Callable[[str], None] = lambda study: None,
     ) -> None:
-        """`damaged` flags an instance; `each` reads blocks in order, ahead of their use, where `content` can."""
+        """`damaged` flags an instance; `each` reads blocks in order, ahead of their use, where `content` can.
+
+        `refuse_erased` raises Gone for a study that was erased.
+        """
+        self._refuse_erased = refuse_erased
         self._content = content
         self._index = index
         self._keys = keys
@@ -64,8 +69,12 @@ class Retrieve:
         self._node = lru_cache(NODES_KEPT)(content.get)  # verified and immutable: dag-pb nodes of large objects
 
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
-        """(2) The served version of each instance below the resource. Raises NotFound."""
-        return self._index.locate(study, series, sop)
+        """(2) The served version of each instance below the resource. Raises NotFound, Gone for an erased study."""
+        try:
+            return self._index.locate(study, series, sop)
+        except NotFound:
+            self._refuse_erased(study)
+            raise
 
     def part10(self, viewing: Viewing, instance: StoredInstance) -> Iterator[bytes]:
         """The Part 10 file as it was received, in pieces of at most 1 MiB. Raises ContentMissing, ContentCorrupt."""

@@ -91,6 +91,9 @@ class Shares(Protocol):
     def received(self, grant: bytes) -> Received | None:
         """The row of a grant to this node."""
 
+    def all_given(self, study: str | None = None) -> Sequence[Given]:
+        """All grants to members; of a study, the oldest first."""
+
     def all_received(self, study: str | None = None) -> Sequence[Received]:
         """All grants to this node; of a study, the oldest first."""
 

@@ -108,7 +108,7 @@ class Store:
         """The open batch that the requests of one actor about one study share, until it is idle, old or full."""
         with self._lock:
             found = self._lasting.get((actor, purpose, key.study))
-            if found is None or found.closed:
+            if found is None or found.closed or found.batch.study_tag != key.tag:
                 self._lasting = {name: batch for name, batch in self._lasting.items() if not batch.closed}
                 found = self.batches.open("study.store", actor, key, purpose)
                 self._lasting[actor, purpose, key.study] = found
@@ -147,6 +147,9 @@ class Reception:
         if self._lasting:
             return self.store.lasting_batch(self.actor, self.purpose, key)
         found = self._batches.get(key.study)
+        if found is not None and found.batch.study_tag != key.tag:  # erased, and sent again
+            self.store.batches.close_or_log([found])
+            found = None
         if found is None or found.closed:
             found = self._batches[key.study] = self.store.batches.open(self.kind, self.actor, key, self.purpose)
         return found

@@ -26,6 +26,8 @@ def show(exchange: Exchange) -> Response:
     newest = node.audit.search(EventQuery(studies=(uid,), limit=_MOST + 1))
     note = lookup.notes(node, [uid], counts=True).get(uid)
     if not newest and note is None:
+        if erasures := node.audit.search(EventQuery(studies=(uid,), types=("study.erase",), limit=_MOST)):
+            return _erased(exchange, erasures)
         raise NotFound("neither the ledger nor the index knows this study, or its keys were destroyed")
     told = list(reversed(newest[:_MOST]))
     of = next((event.patient for event in newest if event.patient), note.patient if note else None)
@@ -52,6 +54,18 @@ def show(exchange: Exchange) -> Response:
     return page.answer(
         exchange, page.page(f"Story of a study: {title}", body, section="/console/", who=exchange.actor.name)
     )
+
+
+def _erased(exchange: Exchange, erasures: Sequence[Event]) -> Response:
+    """The study of this UID was erased: by whom, when and why is told, and nothing else is known of it any more."""
+    body = [
+        tag("nav", tag("p", link("/console/", "Timeline"), " / Study"), aria_label="Place"),
+        tag("h1", "A study that was erased"),
+        tag("p", "Its keys were destroyed: nothing of it can be opened here again, and what it was is not known."),
+        table(list(reversed(erasures)), {}, newest_first=False),
+    ]
+    who = exchange.actor.name
+    return page.answer(exchange, page.page("A study that was erased", body, section="/console/", who=who))
 
 
 def _facts(
