@@ -88,6 +88,7 @@ class RpcProxy:
 def _handler(client: Client) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and body in one packet: the client would else acknowledge the first 40 ms later
 
         def do_POST(self) -> None:
             length = int(self.headers.get("content-length") or 0)

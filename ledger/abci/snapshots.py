@@ -32,8 +32,12 @@ from ledger.store import FOREIGN, StoredEntry, row
 
 log = logging.getLogger(__name__)
 FORMAT: Final = 2
-CHUNK: Final = 8_000_000
-"""Bytes of a chunk at most, and for a single piece beyond; CometBFT takes 16 MB, the contract is 10 MB."""
+CHUNK: Final = 1_000_000
+"""Bytes of a chunk at most, and for a single piece beyond: some are on their way while one is taken in, and each comes
+within the ten seconds after which CometBFT asks again, over slow lines too."""
+LARGE: Final = 8_000_000
+LARGE_FROM: Final = 16_384
+"""Of chunks from that number on, for the list of all must fit; CometBFT takes 16 MB, the contract is 10 MB."""
 METADATA: Final = 4_000_000
 EVERY: Final = 64
 """Heights between two states that others may start from."""
@@ -109,7 +113,7 @@ class Snapshots:
         while at < end:
             for piece in self._pieces(kind, at, min(_READ, end - at)):
                 framed = tiles.bundle_bytes([piece])
-                if count and bundle + len(framed) > CHUNK:
+                if count and bundle + len(framed) > _most(len(self._full[kind])):
                     chunk = Chunk(kind, first, count, digest.digest())
                     self._full[kind].append(chunk)
                     yield chunk
@@ -118,6 +122,11 @@ class Snapshots:
                 at, bundle, count = at + 1, bundle + len(framed), count + 1
         if count:
             yield Chunk(kind, first, count, digest.digest())
+
+
+def _most(number: int) -> int:
+    """How many bytes the chunk with that number, of its kind, has at most."""
+    return CHUNK if number < LARGE_FROM else LARGE
 
 
 def _state_chunks(state: bytes) -> Iterator[Chunk]:
@@ -256,6 +265,7 @@ class Restoring:
             return messages.SNAPSHOT_REJECT
         self._forget()
         self._arriving, self._left = Arriving(self._store, chunks, record), len(chunks)
+        log.info("a state is taken over from other members", extra={"entries": block.decode(record).size})
         return messages.SNAPSHOT_ACCEPT
 
     def apply(self, number: int, content: bytes) -> tuple[int, bool]:
@@ -275,6 +285,7 @@ class Restoring:
             self._forget()
             return messages.CHUNK_REJECT_SNAPSHOT, False
         self._arriving = None
+        log.info("a state was taken over", extra={"entries": self._store.size()})
         return messages.CHUNK_ACCEPT, True
 
     def _forget(self) -> None:

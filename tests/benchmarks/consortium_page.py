@@ -36,6 +36,12 @@ While nothing happened: {idle}.
   200 kB to kvstore, which looks at none of them, as so many entries of 443 bytes.
 - *A snapshot taken in*: by the application of a new member, chunk by chunk, every entry, block and the tree checked;
   the network is left out. *Read and hashed*: the chunks alone.
+- *Taken over by a whole member*: four whole hospitals run, with a CometBFT each; one has lost its ledger and its blocks
+  and is started again. From the offer of the state, which CometBFT's light client has verified through the other
+  members' listeners, until it is on disk, its root that of the others: chunks asked of three CometBFTs, verified, kept.
+  Beside it the seconds from the start of its process; before the offer lie the start of the node and the five seconds
+  in which CometBFT gathers offers, which it takes at least, however long the log is. Three members that serve chunks
+  and one that takes them in share these cores.
 - *In the receiver's QIDO*: from the start of the command `cairn share grant` until the other hospital answers a search
   with all instances: entry, consensus, delivery of the key, transfer, verification, index. Four whole hospitals run.
 - *From one member to another*: a study's CAR of 0.5 MB instances over mutual TLS, authorised and recorded, read by a

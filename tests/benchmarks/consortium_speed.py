@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.benchmarks import consortium_steps as steps
+from tests.benchmarks.consortium_catch_up import catch_up
 from tests.benchmarks.consortium_page import HOSPITALS, Measured, page
 from tests.benchmarks.ledger_page import table
 from tests.benchmarks.machine import describe
@@ -25,18 +26,20 @@ PAGE = Path("docs/performance-consortium.md")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much: single commits, entries in batches, idle seconds, entries of a snapshot, slices, shared studies."""
+    """How much: single commits, entries in batches, idle seconds, entries of a snapshot, and of one that a whole member
+    takes over, slices, shared studies."""
 
     commits: int
     entries: int
     idle_s: int
     synced: int
+    taken_over: int
     slices: int
     rounds: int
 
 
-WHOLE = Plan(commits=100, entries=8000, idle_s=30, synced=20_000, slices=300, rounds=3)
-QUICK = Plan(commits=12, entries=800, idle_s=3, synced=2000, slices=10, rounds=1)
+WHOLE = Plan(commits=100, entries=8000, idle_s=30, synced=20_000, taken_over=40_000, slices=300, rounds=3)
+QUICK = Plan(commits=12, entries=800, idle_s=3, synced=2000, taken_over=2000, slices=10, rounds=1)
 
 
 def measure(folder: Path, plan: Plan) -> Measured:
@@ -44,8 +47,10 @@ def measure(folder: Path, plan: Plan) -> Measured:
     ordered, growth, idle = _told(steps.ordering(folder, plan.commits, plan.entries, plan.idle_s))
     synced = steps.state_sync(folder, plan.synced)
     _told(([synced],))
+    taken_over = catch_up(folder / "whole", plan.taken_over).figure(synced.ours)
+    _told(([taken_over],))
     shared, of_study = _told(steps.sharing(folder, plan.slices, plan.rounds))
-    figures = [*ordered, synced, *shared]
+    figures = [*ordered, synced, taken_over, *shared]
     return Measured(figures, "; ".join(idle), plan.entries, growth, of_study, steps.large_state(HOSPITALS))
 
 

@@ -45,17 +45,17 @@ class Growth(NamedTuple):
 
 
 class Consortium:
-    """Four members, each a process with a CometBFT of its own."""
+    """Members, each a process with a CometBFT of its own; `cometbft` are further settings of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.homes = [folder / name for name in NAMES]
+    def __init__(self, folder: Path, names: Sequence[str] = NAMES, **cometbft: object) -> None:
+        self.homes = [folder / name for name in names]
         self.rpcs: list[Rpc] = []
         cards, all_settings = [], []
         for home in self.homes:
             rpc, p2p, listener = free_ports(3)
             home.mkdir()
-            cometbft = {"binary": str(COMETBFT), "rpc": f"http://127.0.0.1:{rpc}", "p2p_port": p2p}
-            consortium_setup.settle(home, {"ledger.cometbft": cometbft, "members": {"port": listener}})
+            own = {"binary": str(COMETBFT), "rpc": f"http://127.0.0.1:{rpc}", "p2p_port": p2p} | cometbft
+            consortium_setup.settle(home, {"ledger.cometbft": own, "members": {"port": listener}})
             settings, _ = load(None, {"CAIRN_HOME": str(home)})
             place = consortium_setup.place_of(settings, home.name)
             cards.append(consortium_setup.make_card(settings, open_keystore(home, None), place))
@@ -96,6 +96,9 @@ class Consortium:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
             process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
         for rpc in self.rpcs:
             rpc.close()
 

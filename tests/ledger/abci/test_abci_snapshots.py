@@ -23,9 +23,11 @@ HEIGHTS = 70
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """Four members, more heights than lie between two snapshots, chunks of a few entries."""
+    """Four members, more heights than lie between two snapshots, chunks of a few entries, later ones of more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "CHUNK", 4000)
+        patch.setattr(snapshots, "LARGE", 16_000)
+        patch.setattr(snapshots, "LARGE_FROM", 4)
         made = Network(tmp_path_factory.mktemp("network"), copies=2)
         made.join()
         for number in range(HEIGHTS):
@@ -71,7 +73,9 @@ def test_every_member_offers_the_same_bytes(network: Network) -> None:
     snapshot, chunks, _ = first
     assert snapshot.hash == sha256(snapshot.metadata).digest()
     assert len(chunks) > 5
-    assert all(0 < len(chunk) < 10_000_000 for chunk in chunks)
+    sizes = [len(chunk) for chunk in chunks]
+    assert all(0 < size <= 16_000 for size in sizes)
+    assert [size > 4000 for size in sizes].index(True) > 4 and sizes[-2] > 12_000
     assert network["east"].application.load_snapshot_chunk(snapshot.height, snapshots.FORMAT, len(chunks)) == b""
     assert network["east"].application.load_snapshot_chunk(snapshot.height + 1, snapshots.FORMAT, 0) == b""
 
