@@ -1,13 +1,14 @@
 """One request as the handlers see it: authenticated, with its origin and purpose; and how blocking work is run.
 
 Handlers are synchronous, since all they call (index, keys, content) blocks: a request costs one hop to a worker
-thread, where it is authenticated, authorised, recorded and answered. Streams take further hops, one for two MiB.
+thread, where it is authenticated, authorised, recorded and answered. Streams take further hops, one for four MiB.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 from urllib.parse import parse_qsl
@@ -102,6 +103,8 @@ class Door:
         self.readers = CapacityLimiter(READ_THREADS)
         self.writers = CapacityLimiter(WRITE_THREADS)
         self.streams = CapacityLimiter(STREAMS)
+        self.ahead = ThreadPoolExecutor(READ_THREADS, "ahead")
+        """Reads on in bodies that are being sent: cheaper by half than a worker thread of anyio's."""
 
     async def read(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a blocking call that reads, in a worker thread."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import zlib
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, wait
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import NamedTuple
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
@@ -18,7 +20,8 @@ from dicomweb import problems
 from dicomweb.exchange import Door, Exchange
 
 log = logging.getLogger("dicomweb")
-PIECE = 2 * 1024 * 1024
+FIRST = 2 * 1024 * 1024
+PIECE = 4 * 1024 * 1024
 LARGE = 64 * 1024
 NEVER_WITHOUT_ASKING = "private, no-cache"  # every use is authorised and recorded, so it must be asked for
 VARY = "Accept, Accept-Encoding, Authorization, Cookie"
@@ -114,6 +117,7 @@ class Stream(StreamingResponse):
         self.door = door
         self.piece = first
         self.chunks = chunks
+        self.ahead: Future[Piece] | None = None
         super().__init__((), HTTPStatus.OK, headers, media_type)
 
     async def stream_response(self, send: Send) -> None:
@@ -122,26 +126,28 @@ class Stream(StreamingResponse):
             more = True
             while more:
                 chunks, more = self.piece
-                async with create_task_group() as group:
-                    if more:
-                        group.start_soon(self._read_ahead)
-                    while chunks:
-                        await send({"type": "http.response.body", "body": chunks.pop(0), "more_body": True})
+                self.ahead = self.door.ahead.submit(gather, self.chunks) if more else None
+                while chunks:
+                    await send({"type": "http.response.body", "body": chunks.pop(0), "more_body": True})
+                if self.ahead is not None:
+                    self.piece = await asyncio.wrap_future(self.ahead)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            with CancelScope(shield=True):
-                await self.door.read(close, self.chunks)
-
-    async def _read_ahead(self) -> None:
-        try:
-            self.piece = await self.door.read(gather, self.chunks)
         except CairnError as error:
             log.error("broken off: %s: %s", error.slug, error.detail)
             raise
+        finally:
+            with CancelScope(shield=True):
+                await self.door.read(self._close)
+
+    def _close(self) -> None:
+        """End the iterator; what reads ahead is waited for first, since a generator that runs cannot be closed."""
+        if self.ahead is not None and not self.ahead.cancel():
+            wait((self.ahead,))
+        close(self.chunks)
 
 
-def gather(chunks: Iterator[bytes]) -> Piece:
-    """The next PIECE bytes or more, or all to the end; large chunks as they are, small ones joined.
+def gather(chunks: Iterator[bytes], most: int = PIECE) -> Piece:
+    """The next `most` bytes or a little more, or all to the end; large chunks as they are, small ones joined.
 
     One hop to a thread then serves many chunks, and nothing large is copied.
     """
@@ -155,9 +161,9 @@ def gather(chunks: Iterator[bytes]) -> Piece:
         else:
             large += [b"".join(small), chunk] if small else [chunk]
             small = []
-        if size >= PIECE:
+        if size >= most:
             break
-    return Piece([*large, b"".join(small)] if small else large, size >= PIECE)
+    return Piece([*large, b"".join(small)] if small else large, size >= most)
 
 
 def close(chunks: Iterator[bytes]) -> None:
@@ -178,7 +184,7 @@ def respond(
     if exchange.method == "HEAD":
         close(chunks)
         return _head(headers, media_type)
-    first = gather(chunks)
+    first = gather(chunks, FIRST)
     if not first.more:
         return whole(exchange, b"".join(first.chunks), headers, media_type)
     return Stream(exchange.door, first, chunks, headers, media_type)

@@ -26,7 +26,7 @@ from bridge.errors import ContentCorrupt
 from bridge.model import Role, StoredInstance
 from bridge.node import Node
 from dicomweb.app import create_app
-from dicomweb.responses import PIECE
+from dicomweb.responses import FIRST, PIECE
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -198,7 +198,7 @@ def test_damage_found_after_the_first_piece_ends_the_connection(
     served.client().store_instances([sent])
 
     def breaking(viewing: object, instance: StoredInstance) -> Iterator[bytes]:
-        yield b"x" * PIECE
+        yield b"x" * FIRST
         raise ContentCorrupt("a block is not what its CID says")
 
     monkeypatch.setattr(served.node.retrieve, "part10", breaking)
