@@ -226,8 +226,9 @@ class Node:
         return ["the members accepted this node's new ledger key: its processes are started afresh with it"]
 
     def refuse_erased(self, study: str) -> None:
-        """Raise Gone when a study was erased here. Raises StorageFault."""
-        refuse_erased(self.erasures, study)
+        """Raise Gone when a study was erased here and is not held again. Raises StorageFault."""
+        if not self.index.trees.of_study(study):
+            refuse_erased(self.erasures, study)
 
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""

@@ -366,7 +366,7 @@ class Node(Protocol):
         """Whether this process is about to stop, so that answers which last must end."""
 
     def refuse_erased(self, study: str) -> None:
-        """Raises Gone when a study was erased here."""
+        """Raises Gone when a study was erased here and is not held again."""
 
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         """Where a study lies; at most `most` instances of a tree are looked at. Raises NotFound, StorageFault."""

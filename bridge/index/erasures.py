@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import and_, bindparam, delete, null, or_, select, true, update
 from sqlalchemy.sql.elements import BindParameter
 
 from bridge.index import replica_schema as r
@@ -24,7 +24,10 @@ __all__ = ["Erasures"]
 _b = s.batch.c
 _uid: Final[BindParameter[str]] = bindparam("of_study")
 _NAMELESS: Final = (
-    sql(update(s.batch).where(or_(_b.study == _uid, _b.study_tag == bindparam("of_tag"))), ("study",)),
+    sql(
+        update(s.batch).where(or_(_b.study == _uid, and_(_b.study.is_not(None), _b.study_tag == bindparam("of_tag")))),
+        ("study",),
+    ),
     sql(update(s.share_out).where(s.share_out.c.study == _uid), ("study",)),
     sql(delete(s.assignment).where(s.assignment.c.study == _uid)),
     sql(update(s.token).where(s.token.c.study == _uid), ("study",)),
@@ -44,6 +47,9 @@ _ENDED_AT: Final = sql(
 )
 _EMERGENCY: Final = sql(
     update(r.emergency).where(or_(r.emergency.c.study == _uid, r.emergency.c.tag == bindparam("of_tag"))), ("study",)
+)
+_LET_GO: Final = sql(
+    update(s.block).where(s.block.c.cid == bindparam("of_cid")).values(superseded=true(), instance=null())
 )
 _FACT: Final = sql(
     select(_b.closed_seq, s.record.c.leaf)
@@ -75,6 +81,15 @@ class Erasures:
             return count
 
         return int(self._submit(work).result())
+
+    def let_go(self, blocks: Sequence[bytes]) -> None:
+        """Blocks of a study that was erased are not missed any more."""
+        rows = [{"of_cid": cid} for cid in blocks]
+
+        def work(transaction: Transaction) -> None:
+            transaction.cursor.executemany(_LET_GO, rows)
+
+        self._submit(work).result()
 
     def empty_log(self) -> None:
         """What was deleted is not in the database's log any more, as far as it can be had. Raises Busy: do it again."""

@@ -8,6 +8,8 @@
         that lie in no pack are written down as those of a pack that was trimmed, so that a backup has them brought
     (5) the root is named again, as it was, so that its CID stays
 
+Of a study that was erased nothing is made again: its blocks are known as ones that nobody misses.
+
 What lies only in the index does not come back: tokens, sessions, assignments, whose sealed blocks are kept without a
 key, and the sealed details of past records (the ledger's entries stay, with their hashes). `cairn backup` keeps these.
 """
@@ -131,6 +133,10 @@ def _place_study(
     try:
         origin, uid = node.keys.origin_of(tag), node.keys.study_of(tag)
     except ContentMissing as error:
+        if node.erasures.is_gone(tag):
+            report(f"{len(study.links)} instances of a study that was erased stay closed")
+            node.index.erasures.let_go(_blocks(node, study))
+            return
         report(f"{len(study.links)} instances: {error.detail}")
         counts["not_opened"] += len(study.links)
         return
@@ -145,6 +151,15 @@ def _place_study(
         node.index.add_blocks(list(_positions(node, (newest.root, *newest.pages), trimmed)))
         node.index.adopt(AdoptedTree(uid, origin, tag, newest.root, newest.pages, newest.links)).result()
         counts["studies"] += 1
+
+
+def _blocks(node: Node, study: Study) -> list[bytes]:
+    """The blocks of a study's instances, roots and pages, as far as they are there."""
+    found = {cid: None for root, said in study.roots.items() for cid in (root, *said.pages)}
+    for link in study.links:
+        with contextlib.suppress(CairnError):
+            found |= {cid: None for cid, _ in dag.order(link, node.content.get)}
+    return list(found)
 
 
 def _read_packs(node: Node, studies: dict[bytes, Study], report: Report) -> int:

@@ -83,6 +83,7 @@ class FakeNode:
         self.witnessing: Any = None
         self.hospital = ""
         self.contents: dict[str, StudyContent] = {}
+        self.erased: set[str] = set()
         self.broken: list[Emergency] = []
 
     def emergencies(self) -> list[Emergency]:
@@ -142,6 +143,10 @@ class FakeNode:
             raise self.fault
         self.queries.append(query)
         return self.page
+
+    def refuse_erased(self, study: str) -> None:
+        if study in self.erased:
+            raise errors.Gone("The study was erased here")
 
     def study_content(self, study: str, most: int | None = None) -> StudyContent:
         if study not in self.contents:
