@@ -16,6 +16,7 @@ __all__ = ["ClusterApi", "NoAnswer", "NotEnoughPeers", "Peer"]
 
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
+METRICS_S: Final = 5.0  # what the peer knows by itself
 MOST_ORIGINS: Final = 10
 
 
@@ -85,7 +86,7 @@ class ClusterApi:
         tell that, of itself) counts until it expires.
         """
         for metric in ("freespace", "ping"):
-            found = self._json("GET", f"/monitor/metrics/{metric}") or []
+            found = self._json("GET", f"/monitor/metrics/{metric}", timeout_s=METRICS_S) or []
             if not isinstance(found, list):
                 raise EngineFault("IPFS Cluster answered its metrics with something else")
             heard = frozenset(str(one.get("peer")) for one in found if isinstance(one, dict) and one.get("valid"))
@@ -148,9 +149,9 @@ class ClusterApi:
             raise EngineFault("IPFS Cluster answered something that is not a JSON object")
         return document
 
-    def _json(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:
+    def _json(self, method: str, path: str, query: Mapping[str, str] | None = None, timeout_s: float = ANSWER_S) -> Any:
         try:
-            return _checked(self._ask(method, path, query)).json()
+            return _checked(self._ask(method, path, query, timeout_s)).json()
         except ValueError as error:
             raise EngineFault("IPFS Cluster answered something that is not JSON") from error
 

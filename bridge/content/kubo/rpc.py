@@ -26,7 +26,8 @@ from bridge.model import Block
 __all__ = ["ChildMissing", "ImportRefused", "NodeDamaged", "Rpc", "base_url", "credential"]
 
 CONNECT_S: Final = 3.0
-BLOCK_S: Final = 10.0
+BLOCK_S: Final = 5.0  # a viewer waits for it; Kubo reads a block that it holds within some milliseconds
+ASK_S: Final = 10.0
 WRITE_S: Final = 60.0  # for one piece of an import, while Kubo writes what it has to the disk
 BEYOND_S: Final = 15.0  # how much longer than Kubo's own timeout its answer is waited for
 MAX_ANSWER: Final = 1 << 20
@@ -68,7 +69,7 @@ class Rpc:
     """One Kubo's RPC; safe to use from many threads. Every method raises EngineFault when Kubo does not do as asked."""
 
     def __init__(self, kubo: Kubo) -> None:
-        timeout = httpx.Timeout(BLOCK_S, connect=CONNECT_S)
+        timeout = httpx.Timeout(ASK_S, connect=CONNECT_S)
         # trust_env: a proxy in the environment is for the way out, not for the node's own daemon
         self._client = httpx.Client(
             base_url=base_url(kubo), headers=credential(kubo), timeout=timeout, trust_env=False, follow_redirects=False
