@@ -167,6 +167,8 @@ def import_study(
     """
     envelope, sealed = _open_key_file(recipient.keystore, key_file, sender_key)  # (1)
     car = _car(recipient, file, envelope, delivery)  # (2)
+    if cids.parse(car.root).codec != cids.DAG_CBOR:
+        raise CarInvalid(f"the root {cids.to_text(car.root)} is a file or folder of UnixFS, no study's manifest")
     report("every block of the CAR is what its CID says, and none is missing")
     if envelope is None and not is_study(car):
         return _keep_sealed(recipient, actor, car, report)

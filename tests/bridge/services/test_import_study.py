@@ -15,6 +15,7 @@ from bridge.content import car, manifest, sealed_metadata
 from bridge.content import cid as cids
 from bridge.content.car_transfer import Car, export_car
 from bridge.content.manifest import StudyRoot
+from bridge.content.unixfs import TreeBuilder
 from bridge.crypto import derive, study_key_file
 from bridge.crypto.hpke import Recipient
 from bridge.crypto.keystore import open_keystore
@@ -39,6 +40,8 @@ from bridge.services.sealed_object import BlockSink, SealedObjectWriter
 from tests.bridge.services.conftest import CHEAP, instance, part10, recorded
 
 STUDY = "1.2.826.0.1.3680043.8.498.77"
+FOLDER = b"\x0a\x02\x08\x01"
+"""An empty directory of UnixFS, as dag-pb."""
 
 
 class Blocks:
@@ -295,6 +298,18 @@ def test_manifests_that_no_node_would_write_are_refused(forger, refused):
     refused(CarInvalid, forger.file(root))
     root = forger.add(manifest.encode_root(StudyRoot(forger.tree.tag, (one,), None)))
     assert cids.to_text(one) in refused(CarInvalid, forger.file(root))
+
+
+def test_a_file_or_folder_of_unixfs_is_no_study(forger, refused):
+    file = TreeBuilder()
+    leaf = Block(cids.make(cids.RAW, b"a file of one block"), b"a file of one block")
+    blocks = [block for data in (bytes(1 << 20), b"rest") for block in file.leaf(data)]
+    root, above = file.finish()
+    forger.store.put([leaf, *blocks, *above])
+    folder = forger.add(FOLDER, cids.DAG_PB)
+    for foreign in (leaf.cid, root, folder):
+        assert cids.to_text(foreign) in refused(CarInvalid, forger.file(foreign))
+        refused(CarInvalid, forger.file(foreign), forger.key_file(foreign))
 
 
 def test_a_key_file_and_a_car_that_do_not_belong_together_are_refused(forger, refused):
