@@ -46,6 +46,7 @@ def filled(node: Node) -> None:
     viewing.saw("instance", f"{STUDY}.1")
     node.access.close_all()
     seal_closed(node.settings, node.keystore, begin=True)
+    assert leaks(node.settings.home)
 
 
 def erased(node: Node, study: str = STUDY) -> Erased:
