@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -118,3 +119,21 @@ def test_power_cut_and_start_again(managing: RunningNode) -> None:
     managing.start()
     all_kept(managing, instances)
     assert managing.answer("fsck")["findings"] == []
+
+
+def test_of_an_erased_study_kubo_keeps_no_root(managing: RunningNode) -> None:
+    erased, others = sendable([SERIES]), sendable([OTHERS])
+    store(managing, erased + others)
+    all_kept(managing, erased + others)
+
+    def kept_by_kubo() -> set[str]:
+        answer = httpx.post(f"{managing.settings['CAIRN_CONTENT__KUBO__API']}/api/v0/pin/ls?type=recursive", timeout=10)
+        return set(answer.json()["Keys"])
+
+    before = kept_by_kubo()
+    assert managing.answer("study", "erase", erased[0].study, "--yes")["released"] is True
+    assert len(before - kept_by_kubo()) == 1
+    all_kept(managing, others)
+    assert managing.stop() == 0, managing.printed()
+    assert managing.answer("fsck")["findings"] == []
+    assert managing.answer("ledger", "verify")["findings"] == []

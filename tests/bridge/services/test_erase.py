@@ -14,7 +14,7 @@ from bridge.config import Content, Settings
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.erasures import Asked
 from bridge.erasing import carry_on_erasures, erasing_of
-from bridge.errors import Busy, ContentMissing, Gone, NotFound
+from bridge.errors import Busy, ContentMissing, EngineFault, Gone, NotFound
 from bridge.ledger_reading import ledger_home
 from bridge.model import OPERATOR, Outcome
 from bridge.node import Node
@@ -224,6 +224,27 @@ def test_while_it_goes_on_no_key_of_the_study_is_made(open_node: Callable[[], No
     with pytest.raises(Busy):
         store(node, part10(instance(study=STUDY, name=NAME)))
     store(node, part10(instance(study=KEPT, name="Kept^Karl")))
+
+
+def test_an_engine_that_does_not_answer_is_asked_again_to_let_go(
+    open_node: Callable[[], Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = open_node()
+    filled(node)
+    (tree,) = node.index.trees.of_study(STUDY)
+
+    def down(root: bytes) -> None:
+        raise EngineFault("Kubo does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.content, "unpin", down)
+        assert erased(node).released is False
+        assert [roots for _, roots in node.erasures.unreleased()] == [(tree.root,)]
+        carry_on_erasures(node)
+    asked: list[bytes] = []
+    monkeypatch.setattr(node.content, "unpin", asked.append)
+    carry_on_erasures(node)
+    assert asked == [tree.root] and node.erasures.unreleased() == []
 
 
 def test_an_index_made_again_has_nothing_of_it(home: Path, open_node: Callable[[], Node]) -> None:
