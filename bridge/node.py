@@ -125,7 +125,7 @@ class Node:
         damaged = self.index.mark_damaged
         refuse = partial(refuse_erased, self.erasures)
         self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content), refuse)
-        self.gateway = Gateway(self.content, Grants(self.index.database))
+        self.gateway = Gateway(self.content, self.packs, Grants(self.index.database))
         self.witnessing = own_witnessing(settings, keystore, self.sources)
         self._open_trail()
         self.tokens = Tokens(self.index)

@@ -52,7 +52,7 @@ _PREFIXES: Final = {
     (codec, name): bytes((1, codec, code, DIGEST_SIZE)) for codec in _CODECS for name, code in _HASH_CODES.items()
 }
 _PREFIX_SIZE: Final = 4
-_HASH_OF_PREFIX: Final = {prefix: _HASH_CODES[name] for (_, name), prefix in _PREFIXES.items()}
+_OF_PREFIX: Final = {prefix: (codec, _HASH_CODES[name]) for (codec, name), prefix in _PREFIXES.items()}
 _MAX_VARINT: Final = 9
 
 
@@ -132,6 +132,9 @@ def read(data: Buffer, offset: int = 0) -> tuple[Cid, int]:
 
 def parse(cid: bytes) -> Cid:
     """Parse a whole binary CID strictly; ValueError as `read`, and for bytes behind it."""
+    known = _OF_PREFIX.get(cid[:_PREFIX_SIZE])
+    if known is not None and len(cid) == _PREFIX_SIZE + DIGEST_SIZE:  # one of ours: nothing to decode
+        return Cid(*known, bytes(cid[_PREFIX_SIZE:]))
     parts, end = read(cid)
     if end != len(cid):
         raise ValueError("bytes behind the CID")
@@ -140,9 +143,6 @@ def parse(cid: bytes) -> Cid:
 
 def verify(cid: bytes, data: Buffer) -> bool:
     """Whether `data` is the block that `cid` names. Raises ValueError when `cid` is not a CID."""
-    known = _HASH_OF_PREFIX.get(cid[:_PREFIX_SIZE])
-    if known is not None and len(cid) == _PREFIX_SIZE + DIGEST_SIZE:  # one of ours: nothing to parse
-        return digest_of(known, data) == cid[_PREFIX_SIZE:]
     parts = parse(cid)
     if parts.hash == IDENTITY:
         return parts.digest == data

@@ -6,7 +6,7 @@ only; so the CAR of a tree is the same bytes wherever it is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import cbor2
@@ -54,13 +54,18 @@ class Passed(Protocol):
 
 
 def order(
-    root: bytes, get: Get, skip: Callable[[bytes], bool] = lambda cid: False, passed: Passed | None = None
+    root: bytes,
+    get: Get,
+    skip: Callable[[bytes], bool] = lambda cid: False,
+    passed: Passed | None = None,
+    told: Callable[[Sequence[bytes]], object] = lambda links: None,
 ) -> Iterator[tuple[bytes, bytes | None]]:
     """Every CID of the tree, in order, with the block where it had to be read; raw blocks are not, and come with None.
 
-    `skip` says of which CIDs nothing is wanted, nor of what lies below them. What it has passed is kept in `passed` (an
-    empty one), else in memory with about 100 bytes each; so are the links of the blocks above the one that it is at.
-    Raises what `get` does, and ContentCorrupt as `links`.
+    `skip` says of which CIDs nothing is wanted, nor of what lies below them; `told` is told the links of each block
+    that is read, before any of them is. What it has passed is kept in `passed` (an empty one), else in memory with
+    about 100 bytes each; so are the links of the blocks above the one that it is at. Raises what `get` does, and
+    ContentCorrupt as `links`.
     """
     seen = set() if passed is None else passed
     ahead = [iter((root,))]
@@ -81,7 +86,9 @@ def order(
         else:
             data = get(cid)
             yield cid, data
-        ahead.append(iter(links(cid, data)))
+        below = links(cid, data)
+        told(below)
+        ahead.append(iter(below))
 
 
 def walk(

@@ -166,6 +166,16 @@ class PackStore:
             raise ContentCorrupt(f"{_where(position)} is damaged")
         return data
 
+    def section(self, position: BlockPosition) -> bytes:
+        """The section of a CAR that a block lies in: its head and the block, verified. Errors as `get`."""
+        head = car.section_head(position.cid, position.length)
+        size, start = len(head) + position.length, position.offset - len(head)
+        data = self._read(position.pack, start, size, partial(_where, position))
+        whole = len(data) == size and data.startswith(head)
+        if not whole or not cids.verify(position.cid, memoryview(data)[len(head) :]):
+            raise ContentCorrupt(f"{_where(position)} is damaged")
+        return data
+
     def read(self, pack: int, offset: int, length: int) -> bytes:
         """A stretch of a pack as it lies there, not verified. Raises ContentMissing, ContentCorrupt if it is short."""
         where = f"the stretch of pack {pack} at byte {offset}"

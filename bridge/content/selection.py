@@ -6,7 +6,7 @@ scope asks for, depth first, none twice unless that is asked for; identity CIDs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 import cbor2
@@ -118,15 +118,17 @@ def is_whole(place: Place, scope: Scope, wanted: range | None, duplicates: bool)
     return wanted is None and not duplicates and place.inside is None and _is_deep(place.passed[-1], scope)
 
 
-def order(place: Place, get: dag.Get) -> Iterator[tuple[bytes, bytes | None]]:
+def order(
+    place: Place, get: dag.Get, told: Callable[[Sequence[bytes]], object] = lambda links: None
+) -> Iterator[tuple[bytes, bytes | None]]:
     """The CIDs of such a CAR, in order, with the block where it had to be read for its links; raw ones come with None.
 
-    Holds one CID of every block it has given. Raises as `blocks`.
+    Holds one CID of every block it has given; `told` is told the links of each block that is read. Raises as `blocks`.
     """
     *before, end = place.passed
     for cid in before:
         yield cid, get(cid)
-    yield from dag.order(end, get, set(before).__contains__)
+    yield from dag.order(end, get, set(before).__contains__, told=told)
 
 
 def _is_deep(end: bytes, scope: Scope) -> bool:

@@ -11,6 +11,7 @@ from bridge.index import schema as s
 from bridge.index.database import Database, sql
 from bridge.index.placement import positions_of
 from bridge.index.replica_schema import replica_beside, replica_in, replica_out
+from bridge.model import BlockPosition
 
 _t, _a, _b = s.tree.c, s.assignment.c, replica_beside.c
 _OF_BLOCK: Final = sql(
@@ -92,6 +93,6 @@ class Grants:
         """The study tag and root of each tree kept here for a member: its own, or one that it is to keep as well."""
         return [(tag, root) for tag, root in self._database.rows(_KEPT_FOR, {"to": member})]
 
-    def sizes(self, blocks: Iterable[bytes]) -> Mapping[bytes, int]:
-        """The lengths in bytes of those of many blocks that the index knows."""
-        return {cid: place.length for cid, place in positions_of(self._database, blocks).items()}
+    def positions(self, blocks: Iterable[bytes]) -> Mapping[bytes, BlockPosition]:
+        """Where those of many blocks lie that the index knows."""
+        return positions_of(self._database, blocks)

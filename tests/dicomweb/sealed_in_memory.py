@@ -11,8 +11,9 @@ from node_in_memory import FakeNode
 
 from bridge.content import cid as cids
 from bridge.content import unixfs
+from bridge.content.car import section_head
 from bridge.errors import ContentMissing, Unauthenticated
-from bridge.model import Action, Actor, ActorKind, Role
+from bridge.model import Action, Actor, ActorKind, BlockPosition, Role
 from bridge.services.gateway import Gateway
 
 STUDY, OTHER, GONE = "1.2.3", "1.2.4", "1.2.5"
@@ -52,8 +53,11 @@ class SealedBlocks:
     def kept_for(self, member: str) -> Sequence[tuple[bytes, bytes]]:
         return []
 
-    def sizes(self, blocks: Iterable[bytes]) -> Mapping[bytes, int]:
-        return {cid: len(self.held[cid]) for cid in blocks if cid in self.held}
+    def positions(self, blocks: Iterable[bytes]) -> Mapping[bytes, BlockPosition]:
+        return {cid: BlockPosition(cid, 0, 0, len(self.held[cid])) for cid in blocks if cid in self.held}
+
+    def section(self, position: BlockPosition) -> bytes:
+        return section_head(position.cid, position.length) + self.get(position.cid)
 
     def put(self, codec: int, data: bytes) -> bytes:
         cid = cids.make(codec, data)
@@ -79,7 +83,7 @@ class GatewayNode(FakeNode):
         super().__init__()
         self.blocks = SealedBlocks()
         store: Any = self.blocks
-        self.gateway = Gateway(store, store)
+        self.gateway = Gateway(store, store, store)
         self.seen: list[str] = []
 
     def identify(self, credential: str, address: str) -> Actor:

@@ -171,7 +171,7 @@ def test_the_length_of_a_whole_car_is_told_before_it_is_read(node: Node, monkeyp
     monkeypatch.setattr(gateway, "MOST_PLANNED", len(own))  # where there may be more of them
     assert length() is None and list(blocks(car(node, HOLDER, own[0]))) == own
     monkeypatch.undo()
-    monkeypatch.setattr(Grants, "sizes", lambda *_: {})
+    monkeypatch.setattr(Grants, "positions", lambda *_: {})
     assert length() is None and len(car(node, HOLDER, own[0])) == size
 
 
