@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Need", "PeerPin", "Standing", "from_document", "needs", "unknown"]
+__all__ = ["Need", "PeerPin", "Standing", "allocations", "from_document", "needs", "unknown"]
 
 UNDER_WAY: Final = frozenset({"pinning", "pin_queued"})
 FAILED: Final = frozenset({"pin_error", "cluster_error", "unexpectedly_unpinned"})
@@ -65,10 +65,18 @@ def from_document(document: Any) -> Standing:
         if not isinstance(entry, dict) or not isinstance(entry.get("status"), str):
             raise ValueError("no status of a peer in the answer")
         peers[id] = PeerPin(str(entry.get("peername") or id), entry["status"], str(entry.get("error") or ""))
-    allocated = frozenset(str(id) for id in document.get("allocations") or ())
+    allocated = allocations(document)
     if not allocated and all(peer.status in ("unpinned", "cluster_error") for peer in peers.values()):
         return unknown
     return Standing(allocated, peers)
+
+
+def allocations(document: Mapping[str, Any]) -> frozenset[str]:
+    """The ids of the peers that a pin is allocated to. Raises ValueError when they are no list."""
+    found = document.get("allocations") or []
+    if not isinstance(found, list):
+        raise ValueError("the allocations are no list")
+    return frozenset(str(id) for id in found)
 
 
 def _first_line(text: str) -> str:

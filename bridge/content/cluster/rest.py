@@ -133,7 +133,10 @@ class ClusterApi:
     def allocations(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Every pin of the cluster's state: its CID in text, and the ids of the peers that it is allocated to."""
         for document in self._documents("/allocations"):
-            yield _cid(document), frozenset(str(id) for id in document.get("allocations") or ())
+            try:
+                yield _cid(document), replication.allocations(document)
+            except ValueError as error:
+                raise EngineFault(f"IPFS Cluster answered its pins with something else: {error}") from error
 
     def lost(self, timeout_s: float = ANSWER_S) -> Iterator[tuple[str, int]]:
         """Pins that peers which answer do not hold although they should: the CID in text, and how many peers.
@@ -141,7 +144,8 @@ class ClusterApi:
         Raises NoAnswer when a peer, or its Kubo, does not answer within `timeout_s`.
         """
         for document in self._documents("/pins", {"filter": "pin_error,unexpectedly_unpinned"}, timeout_s):
-            yield _cid(document), len(document.get("peer_map") or ())
+            peers = document.get("peer_map")
+            yield _cid(document), len(peers) if isinstance(peers, dict) else 0
 
     def _document(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         document = self._json(method, path, query)
@@ -217,5 +221,7 @@ def _peer(document: Mapping[str, Any]) -> Peer:
     kubo = document.get("ipfs")
     kubo = kubo if isinstance(kubo, dict) else {}
     error = str(document.get("error") or "") or str(kubo.get("error") or "")
-    addresses = tuple(str(address) for address in kubo.get("addresses") or () if "/p2p/" in str(address))
-    return Peer(str(document.get("id") or ""), str(document.get("peername") or ""), error, addresses)
+    listens = kubo.get("addresses")
+    addresses = tuple(str(address) for address in (listens if isinstance(listens, list) else ()))
+    reached = tuple(address for address in addresses if "/p2p/" in address)
+    return Peer(str(document.get("id") or ""), str(document.get("peername") or ""), error, reached)

@@ -271,7 +271,7 @@ def _network(config: Configuration) -> Iterator[Finding]:
             f"routing is {routing}: which blocks are held here is told to and asked of the public network",
             "ipfs config Routing.Type none",
         )
-    bootstrap = [str(address) for address in _at(config, "Bootstrap") or []]
+    bootstrap = _texts(_at(config, "Bootstrap"))
     if any(public in address for address in bootstrap for public in PUBLIC_BOOTSTRAP):
         yield Finding(
             "refuse",

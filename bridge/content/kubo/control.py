@@ -24,6 +24,8 @@ ASK_S: Final = 5.0
 PINS_S: Final = 60.0
 CLOSE_S: Final = 1.0
 _NOT_PINNED: Final = ("is not pinned", "not pinned or pinned indirectly")
+# Of an answer of another form; the library asserts how many JSON values come.
+_OTHERWISE: Final = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
 T = TypeVar("T")
 
 
@@ -51,16 +53,17 @@ class Control:
 
     def id(self) -> str:
         """Kubo's peer ID."""
-        return str(self._ask(lambda: self._client.id())["ID"])
+        return self._ask(lambda: str(self._client.id()["ID"]))
 
     def version(self) -> str:
         """Kubo's version, such as "0.42.0"."""
-        return str(self._ask(lambda: self._client.version())["Version"])
+        return self._ask(lambda: str(self._client.version()["Version"]))
 
     def peers(self) -> list[str]:
         """The peer IDs that Kubo is connected to."""
-        found = self._ask(lambda: self._client.swarm.peers()).as_json().get("Peers") or []
-        return [str(peer["Peer"]) for peer in found]
+        return self._ask(
+            lambda: [str(peer["Peer"]) for peer in self._client.swarm.peers().as_json().get("Peers") or ()]
+        )
 
     def pinned(self, root: bytes) -> bool:
         """Whether a root is pinned recursively."""
@@ -72,8 +75,10 @@ class Control:
 
     def pins(self) -> set[bytes]:
         """Every root that is pinned recursively and has a CID of the kinds that we use."""
-        answer = self._ask(lambda: self._patient.pin.ls(type="recursive"), self._patient)
-        keys = answer.as_json().get("Keys") or {}  # without a single pin there is no such member
+        # without a single pin there is no such member
+        keys = self._ask(
+            lambda: dict(self._patient.pin.ls(type="recursive").as_json().get("Keys") or {}), self._patient
+        )
         found = set()
         for text in keys:
             try:
@@ -89,7 +94,7 @@ class Control:
         except _NotPinned:
             return
 
-    def _ask(self, question: Callable[[], Any], client: Any = None) -> Any:
+    def _ask(self, question: Callable[[], T], client: Any = None) -> T:
         with self._locks[client or self._client]:
             # The library gives urllib3 2 a word that only version 3 will refuse, and urllib3 says so at each request.
             warnings.filterwarnings("ignore", "The 'strict' parameter", FutureWarning, "urllib3")
@@ -101,6 +106,8 @@ class Control:
                 raise EngineFault(f"Kubo: {error}") from error
             except ipfshttpclient.exceptions.TimeoutError as error:
                 raise EngineFault("Kubo does not answer in time") from error
+            except (ipfshttpclient.exceptions.DecodingError, *_OTHERWISE) as error:
+                raise EngineFault("what answers is no Kubo, or not as its API says") from error
             except ipfshttpclient.exceptions.Error as error:
                 raise EngineFault(f"Kubo cannot be reached ({type(error).__name__})") from error
 

@@ -101,7 +101,7 @@ class Rpc:
         wanted = cids.to_text(root)
         for line in filter(None, map(str.strip, text.splitlines())):
             told = _object(line).get("Root")
-            if isinstance(told, dict) and told.get("Cid", {}).get("/") == wanted:
+            if isinstance(told, dict) and told.get("Cid") == {"/": wanted}:
                 reason = told.get("PinErrorMsg")
                 if reason:
                     raise _pin_error(str(reason))
@@ -175,7 +175,7 @@ class Rpc:
         """The roots (text) of pins below which Kubo misses or cannot read a block with links; it looks at all pins."""
         timeout = httpx.Timeout(timeout_s + BEYOND_S, connect=CONNECT_S)
         lines = map(_object, self._post("pin/verify", {"verbose": "false"}, timeout=timeout).text.splitlines())
-        return [str(line["Cid"]) for line in lines if line.get("BadNodes")]
+        return [str(line.get("Cid")) for line in lines if line.get("BadNodes")]
 
     def pin(self, root: bytes, timeout_s: float) -> None:
         """Pin a root whose blocks Kubo or its peers hold. Raises ChildMissing when one cannot be had in time."""
