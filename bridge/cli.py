@@ -396,7 +396,9 @@ def _findings(result: Mapping[str, Any]) -> str:
 
 def _verified(result: Mapping[str, Any]) -> str:
     waiting = f", and {result['waiting']} that wait for consensus" if result["waiting"] else ""
-    return _findings(result) or f"verified: {result['entries']} entries{waiting}"
+    arriving = result["arriving"]
+    of = f", {arriving} of them of a state that is being taken over from other members" if arriving else ""
+    return _findings(result) or f"verified: {result['entries']} entries{of}{waiting}"
 
 
 @ledger.command()

@@ -13,6 +13,7 @@ from bridge import (
     consortium_commands,
     content_commands,
     ledger_commands,
+    ledger_verification,
     replica_commands,
     share_commands,
     study_commands,
@@ -196,5 +197,5 @@ COMMANDS: dict[str, Command] = {
     "ledger-key": ledger_commands.key,
     "ledger-prove": ledger_commands.prove,
     "ledger-reindex": _ledger_reindex,
-    "ledger-verify": ledger_commands.verify,
+    "ledger-verify": ledger_verification.verify,
 }

@@ -15,7 +15,7 @@ import click
 from bridge import config
 from bridge.config import Settings
 from bridge.control import ask
-from bridge.errors import InUse
+from bridge.errors import DatabaseDamaged, InUse
 
 STARTING_S = 15.0
 
@@ -51,6 +51,12 @@ def perform(settings: Settings, name: str, arguments: Mapping[str, Any]) -> Any:
         except InUse:
             if time.monotonic() > until:
                 raise
+        except DatabaseDamaged:
+            if name != "ledger-verify":
+                raise
+            from bridge.ledger_verification import verify_damaged
+
+            return verify_damaged(settings, arguments, say)
 
 
 def show(result: Any, wants_json: bool, human: Callable[[Any], str]) -> None:

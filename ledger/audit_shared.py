@@ -16,7 +16,7 @@ from typing import Final
 
 from ledger import entry, keys, members
 from ledger.audit import RUN, LogAudit, Progress, counted
-from ledger.block_store import BlockStore, Proved, Waiting
+from ledger.block_store import BlockStore, Consensus, Proved, Waiting
 from ledger.checkpoint import Checkpoint
 from ledger.engine.solo import DATABASE
 from ledger.entry import Entry, leaf_hash
@@ -42,11 +42,15 @@ KINDS: Final = {"double-sign": 1, "light-client-attack": 2}
 
 @dataclass(slots=True)
 class SharedReport:
-    """What auditing gave: findings, how many entries there are, how many of this member's wait, members and keys."""
+    """What auditing gave: findings, how many entries there are, how many of this member's wait, members and keys.
+
+    `arriving` of the entries are of a state that is being taken over, and are the node's own log when all of it is.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     entries: int = 0
     waiting: int = 0
+    arriving: int = 0
     state: State | None = None
 
 
@@ -79,6 +83,7 @@ class SharedLogAudit(LogAudit):
         super().__init__(home, Trust.solo(trust.genesis.cards[0].key, trust.genesis.origin), progress, signatures)
         self._shared = trust
         self.state: State | None = None
+        self.committed: int | None = None  # up to which size, while a state is being taken over
         self.outbox: list[Waiting] = []
         self.pending: dict[int, Entry] = {}  # by place in the outbox, as far as they verify
 
@@ -97,18 +102,21 @@ class SharedLogAudit(LogAudit):
         known = None
         with suppress(LedgerError):  # a damaged state is told in the end
             known = consensus.state()
-        return SharedLogCheck(trust, self._signatures, known, _blocks(store))
+        self.committed = None if self._shared.own is None else _committed(store, consensus)
+        return SharedLogCheck(trust, self._signatures, known, _blocks(store), self.committed)
 
     def _read_all(self, store: LedgerStore, check: LogCheck, readers: RunReaders | None, run: int) -> None:
         assert isinstance(store, BlockStore) and isinstance(check, SharedLogCheck)
         super()._read_all(store, check, readers, run)
         consensus = store.consensus()
         check.blocks_end(consensus.height, consensus.app_hash)
-        self.state = check.state
-        if self._signatures and consensus.height and consensus.rows != members.rows(check.state):
+        self.state = state = check.state
+        if self.committed is not None:
+            state = consensus.state() or members.initial(self._shared.genesis)
+        elif self._signatures and consensus.height and consensus.rows != members.rows(state):
             check.report.findings.append(Finding("consensus state", "it is not what the entries lead to"))
         if self._shared.own is not None and self._signatures:
-            check.report.findings += self._waiting(store, check.state, self._shared.own)
+            check.report.findings += self._waiting(store, state, self._shared.own)
 
     def _check_files(self, store: LedgerStore) -> None:
         if store.size():  # nothing is published before the first block
@@ -195,6 +203,8 @@ def audit_shared(
         store = shared.read(held, processes, run)
         report.findings += shared.findings
         report.state, report.waiting = shared.state, len(shared.outbox)
+        if shared.committed is not None:
+            report.arriving = shared.report.frontier.size - shared.committed
         if store is not None:
             logs.append((shared, store))
             report.entries = sum(one.report.frontier.size for one, _ in logs)
@@ -299,6 +309,19 @@ def _blocks(store: BlockStore) -> Iterator[BlockRow]:
     while rows := store.blocks(after):
         yield from (BlockRow(*row) for row in rows)
         after = rows[-1].height
+
+
+def _committed(store: BlockStore, consensus: Consensus) -> int | None:
+    """The size of the log at the last commit, when there is more of it: blocks of a state that is being taken over.
+
+    Of what was taken over no checkpoint is signed before all of it is there.
+    """
+    last = store.block_at(consensus.height) if consensus.height else None
+    if consensus.height and (last is None or last.hash != consensus.app_hash):
+        return None
+    size = 0 if last is None else last.size
+    signed = max((at for at, _ in store.last_checkpoints(1)), default=0)
+    return size if signed <= size < store.size() else None
 
 
 def _lie(row: Proved) -> Evidence:

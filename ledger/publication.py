@@ -50,9 +50,12 @@ class Publication:
             self.size = size
 
     def publish_cosigned(self, size: int, note: str) -> None:
-        """Write a checkpoint with others' cosignatures, whose quorum was reached; an older one than is there is not."""
+        """Write a checkpoint with others' cosignatures, whose quorum was reached; an older one than is there is not.
+
+        Where this member alone is the quorum nobody's lines are behind its own, and the newest is good by itself.
+        """
         self.publish()
-        if self._cosigned <= size <= self.size:
+        if cosigned_size(note, self._store.checkpoint) and self._cosigned <= size <= self.size:
             self._files.publish(size, size, note, self._store.leaves, self._store.envelopes)
             self._cosigned = size
 

@@ -103,6 +103,17 @@ def test_files_alone_show_the_quorum_by_policy_and_by_genesis(exchanged: Exchang
     assert exchanged.findings() == []
 
 
+def test_where_one_member_is_the_quorum_the_newest_checkpoint_is_published_and_none_before(
+    exchanged: Exchanged,
+) -> None:
+    exchanged.publish(4)
+    exchanged.network.decide([[exchanged.network.sign("west")]])
+    exchanged.publish()
+    assert exchanged.size == 5 and exchanged.findings() == []
+    exchanged.publish(4)
+    assert exchanged.size == 5 and exchanged.findings() == []
+
+
 def test_the_published_checkpoint_never_goes_back(exchanged: Exchanged, tmp_path: Path) -> None:
     exchanged.network.decide([[exchanged.network.sign("west")]])
     exchanged.publish(5, "north", "south")

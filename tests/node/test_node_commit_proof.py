@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from bridge import ledger_offline
+from bridge.config import load
+from bridge.invocation import perform
 from tests.node.running_demo import RunningDemo
 from tests.node.running_node import CAIRN
 
@@ -103,3 +105,23 @@ def test_the_files_are_asked_for_together(files: Files) -> None:
     ):
         done = subprocess.run([CAIRN, "ledger", "verify", files.proof, *arguments], capture_output=True, check=False)
         assert done.returncode == 2
+
+
+def test_a_shared_log_that_is_damaged_is_told_by_file_and_page_wherever_the_damage_is(
+    demo: RunningDemo, files: Files
+) -> None:
+    """SQLite's header has 100 bytes, of which many keep it from opening the file at all."""
+    assert demo.stop() == 0
+    assert demo.answer(0, "ledger", "verify")["findings"] == []
+    settings, _ = load(None, {"CAIRN_HOME": str(demo.home(0))})
+    database = demo.home(0) / "consortium/ledger/ledger.db"
+    kept = database.read_bytes()
+    for at in [0, 17, 18, 28, 47, 60, 71, 100, 103, *range(4096, len(kept), len(kept) // 4)]:
+        database.write_bytes(kept[:at] + bytes([kept[at] ^ 0x40]) + kept[at + 1 :])
+        found = perform(settings, "ledger-verify", {})["findings"]
+        assert {"place": "ledger.db", "what": f"page {at // 4096 + 1} is not as the ledger wrote it"} in found, at
+    database.write_bytes(b"x" + kept[1:])
+    told = demo.cairn(0, "ledger", "verify", code=3).stdout
+    assert "ledger.db: page 1 is not as the ledger wrote it" in told and "not a database" in told
+    database.write_bytes(kept)
+    assert demo.answer(0, "ledger", "verify")["findings"] == []

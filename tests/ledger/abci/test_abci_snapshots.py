@@ -12,10 +12,14 @@ from ledger import codec
 from ledger.abci import messages, snapshots
 from ledger.abci.application import ConsortiumApplication, Signers
 from ledger.abci.messages import Snapshot
+from ledger.audit_shared import SharedReport, audit_shared
 from ledger.block_store import BlockStore
 from ledger.engine import Sealed
 from ledger.entry import read
+from ledger.keys import raw
+from ledger.publication import Publication
 from ledger.source import Cursor
+from ledger.tile_files import TileFiles
 from tests.ledger.shared_log import Hospital, Network
 
 HEIGHTS = 70
@@ -128,6 +132,67 @@ def test_a_crash_midway_leaves_nothing(network: Network, newcomer: Newcomer) -> 
     assert newcomer.application.info().app_hash == app_hash
 
 
+def audited(one: Newcomer) -> SharedReport:
+    """What `cairn ledger verify` finds at the member."""
+    key = raw(one.own.signer.public_key())
+    return audit_shared(one.home, one.network.genesis, one.own.node, key, run=8, processes=1)
+
+
+def test_what_is_there_of_a_state_that_is_taken_over_is_verified_and_no_finding(
+    network: Network, newcomer: Newcomer
+) -> None:
+    snapshot, chunks, app_hash = offered(network["east"])
+    newcomer.application.offer_snapshot(snapshot, app_hash)
+    seen = set()
+    for at, chunk in enumerate(chunks):
+        report = audited(newcomer)
+        assert report.findings == [] and report.arriving == report.entries == newcomer.store.size()
+        seen.add(report.arriving)
+        newcomer.application.apply_snapshot_chunk(at, chunk, "east")
+    assert len(seen) > 5
+    report = audited(newcomer)
+    assert (report.findings, report.arriving, report.entries) == ([], 0, newcomer.store.size())
+
+
+def test_what_is_wrong_with_a_state_that_is_taken_over_is_found_and_an_outsider_takes_none(
+    network: Network, newcomer: Newcomer
+) -> None:
+    snapshot, chunks, app_hash = offered(network["east"])
+    newcomer.application.offer_snapshot(snapshot, app_hash)
+    for at, chunk in enumerate(chunks[:-1]):
+        newcomer.application.apply_snapshot_chunk(at, chunk, "east")
+    outside = audit_shared(newcomer.home, network.genesis).findings
+    assert {"checkpoint", "block"} == {found.place for found in outside}
+    with newcomer.store.writing():
+        forged = network["east"].store.envelopes(5, 6)[0]
+        newcomer.store._one("UPDATE entries SET envelope = ? WHERE idx = 4", forged)
+    assert "entry 4" in {found.place for found in audited(newcomer).findings}
+
+
+def test_a_member_that_was_away_is_verified_while_it_takes_over_a_later_state(
+    network: Network, newcomer: Newcomer
+) -> None:
+    early = network["east"].application.list_snapshots()[-1]
+    for snapshot in (early, network["east"].application.list_snapshots()[0]):
+        stored = network["east"].store.block_at(snapshot.height)
+        assert stored is not None
+        committed = newcomer.store.size()
+        newcomer.application.offer_snapshot(snapshot, stored.hash)
+        for at in range(snapshot.chunks):
+            chunk = network["east"].application.load_snapshot_chunk(snapshot.height, snapshots.FORMAT, at)
+            newcomer.application.apply_snapshot_chunk(at, chunk, "east")
+            report = audited(newcomer)
+            whole = at == snapshot.chunks - 1
+            assert report.arriving == (0 if whole else newcomer.store.size() - committed)
+            assert whole or report.findings == []
+        with newcomer.store.writing():
+            published = Publication(newcomer.store, TileFiles(newcomer.home))
+            published.publish()
+            published.settle()
+        assert audited(newcomer).findings == []
+    assert newcomer.store.size() > committed > 0
+
+
 def test_an_offer_of_another_app_hash_format_or_height_is_refused(network: Network, newcomer: Newcomer) -> None:
     snapshot, _, app_hash = offered(network["east"])
     offer = newcomer.application.offer_snapshot
@@ -181,6 +246,7 @@ def test_a_member_that_lost_its_disk_gives_up_what_it_signed_without_knowing_its
     lost.application.offer_snapshot(snapshot, app_hash)
     for at, chunk in enumerate(chunks):
         assert lost.application.apply_snapshot_chunk(at, chunk, "north") == messages.CHUNK_ACCEPT
+        assert audited(lost).findings == []
     assert lost.store.waiting() == 0
     assert lost.store.state().cursor == Cursor(b"", 0)
     assert lost.store.sealed_otherwise(lost.own.node, bytes(16))
