@@ -29,6 +29,8 @@ __all__ = ["begin_again", "carry_on_before_serving", "carry_on_erasures", "erasi
 
 log = logging.getLogger(__name__)
 LOCK: Final = "erase.lock"
+FOLLOWED: Final = "erasures"
+"""Under which name the shared log is followed."""
 
 
 def erasing_of(node: Node) -> Erasing:
@@ -65,10 +67,28 @@ def erasing_of(node: Node) -> Erasing:
 def carry_on_erasures(node: Node) -> None:
     """End what was begun and did not end, as far as it can be done now; what fails is logged, and tried again."""
     try:
+        begin_what_the_log_says(node)
         if node.erasures.going_on() or node.erasures.unreleased():
             carry_on(erasing_of(node), log.info)
     except CairnError as error:
         log.error("an erasure waits", extra={"slug": error.slug, "reason": error.detail})
+
+
+def begin_what_the_log_says(node: Node) -> None:
+    """Begin again what this node erased by the consortium's log and holds: its keys came back with an older backup.
+
+    Raises StorageFault.
+    """
+    if node.consortium is None:
+        return
+    own = node.consortium.own()
+    after = node.index.followed.position(FOLLOWED)
+    for final in node.consortium.follow(after, ("study.erase",)) if own is not None else ():
+        said = final.entry
+        mine = own is not None and said.node == own.node and said.study is not None
+        if mine and not node.erasures.knows(said.records_root):
+            _begin_again(node.erasures, [said.study or b""])
+        node.index.followed.advance(FOLLOWED, final.index)
 
 
 def carry_on_before_serving(settings: Settings, keystore: Keystore) -> None:
@@ -103,10 +123,12 @@ def begin_again(settings: Settings, tags: Sequence[bytes]) -> None:
     keystore = open_keys(settings)
     newer = partial(wrapping.candidates, settings.home, settings.keys.passphrase_file)
     with closing(Keyring(settings.home / "keys" / "keys.db", keystore, newer)) as keys:
-        asked = Asked(
-            OPERATOR.kind.value, OPERATOR.name, OPERATOR.how, "erased before; held again by a restored backup"
-        )
-        Erasures(keys, keystore.audit_key).begin_again(tags, asked, now_us())
+        _begin_again(Erasures(keys, keystore.audit_key), tags)
+
+
+def _begin_again(erasures: Erasures, tags: Sequence[bytes]) -> None:
+    why = "erased before; held again by a restored backup"
+    erasures.begin_again(tags, Asked(OPERATOR.kind.value, OPERATOR.name, OPERATOR.how, why), now_us())
 
 
 def tags_in(file: Path) -> list[bytes]:

@@ -181,6 +181,9 @@ def _erased(result: Mapping[str, Any]) -> str:
     ]
     if not result["released"]:
         lines.append("the content engine still keeps its sealed blocks; it is asked again to let go of them")
+    if result["set_aside"]:
+        files = ", ".join(result["set_aside"])
+        lines.append(f"what `cairn rebuild-index` set aside may still name it: remove {files}")
     if result["given_to"]:
         members = ", ".join(result["given_to"])
         lines.append(f"given to {members} before: their keys end with the grant; what they read or copied stays theirs")

@@ -108,6 +108,7 @@ def erase(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
         "entries": [None if entry is None else entry.hex() for entry in done.entries],
         "given_to": list(done.told),
         "released": done.released,
+        "set_aside": sorted(path.name for path in node.settings.home.glob("index.db.*T*") if path.suffix[-1].isdigit()),
     }
 
 

@@ -134,6 +134,11 @@ class Erasures:
         with self._database.lock, faults():
             return [bytes(tag) for (tag,) in self._db.execute(query, (self._mark(study),))]
 
+    def knows(self, entry: bytes) -> bool:
+        """Whether the entry with this records root is one of an erasure that went on, or goes on, here."""
+        with self._database.lock, faults():
+            return self._db.execute("SELECT 1 FROM erased_tag WHERE entry = ?", (entry,)).fetchone() is not None
+
     def is_gone(self, tag: bytes) -> bool:
         """Whether the keys of a tag were erased, and are not held again."""
         with self._database.lock, faults():

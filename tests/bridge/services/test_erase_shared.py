@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.erasing import erasing_of
+from bridge.erasing import FOLLOWED, begin_what_the_log_says, carry_on_erasures, erasing_of
 from bridge.errors import ContentMissing, Gone
 from bridge.model import OPERATOR
 from bridge.node import Node
@@ -90,6 +90,30 @@ def test_it_does_not_come_back_by_the_grant_that_it_came_by_but_by_another(membe
     members.settle()
     assert studies(members.receiver) == [] and leaks(members.receiver) == []
     assert fsck(members.receiver, lambda text: None) == []
+
+
+def test_keys_that_an_older_backup_brings_back_are_destroyed_as_the_log_says(members: Members) -> None:
+    members.store(range(2))
+    key = members.giver.keys.study_key(STUDY)
+    erased(members, members.giver)
+    members.settle()
+    carry_on_erasures(members.giver)
+    assert members.giver.erasures.going_on() == []
+    forget_erasures(members.giver)
+    members.giver.keys.adopt(key, members.giver.keystore.node_id)
+    begin_what_the_log_says(members.giver)
+    assert members.giver.erasures.going_on() == [], "each entry is followed once"
+    members.giver.index.followed.advance(FOLLOWED, -1)  # as the older index has it
+    begin_what_the_log_says(members.giver)
+    (again,) = members.giver.erasures.going_on()
+    assert again.tags == (key.tag,)
+
+
+def forget_erasures(node: Node) -> None:
+    """As the key database of an older backup has it."""
+    with node.keys.database.write():
+        for table in ("erasure", "erased_tag"):
+            node.keys.database.connection.execute(f"DELETE FROM {table}")
 
 
 def test_what_the_receiver_added_itself_goes_with_it(members: Members) -> None:
