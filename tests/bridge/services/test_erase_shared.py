@@ -16,6 +16,7 @@ from bridge.services.erase import Erased, erase
 from bridge.services.fsck import fsck
 from tests.bridge.services.conftest import recorded
 from tests.bridge.services.test_share import STUDY, Members, content, part10_of, studies, types
+from tests.bridge.test_replication import NONE, ONE, Running
 
 
 @pytest.fixture
@@ -107,6 +108,25 @@ def test_keys_that_an_older_backup_brings_back_are_destroyed_as_the_log_says(mem
     begin_what_the_log_says(members.giver)
     (again,) = members.giver.erasures.going_on()
     assert again.tags == (key.tag,)
+
+
+def test_other_members_let_go_of_their_replicas(tmp_path: Path) -> None:
+    running = Running(tmp_path, [ONE, NONE])
+    try:
+        tree = running.store("h0", range(2), STUDY)
+        running.settle()
+        giver, keeper = (running.hospitals[name].node for name in ("h0", "h1"))
+        assert running.holders(tree.tag) == ["h1"]
+        erasing = replace(erasing_of(giver), seal=running.consortium.seal)
+        erase(erasing, OPERATOR, STUDY, "", lambda text: None)
+        running.settle()
+        assert len(running.consortium.of_type("replica.release")) == 1
+        assert giver.index.replicas_out.all() == [] and keeper.index.replicas_in.all() == []
+        assert keeper.index.trees.by_tag(tree.tag) is None and keeper.index.pins.all() == []
+        assert leaks(giver) == [] and leaks(keeper) == []
+        assert fsck(keeper, lambda text: None) == []
+    finally:
+        running.consortium.close()
 
 
 def forget_erasures(node: Node) -> None:
