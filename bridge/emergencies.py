@@ -54,6 +54,7 @@ SKEW_US: Final = 300 * 1_000_000
 LONGEST_REASON: Final = 500
 LONGEST_STUDY: Final = 64
 OVER: Final = "the emergency is over"
+BROKEN_OFF: Final = "it was broken off before the other hospital was asked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Glass:
 
     def end(self, actor: Actor, entry: bytes) -> EmergencyRow:
         """(4) End one of this node's own before its time. Raises NotFound, RequestError when it is over."""
-        row = self.rows.of(entry)
+        row = self.rows.of(entry) or self._broken_off(entry)
         if row is None or not row.own:
             raise NotFound("this node has broken no glass by this entry")
         if row.stated or row.ended is not None:
@@ -110,6 +111,21 @@ class Glass:
         self.rows.change(entry, stated=True)
         end_share(self.sharing, entry, OVER)
         return row
+
+    def _broken_off(self, entry: bytes) -> EmergencyRow | None:
+        """One of this node's own that has no row yet: written down as what is not to be asked for any more."""
+        final, own = self.sharing.consortium.entry(entry), self.sharing.consortium.own()
+        said = None if final is None else final.entry
+        if said is None or own is None or said.type != "emergency.start" or said.node != own.node:
+            return None
+        other = next((one for one in self.sharing.consortium.members() if one.node == said.terms["of"]), None)
+        tag, until = said.terms.get("s"), said.terms["x"]
+        assert isinstance(until, int) and (tag is None or isinstance(tag, bytes))
+        if other is None:
+            return None
+        row = EmergencyRow(entry, True, other.node, other.name, None, tag, "", said.time_us, until)
+        self.rows.add(row._replace(refused=True, trouble=BROKEN_OFF))
+        return self.rows.of(entry)
 
     def accept(self, actor: Actor, asked: Any) -> None:
         """(5) to (7) A member, by its connection, says which study it broke the glass for, and why.

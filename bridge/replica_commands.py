@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from bridge import replica_overview
-from bridge.emergencies import Glass
+from bridge.consortium_model import Emergency
+from bridge.emergencies import BROKEN_OFF, SEALED_S, Glass
 from bridge.errors import ConfigError, NotFound, RequestError
 from bridge.index.emergencies import EmergencyRow
 from bridge.model import OPERATOR
@@ -14,6 +15,8 @@ from bridge.node import Node
 from bridge.services.provenance import iso, now_us
 
 Report = Callable[[str], None]
+LEFT_AFTER_US: Final = int(2 * SEALED_S) * 1_000_000
+"""After so long nobody is any more about to write down what the entry tells."""
 
 
 def replicas(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
@@ -71,16 +74,37 @@ def emergency_end(node: Node, arguments: Mapping[str, Any], report: Report) -> o
 
 
 def emergencies(node: Node, arguments: Mapping[str, Any], report: Report) -> object:
-    """All of them, the newest first."""
+    """All of them, the newest first; this hospital's own also when it was broken off before the other was asked."""
     own = _glass(node).sharing.consortium.own()
     name = own.name if own is not None else "this hospital"
-    return {"emergencies": [_described(row, name) for row in node.index.emergencies.all()]}
+    rows = node.index.emergencies.all()
+    known = {row.entry for row in rows}
+    left = [one for one in node.emergencies() if not one.local and one.entry not in known]
+    told = [*((row.started, _described(row, name)) for row in rows), *((one.started_us, _left(one)) for one in left)]
+    return {"emergencies": [one for _, one in sorted(told, key=lambda each: each[0], reverse=True)]}
 
 
 def _glass(node: Node) -> Glass:
     if node.glass is None:
         raise ConfigError("this node is in no consortium: see cairn consortium init and join")
     return node.glass
+
+
+def _left(one: Emergency) -> dict[str, object]:
+    """One of which the entry alone tells: whoever broke the glass was broken off, or does so at this moment."""
+    broken_off = one.started_us + LEFT_AFTER_US < now_us()
+    return {
+        "emergency": one.entry.hex(),
+        "by": one.to_member,
+        "of": one.from_member,
+        "study": one.study,
+        "reason": one.reason,
+        "started": iso(one.started_us),
+        "until": iso(one.ends_us),
+        "state": "broken off" if broken_off else "asked",
+        "trouble": BROKEN_OFF if broken_off else None,
+        "reviewed": one.reviewed,
+    }
 
 
 def _described(row: EmergencyRow, own: str) -> dict[str, object]:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bridge import replica_commands
 from bridge.alerts import Alerts
 from bridge.config import Replication, Sharing
+from bridge.consortium_model import Emergency
 from bridge.emergencies import PATH, Glass, glass_of
 from bridge.errors import Busy, CapacityError, ContentMissing, EngineFault, Forbidden, NotFound, RequestError
 from bridge.ledger_reading import opener
@@ -22,6 +25,7 @@ from bridge.replica_overview import emergencies
 from bridge.services.deliver_share import deliver
 from bridge.services.end_share import end_shares
 from bridge.services.follow_shares import follow
+from bridge.services.provenance import now_us
 from bridge.services.receive_share import take_in
 from bridge.sharing import ending_of, receiver_of
 from ledger.alerts import glass_broken
@@ -200,6 +204,46 @@ def test_who_was_killed_while_breaking_the_glass_is_alerted_once_when_the_ledger
     assert len(wards.h0.alerts()) == len(wards.h1.alerts()) == 1
     (final,) = wards.consortium.of_type("emergency.start")
     assert wards.h1.node.watch.recorded()[0].entries == (final.id,)
+
+
+def broken_off(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> Emergency:
+    """h1 is killed between its entry and its row; what its trail tells of that."""
+    with monkeypatch.context() as patched:
+        patched.setattr(wards.h1.glass.rows, "add", killed)
+        with pytest.raises(Killed):
+            wards.h1.glass.start(DOCTOR, "h0", STUDY, REASON)
+    wards.settle()
+    (final,) = wards.consortium.of_type("emergency.start")
+    times = (now_us() - HOUR_S * 1_000_000,) * 2
+    return Emergency(final.id, None, "h0", "h1", False, REASON, *times, reviewed=False)
+
+
+def test_one_that_was_broken_off_is_listed_at_both(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = broken_off(wards, monkeypatch)
+    local = replace(left, entry=bytes(32), from_member="h1")
+    for ward, trail in ((wards.h0, []), (wards.h1, [left, local])):
+        node: Any = SimpleNamespace(glass=ward.glass, index=ward.node.index, emergencies=lambda trail=trail: trail)
+        (told,) = replica_commands.emergencies(node, {}, print)["emergencies"]  # type: ignore[index]
+        assert (told["emergency"], told["by"], told["of"]) == (left.entry.hex(), "h1", "h0")
+        if ward is wards.h1:
+            assert (told["state"], told["reason"], told["reviewed"]) == ("broken off", REASON, False)
+            node.emergencies = lambda: [replace(left, started_us=now_us())]
+            assert replica_commands.emergencies(node, {}, print)["emergencies"][0]["state"] == "asked"  # type: ignore[index]
+
+
+def test_one_that_was_broken_off_is_ended_and_never_asked_for(wards: Wards, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = broken_off(wards, monkeypatch)
+    wards.h1.glass.end(DOCTOR, left.entry)
+    wards.settle()
+    at_h0, at_h1 = (ward.node.index.emergencies.of(left.entry) for ward in (wards.h0, wards.h1))
+    assert at_h0 is not None and at_h1 is not None
+    assert at_h0.ended is not None and at_h1.ended is not None and at_h1.stated
+    assert not wards.has_it(wards.h1) and len(wards.consortium.of_type("emergency.end")) == 1
+    assert wards.consortium.of_type("consent.grant") == []
+    with pytest.raises(RequestError):
+        wards.h1.glass.end(DOCTOR, left.entry)
+    with pytest.raises(NotFound):
+        wards.h2.glass.end(DOCTOR, left.entry)
 
 
 def test_whose_study_it_is_is_alerted_though_it_was_killed_when_it_had_written_it_down(
