@@ -124,7 +124,9 @@ class Node:
         self.store = Store(self.content, self.index, self.keys, self.batches, provenance, hash_name)
         damaged = self.index.mark_damaged
         refuse = partial(refuse_erased, self.erasures)
-        self.retrieve = Retrieve(self.content, self.index, self.keys, damaged, each_of(self.content), refuse)
+        self.retrieve = Retrieve(
+            self.content, self.packs, self.index, self.keys, damaged, each_of(self.content), refuse
+        )
         self.gateway = Gateway(self.content, self.packs, Grants(self.index.database))
         self.witnessing = own_witnessing(settings, keystore, self.sources)
         self._open_trail()

@@ -5,7 +5,7 @@ Each method names its errors; an adapter lets nothing else out. No port mentions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -100,6 +100,9 @@ class Index(Protocol):
         self, study: str, series: str | None = None, sop: str | None = None
     ) -> Iterator[tuple[InstanceKey, bytes]]:
         """The DICOM JSON of each instance below the resource, as stored (UTF-8). Raises NotFound."""
+
+    def positions_of(self, blocks: Iterable[bytes]) -> Mapping[bytes, BlockPosition]:
+        """Where those of many blocks lie that it knows. Raises StorageFault."""
 
     def search(self, query: Query) -> SearchPage:
         """One page of matches at the query's level. Raises QueryInvalid."""

@@ -108,6 +108,9 @@ class Retrieve(Protocol):
     def locate(self, study: str, series: str | None = None, sop: str | None = None) -> Sequence[StoredInstance]:
         """The instances below the resource. Raises NotFound."""
 
+    def files(self, viewing: Viewing, instances: Sequence[StoredInstance]) -> Iterator[Iterator[bytes]]:
+        """The whole Part 10 file of each, as `part10`; each is read to its end before the next is taken."""
+
     def part10(self, viewing: Viewing, instance: StoredInstance) -> Iterator[bytes]:
         """The whole Part 10 file, `instance.object.length` bytes in chunks. Raises IntegrityError."""
 

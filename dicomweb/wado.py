@@ -61,9 +61,10 @@ def _opening(root: str, instance: StoredInstance, boundary: str, first: bool) ->
 
 
 def _parts(exchange: Exchange, viewing: Viewing, instances: Sequence[StoredInstance], boundary: str) -> Iterator[bytes]:
-    for number, instance in enumerate(instances):
+    files = exchange.node.retrieve.files(viewing, instances)
+    for number, (instance, file) in enumerate(zip(instances, files, strict=True)):
         yield _opening(exchange.root, instance, boundary, number == 0)
-        yield from exchange.node.retrieve.part10(viewing, instance)
+        yield from file
     yield multipart.closing(boundary)
 
 

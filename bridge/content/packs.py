@@ -161,13 +161,17 @@ class PackStore:
         position = self.position(cid)
         if position is None:
             raise ContentMissing(f"block {cids.to_text(cid)} is not held")
+        return self.at(position)
+
+    def at(self, position: BlockPosition) -> bytes:
+        """The block that is said to lie somewhere, verified. Errors as `get`."""
         data = self._read(position.pack, position.offset, position.length, partial(_where, position))
-        if len(data) != position.length or not cids.verify(cid, data):
+        if len(data) != position.length or not cids.verify(position.cid, data):
             raise ContentCorrupt(f"{_where(position)} is damaged")
         return data
 
     def section(self, position: BlockPosition) -> bytes:
-        """The section of a CAR that a block lies in: its head and the block, verified. Errors as `get`."""
+        """The section of a CAR that it lies in: its head and the block, verified. Errors as `get`."""
         head = car.section_head(position.cid, position.length)
         size, start = len(head) + position.length, position.offset - len(head)
         data = self._read(position.pack, start, size, partial(_where, position))

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, Protocol
 from bridge.content import car, unixfs
 from bridge.content import cid as cids
 from bridge.content.gateway_client import at_hand_only
+from bridge.content.located import Located, Packs, section
 from bridge.content.membership import Membership
 from bridge.content.multibase import cid_from_text
 from bridge.content.selection import Place, Scope, Span, blocks, is_whole, nothing_there, order, range_of, resolve
@@ -38,8 +39,6 @@ MOST_PLANNED: Final = 16_384
 """Blocks of a whole CAR looked up before its first byte, so that its length can be said: some 6 MB of CIDs."""
 MOST_WALKED: Final = 32
 """Trees looked through for a CID that the index does not know, of one member."""
-MANY: Final = 16
-"""Links of a block from which on it is asked at once where all of them lie."""
 
 
 class Grants(Protocol):
@@ -65,13 +64,6 @@ class Grants(Protocol):
 
     def positions(self, blocks: Iterable[bytes]) -> Mapping[bytes, BlockPosition]:
         """Where those of many blocks lie that the index knows."""
-
-
-class Packs(Protocol):
-    """Where most blocks lie as they are sent."""
-
-    def section(self, position: BlockPosition) -> bytes:
-        """The section of a CAR at a position, verified. Raises ContentMissing, ContentCorrupt."""
 
 
 class Granted(NamedTuple):
@@ -179,13 +171,13 @@ class Gateway:
         passed = tuple(map(cids.to_text, place.passed))
         if not is_whole(place, scope, wanted, duplicates):
             chosen = blocks(place, scope, wanted, duplicates, self._get)
-            return Car(passed, _sent(viewing, header, starmap(_section, chosen)))
-        known = _Known(self._packs, self._grants, self._get)
-        ordered = order(place, known.get, known.told)
+            return Car(passed, _sent(viewing, header, starmap(section, chosen)))
+        located = Located(self._packs, self._grants.positions, self._get)
+        ordered = order(place, located.get, located.told)
         first = [*islice(ordered, MOST_PLANNED)]
-        known.learn(cid for cid, data in first if data is None)
-        length = known.length(header, first) if len(first) < MOST_PLANNED else None
-        return Car(passed, _sent(viewing, header, starmap(known.section, chain(first, ordered))), length)
+        located.learn(cid for cid, data in first if data is None)
+        length = _length(header, first, located) if len(first) < MOST_PLANNED else None
+        return Car(passed, _sent(viewing, header, starmap(located.section, chain(first, ordered))), length)
 
     def _wanted(self, place: Place, scope: Scope, span: Span | None) -> range | None:
         """The bytes of the file at a path's end; None when it is no file, where entity-bytes means nothing."""
@@ -254,61 +246,22 @@ class Gateway:
             return False
 
 
-class _Known:
-    """Where blocks of one CAR lie, asked of the index for many at once; what does not lie there is got by its CID."""
-
-    def __init__(self, packs: Packs, grants: Grants, get: Callable[[bytes], bytes]) -> None:
-        self._packs, self._grants, self._get = packs, grants, get
-        self._positions: dict[bytes, BlockPosition] = {}
-
-    def learn(self, blocks: Iterable[bytes]) -> None:
-        """Ask where the blocks lie."""
-        self._positions.update(self._grants.positions(blocks))
-
-    def told(self, links: Sequence[bytes]) -> None:
-        """Ask for the blocks below one, when there are many."""
-        if len(links) >= MANY:
-            self.learn(links)
-
-    def get(self, cid: bytes) -> bytes:
-        """A block that links others, which is read once. Raises ContentMissing, ContentCorrupt."""
-        position = self._positions.pop(cid, None)
-        section = self._lying_at(position)
-        return self._get(cid) if section is None or position is None else section[-position.length :]
-
-    def section(self, cid: bytes, data: bytes | None) -> bytes:
-        """The block as a section of a CAR, read now unless `data` is it. Errors as `get`."""
-        section = self._lying_at(self._positions.get(cid)) if data is None else None
-        return _section(cid, self._get(cid) if data is None else data) if section is None else section
-
-    def length(self, header: bytes, planned: Iterable[tuple[bytes, bytes | None]]) -> int | None:
-        """The bytes of a CAR of these blocks; None when it is not known where all lie that were not read."""
-        total = len(header)
-        for cid, data in planned:
-            if data is None and cid not in self._positions:
-                return None
-            size = self._positions[cid].length if data is None else len(data)
-            total += len(car.section_head(cid, size)) + size
-        return total
-
-    def _lying_at(self, position: BlockPosition | None) -> bytes | None:
-        if position is None or not position.length:
+def _length(header: bytes, planned: Iterable[tuple[bytes, bytes | None]], located: Located) -> int | None:
+    """The bytes of a CAR of these blocks; None when it is not known where all lie that were not read."""
+    total = len(header)
+    for cid, data in planned:
+        size = located.size(cid) if data is None else len(data)
+        if size is None:
             return None
-        try:
-            return self._packs.section(position)
-        except (ContentMissing, ContentCorrupt):  # it has moved since, or lies elsewhere too
-            return None
-
-
-def _section(cid: bytes, data: bytes | bytearray) -> bytes:
-    return b"".join((car.section_head(cid, len(data)), data))
+        total += len(car.section_head(cid, size)) + size
+    return total
 
 
 def _sent(viewing: Viewing, header: bytes, sections: Iterable[bytes]) -> Iterator[bytes]:
     yield header
-    for section in sections:
+    for one in sections:
         viewing.saw(FETCHED)
-        yield section
+        yield one
 
 
 def _storable(cid: bytes) -> bool:

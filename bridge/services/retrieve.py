@@ -17,10 +17,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import TypeVar
 
 import cbor2
 
+from bridge.content.located import Located, Packs
 from bridge.crypto import derive
 from bridge.dicom import frames, transfer_syntaxes
 from bridge.dicom.bulk import BulkTable
@@ -28,11 +30,13 @@ from bridge.errors import ContentCorrupt, IntegrityError, NotFound
 from bridge.model import InstanceKey, StoredInstance
 from bridge.ports import ContentStore, Index, KeyStore
 from bridge.services.access import Viewing
-from bridge.services.sealed_object import SealedObjectReader
+from bridge.services.sealed_object import Blocks, SealedObjectReader
 
 log = logging.getLogger(__name__)
 INFLATED_LIMIT = 4 << 30
 NODES_KEPT = 64
+LOCATED_AT_ONCE = 256
+"""Instances of one answer of which the index is asked at once where they lie."""
 T = TypeVar("T")
 
 
@@ -50,6 +54,7 @@ class Retrieve:
     def __init__(
         self,
         content: ContentStore,
+        packs: Packs,
         index: Index,
         keys: KeyStore,
         damaged: Callable[[StoredInstance], None],
@@ -62,6 +67,7 @@ class Retrieve:
         """
         self._refuse_erased = refuse_erased
         self._content = content
+        self._packs = packs
         self._index = index
         self._keys = keys
         self._damaged = damaged
@@ -76,11 +82,21 @@ class Retrieve:
             self._refuse_erased(study)
             raise
 
-    def part10(self, viewing: Viewing, instance: StoredInstance) -> Iterator[bytes]:
+    def files(self, viewing: Viewing, instances: Iterable[StoredInstance]) -> Iterator[Iterator[bytes]]:
+        """The Part 10 file of each instance as of `part10`; each is to be read to its end before the next is taken."""
+        left = iter(instances)
+        while some := tuple(islice(left, LOCATED_AT_ONCE)):
+            located = Located(self._packs, self._index.positions_of, self._content.get)
+            if self._each is None:
+                located.learn(instance.object.root for instance in some)
+            for instance in some:
+                yield self.part10(viewing, instance, located)
+
+    def part10(self, viewing: Viewing, instance: StoredInstance, blocks: Blocks | None = None) -> Iterator[bytes]:
         """The Part 10 file as it was received, in pieces of at most 1 MiB. Raises ContentMissing, ContentCorrupt."""
         viewing.saw("instance", instance.key.sop)
         try:
-            yield from self._open(instance).chunks()
+            yield from self._open(instance, blocks).chunks()
         except IntegrityError:
             self._flag(instance)
             raise
@@ -128,11 +144,11 @@ class Retrieve:
         for _ in self._open(instance).chunks():
             pass
 
-    def _open(self, instance: StoredInstance) -> SealedObjectReader:
+    def _open(self, instance: StoredInstance, blocks: Blocks | None = None) -> SealedObjectReader:
         """(4), (5) A reader of the instance's plaintext."""
         key = self._keys.open(instance.study_tag, instance.generation)
         return SealedObjectReader(
-            self._content,
+            blocks or self._content,
             instance.object,
             derive.object_key(key, instance.tag),
             derive.object_associated_data(key.tag, key.generation, instance.tag),

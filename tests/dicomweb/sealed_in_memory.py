@@ -56,6 +56,9 @@ class SealedBlocks:
     def positions(self, blocks: Iterable[bytes]) -> Mapping[bytes, BlockPosition]:
         return {cid: BlockPosition(cid, 0, 0, len(self.held[cid])) for cid in blocks if cid in self.held}
 
+    def at(self, position: BlockPosition) -> bytes:
+        return self.get(position.cid)
+
     def section(self, position: BlockPosition) -> bytes:
         return section_head(position.cid, position.length) + self.get(position.cid)
 

@@ -197,7 +197,7 @@ def test_damage_found_after_the_first_piece_ends_the_connection(
     sent = image(f"{ROOT}.7", 1, frames=20_000)
     served.client().store_instances([sent])
 
-    def breaking(viewing: object, instance: StoredInstance) -> Iterator[bytes]:
+    def breaking(viewing: object, instance: StoredInstance, blocks: object) -> Iterator[bytes]:
         yield b"x" * FIRST
         raise ContentCorrupt("a block is not what its CID says")
 
