@@ -25,6 +25,7 @@ SELECT tag FROM study_key WHERE study = :study UNION SELECT tag FROM former_tag 
 _GONE: Final = """
 SELECT EXISTS (SELECT 1 FROM erased_tag WHERE tag = :tag) AND NOT EXISTS (SELECT 1 FROM study_key WHERE tag = :tag)
 """
+_HELD: Final = "SELECT 1 FROM study_key WHERE study = ? LIMIT 1"
 _ERASED: Final = "SELECT max(ended) FROM erasure WHERE mark = ?"
 _GOING_ON: Final = "SELECT id, study, begun, asked, roots FROM erasure WHERE study IS NOT NULL ORDER BY begun"
 _UNRELEASED: Final = "SELECT id, roots FROM erasure WHERE ended IS NOT NULL AND roots <> '[]' ORDER BY ended"
@@ -139,10 +140,12 @@ class Erasures:
         with self._database.lock, faults():
             return self._db.execute("SELECT 1 FROM erased_tag WHERE entry = ?", (entry,)).fetchone() is not None
 
-    def is_gone(self, tag: bytes) -> bool:
-        """Whether the keys of a tag were erased, and are not held again."""
+    def is_gone(self, tag: bytes, study: str | None = None) -> bool:
+        """Whether the keys of a tag were erased, and are not held again; with `study`, nor any other key of that."""
         with self._database.lock, faults():
-            return bool(self._db.execute(_GONE, {"tag": tag}).fetchone()[0])
+            if not self._db.execute(_GONE, {"tag": tag}).fetchone()[0]:
+                return False
+            return study is None or self._db.execute(_HELD, (study,)).fetchone() is None
 
     def ended(self) -> list[tuple[bytes, int, bytes | None]]:
         """Every tag that was erased, when, and the records root of its entry; the oldest first."""

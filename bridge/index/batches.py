@@ -80,7 +80,7 @@ def _open(transaction: Transaction, batch: Batch) -> tuple[int, int]:
     found = transaction.one(_FIND, {"batch": batch.id})
     if found is None:
         if batch.study is not None and batch.study_tag is not None:
-            transaction.refuse_gone(batch.study_tag)
+            transaction.refuse_gone(batch.study_tag, batch.study)
         return transaction.insert(_OPEN, _opened(batch)), 0
     row, closed, _ = found
     if closed is not None:

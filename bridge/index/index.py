@@ -35,7 +35,7 @@ from bridge.index.shares import Shares
 from bridge.index.soundness import check
 from bridge.index.storing import adopt, place, store
 from bridge.index.trees import Trees
-from bridge.index.writer import Transaction, Writer
+from bridge.index.writer import IsGone, Transaction, Writer, nothing_gone
 from bridge.model import (
     Adopted,
     AdoptedTree,
@@ -71,7 +71,7 @@ class SqlIndex:
     most_waiting
         How many units may wait for the writer; beyond, `commit` and its like raise Busy.
     is_gone
-        Whether the keys of a study tag were erased: nothing is written under it any more.
+        Whether the keys of a study tag were erased (`writer.IsGone`): nothing new is written under it.
 
     Raises ConfigError when the database is of another version, StorageFault or StorageFull when it cannot be opened.
     """
@@ -83,7 +83,7 @@ class SqlIndex:
         before_commit: Callable[[], None],
         *,
         most_waiting: int = 1024,
-        is_gone: Callable[[bytes], bool] = lambda tag: False,
+        is_gone: IsGone = nothing_gone,
     ) -> None:
         self.owner = owner
         self.database = open_database(place)

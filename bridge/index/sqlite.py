@@ -25,6 +25,7 @@ from bridge.index.database import Rows, Writing, former_version, renewed_epoch
 
 log = logging.getLogger(__name__)
 _WAIT_S: Final = 20.0
+_READERS_MS: Final = 1000
 _NEVER: Final = -1
 
 
@@ -183,6 +184,7 @@ class SqliteDatabase:
     def empty_log(self) -> None:
         """As the protocol."""
         with faults(), closing(self.connect()) as connection, self._locked():
+            connection.execute(f"PRAGMA busy_timeout = {_READERS_MS}")  # nobody can write meanwhile
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise Busy("the index database is being read; its log could not be emptied")

@@ -51,17 +51,29 @@ class Known:
             self.clear()
 
 
+IsGone = Callable[[bytes, str | None], bool]
+"""Whether the keys of a study tag were erased and are not held again; with the study's UID, nor any other of it."""
+
+
+def nothing_gone(tag: bytes, study: str | None) -> bool:
+    """Where no study was ever erased."""
+    return False
+
+
 @dataclass(slots=True)
 class Transaction:
     """What a job writes with: the cursor of the open transaction, what is known, which study tags were erased."""
 
     cursor: Cursor
     known: Known
-    is_gone: Callable[[bytes], bool] = lambda tag: False
+    is_gone: IsGone = nothing_gone
 
-    def refuse_gone(self, tag: bytes) -> None:
-        """Raise Busy when the keys of a study tag were erased: who began before must begin anew, with a new key."""
-        if self.is_gone(tag):
+    def refuse_gone(self, tag: bytes, study: str | None = None) -> None:
+        """Raise Busy when the keys of a study tag were erased: who began before must begin anew, with a new key.
+
+        With the study's UID only while no other key of it is held either.
+        """
+        if self.is_gone(tag, study):
             raise Busy("the study was erased meanwhile; send it again")
 
     def one(self, text: str, parameters: dict[str, Any]) -> Any:
@@ -140,7 +152,7 @@ class Writer:
         database: Database,
         before_commit: Callable[[], None],
         most_waiting: int = 1024,
-        is_gone: Callable[[bytes], bool] = lambda tag: False,
+        is_gone: IsGone = nothing_gone,
     ) -> None:
         self._before_commit = before_commit
         self._is_gone = is_gone

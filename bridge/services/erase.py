@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[str], None]
 SEALED_S: Final = 20.0
 TIMES: Final = 20
-"""How often a database's log is cut again while somebody reads it, each time after SQLite's own patience."""
+"""How often a database's log is cut again while somebody reads it; each time it has waited for a second or more."""
 
 
 class Forgetting(Protocol):

@@ -115,6 +115,36 @@ def test_a_study_is_given_grows_and_is_taken_back(hospitals: Hospitals, tmp_path
         assert demo.answer(number, "fsck")["findings"] == []
 
 
+def test_a_study_is_erased_at_who_was_given_it_and_then_at_who_gave_it(hospitals: Hospitals, tmp_path: Path) -> None:
+    study, demo = new_uid(), hospitals.demo
+    hospitals.store(0, tmp_path / "first", study, f"{study}.1", 2)
+    first = demo.answer(0, "share", "grant", study, "--to", "h1", "--purpose", "TREAT")["grant"]
+    wait(lambda: hospitals.found(1, study) == 2, "visible at the receiver")
+
+    # the receiver's copy goes, and it says so; the giver's stays
+    done = demo.answer(1, "study", "erase", study, "--yes")
+    assert (done["instances"], done["given_to"]) == (2, [])
+    assert hospitals.get(1, f"/{study}", DICOM).status_code == 410
+    wait(lambda: hospitals.given(first)["keys_gone"], "attested")
+    assert hospitals.found(0, study) == 2
+
+    # what is given by another grant comes, and goes with the giver's own
+    second = demo.answer(0, "share", "grant", study, "--to", "h1", "--purpose", "TREAT")["grant"]
+    wait(lambda: hospitals.found(1, study) == 2, "visible at the receiver again")
+    done = demo.answer(0, "study", "erase", study, "--yes")
+    assert done["given_to"] == ["h1"]
+    wait(lambda: hospitals.found(1, study) == 0, "gone at the receiver")
+    assert [hospitals.get(number, f"/{study}", DICOM).status_code for number in (0, 1)] == [410, 410]
+    wait(lambda: hospitals.given(second)["keys_gone"], "attested")
+    told = [entry["type"] for entry in hospitals.entries(1)]
+    assert told.count("study.erase") == 3, "of each tag that the receiver had, and of the giver's"
+    for number in (0, 1):
+        demo.cairn(number, "ledger", "verify")
+        assert demo.answer(number, "fsck")["findings"] == []
+        files = [path for path in demo.home(number).rglob("*") if path.is_file()]
+        assert number == 1 or not [path.name for path in files if study.encode() in path.read_bytes()]
+
+
 def test_a_member_fetches_only_what_lives_under_a_grant(hospitals: Hospitals, tmp_path: Path) -> None:
     """By its own hand, with its own certificate, past its node: the gateway of who gave decides."""
     study, demo = new_uid(), hospitals.demo

@@ -89,6 +89,9 @@ def test_a_tag_is_gone_until_its_keys_are_held_again(ring: Keyring, erasures: Er
     ring.delete(STUDY)
     assert erasures.is_gone(THEIRS.tag) and not erasures.is_gone(bytes(16))
     erasures.end(begun.id, 7)
+    assert erasures.is_gone(THEIRS.tag, STUDY)
+    ring.study_key(STUDY)
+    assert erasures.is_gone(THEIRS.tag) and not erasures.is_gone(THEIRS.tag, STUDY)
     ring.adopt(THEIRS, b"their node's id.")
     assert not erasures.is_gone(THEIRS.tag)
     assert erasures.begin_again([THEIRS.tag], ASKED, 8) == 1
