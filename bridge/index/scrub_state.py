@@ -36,6 +36,7 @@ _LET_GO: Final = sql(
     .where(_b.cid == bindparam("of_cid"), _b.pack == bindparam("of_pack"), _b.instance.is_(None))
     .values(superseded=true())
 )
+_REPLACED: Final = sql(select(_b.cid).where(_b.cid == bindparam("of_cid"), _b.superseded))
 _FLAG: Final = sql(
     update(s.instance)
     .where(
@@ -125,6 +126,10 @@ class ScrubState:
             transaction.cursor.execute(_SAVE, {"name": _USELESS, "value": value})
 
         self._submit(change).result()
+
+    def replaced(self, cid: bytes) -> bool:
+        """Whether another copy took the place of the one that a block belongs to: its tree's next root names it not."""
+        return bool(self._database.rows(_REPLACED, {"of_cid": cid}))
 
     def flag(self, cid: bytes) -> None:
         """Flag the instance that a lost block belongs to: the same bytes sent again then heal it."""

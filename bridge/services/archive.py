@@ -86,6 +86,9 @@ class ScrubState(Protocol):
     def move(self, position: BlockPosition) -> None:
         """The block lies elsewhere in the packs now."""
 
+    def replaced(self, cid: bytes) -> bool:
+        """Whether another copy took the place of the one that a block belongs to: its tree's next root names it not."""
+
     def flag(self, cid: bytes) -> None:
         """Flag the instance that a lost block belongs to: the same bytes sent again then heal it."""
 

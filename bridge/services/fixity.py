@@ -35,7 +35,11 @@ TELLING: Final = 10_000
 
 @dataclass(slots=True)
 class Tally:
-    """What a check has found so far; `findings` are the first, at most `most`, of those that are counted in `wrong`."""
+    """What a check has found so far; `findings` are the first, at most `most`, of those that are counted in `wrong`.
+
+    `replaced` blocks are lost and no finding: a copy that was sent again is there in their place, and the tree's next
+    root, in some seconds, no longer names them.
+    """
 
     trees: int = 0
     blocks: int = 0
@@ -44,6 +48,7 @@ class Tally:
     mended: int = 0
     most: int = RECORDED
     findings: list[ContentFinding] = field(default_factory=list)
+    replaced: int = 0
 
     def take(self, checked: Checked) -> None:
         """Count one block."""
@@ -97,6 +102,17 @@ def told(finding: ContentFinding) -> dict[str, str]:
 
 def _briefly(finding: ContentFinding) -> dict[str, str]:
     return {name: text[:LONGEST] for name, text in told(finding).items()}
+
+
+def take(node: Archive, tally: Tally, checked: Checked) -> Checked:
+    """(3) Count one block, and flag the instance of one that is lost; without its findings when nobody misses it."""
+    if checked.lost and node.index.scrub.replaced(checked.cid):
+        checked = checked._replace(findings=(), lost=False)
+        tally.replaced += 1
+    tally.take(checked)
+    if checked.lost:
+        node.index.scrub.flag(checked.cid)
+    return checked
 
 
 def copies_of(node: Archive, tree: Tree) -> Sequence[Copy]:
@@ -181,17 +197,15 @@ def _is_checked(
     tally.trees += 1
     if part.wrong > part.mended:
         note_broken(node, tree.root, tree.id)
-    elif whole:
+    elif whole and not part.replaced:
         note_verified(node, tree.root, tree.id)
     return True
 
 
 def _take(node: Archive, tally: Tally, checked: Checked, report: Callable[[str], None]) -> None:
-    tally.take(checked)
+    checked = take(node, tally, checked)
     for finding in checked.findings:
         end = f"mended from {finding.mended}" if finding.mended else "NOT mended"
         report(f"{finding.place}: block {cids.to_text(finding.block)} {finding.what}; {end}")
-    if checked.lost:
-        node.index.scrub.flag(checked.cid)
     if not tally.blocks % TELLING:
         report(tally.words)

@@ -13,7 +13,7 @@ A tree that was begun when the process ended is read again from its root; the pa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -22,7 +22,7 @@ from bridge.model import Tree
 from bridge.services.access import SYSTEM
 from bridge.services.archive import Archive
 from bridge.services.check_content import Checked, check_tree
-from bridge.services.fixity import SCRUB, Tally, copies_of, is_held, note_broken, note_verified
+from bridge.services.fixity import SCRUB, Tally, copies_of, is_held, note_broken, note_verified, take
 from bridge.services.provenance import Clock, now_us
 from bridge.services.remake_manifest import source
 from bridge.services.scrub_plan import DAY_US, Pass, after_tree, next_at
@@ -35,6 +35,8 @@ STEP_BLOCKS: Final = 500
 PAUSE_S: Final = 0.5
 """Between two steps of one tree: at most 16 MiB a second are read, whatever there is to be read."""
 LONGEST_WAIT_S: Final = 60.0
+LOST_WAIT_S: Final = 10.0
+"""How often it is looked whether a tree that was not whole has another root."""
 AFTER_FAULT_S: Final = 60.0
 AGAIN_US: Final = 3_600_000_000
 """What was not whole is read again after an hour, beside the pass: it may have been sent again, or another source have
@@ -60,6 +62,7 @@ class Scrub:
         self._pass: Pass | None = None
         self._reading: _Reading | None = None
         self._again, self._last_again = clock() + AGAIN_US, 0
+        self._looked_at: dict[int, bytes] = {}  # the roots that trees which were not whole had when that was seen
 
     def step(self) -> float:
         """(1) to (5); in how many seconds to call again. What fails is logged and tried again."""
@@ -82,12 +85,13 @@ class Scrub:
             numbers = self._state.load()
             self._pass = Pass(**numbers) if numbers else Pass(self._clock())
         now = self._clock()
-        if now >= self._again and self._take_up_lost(now):
+        lost = self._state.lost()
+        if self._take_up_renewed(lost) or (now >= self._again and self._take_up_lost(lost, now)):
             return 0.0
         left = self._state.left(self._pass.after)
         wait = next_at(self._pass, left, self._period, now) - now
         if wait > 0:
-            return min(LONGEST_WAIT_S, wait / 1_000_000)
+            return min(LOST_WAIT_S if lost else LONGEST_WAIT_S, wait / 1_000_000)
         if not left:
             self._end_pass(self._pass, now)
             return 0.0
@@ -104,10 +108,19 @@ class Scrub:
         self._reading = _Reading(tree, tree.root, blocks, again)
         return True
 
-    def _take_up_lost(self, now: int) -> bool:
+    def _take_up_renewed(self, lost: Sequence[int]) -> bool:
+        """A tree that was not whole and has another root since: what was missed may have been sent again."""
+        self._looked_at = {row: root for row, root in self._looked_at.items() if row in lost}
+        for row in lost:
+            tree = self._node.index.trees.by_id(row)
+            if tree is not None and tree.root is not None and self._looked_at.get(row) != tree.root:
+                self._looked_at[row] = tree.root
+                return self._take_up(row, again=True)
+        return False
+
+    def _take_up_lost(self, lost: Sequence[int], now: int) -> bool:
         """The trees that were not whole, one an hour in turn, oldest row first."""
         self._again = now + AGAIN_US
-        lost = self._state.lost()
         beyond = [row for row in lost if row > self._last_again]
         for row in (*beyond, *lost):
             self._last_again = row
@@ -121,9 +134,7 @@ class Scrub:
         tally = reading.tally
         octets, blocks = tally.octets + STEP_BYTES, tally.blocks + STEP_BLOCKS
         for checked in reading.blocks:
-            tally.take(checked)
-            if checked.lost:
-                self._state.flag(checked.cid)
+            take(self._node, tally, checked)
             if tally.octets >= octets or tally.blocks >= blocks:
                 return True
         self._reading = None
@@ -141,8 +152,9 @@ class Scrub:
             tally.trees = 1
             self._record(tally, "background")
         if tally.wrong > tally.mended:
+            self._looked_at[tree.id] = reading.root
             note_broken(self._node, reading.root, tree.id)
-        elif stands:
+        elif stands and not tally.replaced:
             note_verified(self._node, reading.root, tree.id)
         if reading.again:
             return

@@ -12,7 +12,7 @@ from bridge.content import cid as cids
 from bridge.content import manifest
 from bridge.content.pack_format import pack_path
 from bridge.errors import ContentCorrupt, ContentMissing, EngineFault
-from bridge.model import Outcome, Tree
+from bridge.model import OPERATOR, Outcome, Tree
 from bridge.node import Node
 from bridge.services import scrub as scrubbing
 from bridge.services.access import SYSTEM
@@ -134,6 +134,35 @@ def test_what_was_lost_is_read_again_after_an_hour_and_recorded_once(node: Node,
     clock.run(0.1)
     assert node.index.scrub.lost() == [] and verified(node) == [True, False, False]
     assert len(recorded(node, "content.scrub")) == 1
+
+
+def test_what_was_lost_and_sent_again_is_read_again_within_seconds(node: Node, three: list[bytes]) -> None:
+    (stored, _), *_ = node.index.instances()
+    damage(node, stored.object.root)
+    clock = Clock(node)
+    clock.run(0.5 / 24)
+    assert check_all(node, lambda _: None).wrong == 1 and node.index.scrub.lost() == [1]
+    store(node, three[0])  # heals it
+    clock.run(0.01 / 24)
+    assert node.index.scrub.lost() == [] and verified(node)[0]
+
+
+def test_what_was_sent_again_is_no_finding_while_the_root_still_names_the_damaged_copy(
+    node: Node, three: list[bytes]
+) -> None:
+    (stored, _), *_ = node.index.instances()
+    damage(node, stored.object.root)
+    assert check_all(node, lambda _: None).wrong == 1
+    root = trees(node)[0].root
+    with node.store.reception(OPERATOR) as reception:
+        incoming = reception.begin()
+        incoming.write(three[0])
+        assert incoming.commit().outcome is Outcome.HEALED
+        assert trees(node)[0].root == root, "the batch is open"
+        assert check_all(node, lambda _: None).wrong == 0
+        assert node.index.scrub.lost() == [1] and verified(node)[0] is False
+    Clock(node).run(0.01)
+    assert node.index.scrub.lost() == [] and verified(node)[0]
 
 
 def test_of_several_that_were_lost_each_has_its_turn(node: Node, three: list[bytes]) -> None:
