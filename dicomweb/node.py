@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -149,8 +149,8 @@ class Incoming(Protocol):
     def write(self, data: bytes) -> None:
         """The next bytes of the Part 10 file. Raises CairnError as soon as it cannot be taken."""
 
-    def commit(self) -> Receipt:
-        """Durable when it returns. Raises CairnError."""
+    def submit(self) -> Callable[[], Receipt]:
+        """All is written; what is returned waits until it is durable. Both raise CairnError."""
 
     def abort(self) -> None:
         """Forget what was written."""

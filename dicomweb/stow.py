@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -23,13 +25,15 @@ from dicomweb import problems
 from dicomweb.exchange import Door, Exchange, headers_of, refusal
 from dicomweb.media_types import DICOM, MULTIPART_RELATED, MediaType, parse_media_type
 from dicomweb.multipart import MultipartParser, PartBegin, PartData
-from dicomweb.node import Incoming, Reception
+from dicomweb.node import Incoming, Receipt, Reception
 from dicomweb.purpose import purpose_of
 from dicomweb.store_report import Failed, Report, Stored
 
 PIECE = 1024 * 1024
 MOST_REFUSED = 10_000
 """Refused parts that one request may hold: each takes memory until the answer."""
+MOST_SUBMITTED = 32
+"""Parts of one request that may be on their way to the disk while the next are read."""
 log = logging.getLogger("dicomweb")
 
 
@@ -62,7 +66,9 @@ class Arrival:
     reception: Reception | None = None
     parser: MultipartParser | None = None
     incoming: Incoming | None = None
+    submitted: deque[Callable[[], Stored | Failed]] = field(default_factory=deque)
     failed: CairnError | None = None
+    refused: int = 0
     closed: bool = False
 
     def _start(self) -> None:
@@ -99,11 +105,12 @@ class Arrival:
         self.close()
 
     def close(self) -> None:
-        """Drop a part that is not complete and close the reception; what was committed stays."""
+        """Drop a part that is not complete, wait for those that are, and close the reception."""
         self.closed = True
         if self.incoming is not None:
             self.incoming.abort()
             self.incoming = None
+        self._await(0)
         try:
             self.exits.close()
         except CairnError as error:
@@ -132,22 +139,40 @@ class Arrival:
             self.failed = error
 
     def _end(self) -> None:
-        if len(self.report.failed) >= MOST_REFUSED:
+        if self.refused >= MOST_REFUSED:
             raise BodyTooLarge(f"More than {MOST_REFUSED} parts of the request were refused")
         incoming, self.incoming = self.incoming, None
         error = self.failed
         if incoming is not None and error is None:
             try:
-                receipt = incoming.commit()
+                self.submitted.append(partial(_outcome, incoming, incoming.submit()))
             except CairnError as refused:
                 error = refused
-            else:
-                self.report.stored.append(Stored(receipt.key, receipt.sop_class))
-                return
         if error is not None:
-            self.report.failed.append(_failure(incoming, error))
+            failed = _failure(incoming, error)
+            self.refused += 1
+            self.submitted.append(lambda: failed)
             if incoming is not None:
                 incoming.abort()
+        self._await(MOST_SUBMITTED)
+
+    def _await(self, most: int) -> None:
+        """Wait for what became of the first parts, until at most so many are on their way."""
+        while len(self.submitted) > most:
+            outcome = self.submitted.popleft()()
+            if isinstance(outcome, Stored):
+                self.report.stored.append(outcome)
+            else:
+                self.report.failed.append(outcome)
+
+
+def _outcome(incoming: Incoming, durable: Callable[[], Receipt]) -> Stored | Failed:
+    try:
+        receipt = durable()
+    except CairnError as error:
+        incoming.abort()
+        return _failure(incoming, error)
+    return Stored(receipt.key, receipt.sop_class)
 
 
 def _failure(incoming: Incoming | None, error: CairnError) -> Failed:

@@ -71,6 +71,13 @@ class OpenBatch:
             self._touched = time.monotonic()
             self._changed.notify_all()
 
+    def committed(self, unit: Future[Committed]) -> None:
+        """A unit has entered, or failed."""
+        if unit.cancelled() or unit.exception() is not None:
+            self.leave(None, ())
+        else:
+            self.leave(unit.result().position, [unit.result().record])
+
     def shut(self) -> list[bytes]:
         """Let no record enter any more, wait for those on their way, and give all leaves in order."""
         with self._changed:
@@ -128,19 +135,17 @@ class Batches:
             )
         )
 
-    def store(self, open_batch: OpenBatch, unit: Callable[[Batch], WriteUnit]) -> Committed | None:
-        """Commit one unit under an open batch; None when it was closed meanwhile. Raises what Index.commit does."""
+    def store(self, open_batch: OpenBatch, unit: Callable[[Batch], WriteUnit]) -> Future[Committed] | None:
+        """Begin to commit one unit under an open batch; None when it was closed meanwhile. Errors as Index.commit."""
         if not open_batch.enter():
             return None
-        committed = None
         try:
-            committed = self._index.commit(unit(open_batch.batch)).result()
-        finally:
-            if committed is not None:
-                open_batch.leave(committed.position, [committed.record])
-            else:
-                open_batch.leave(None, ())
+            committed = self._index.commit(unit(open_batch.batch))
+        except BaseException:
+            open_batch.leave(None, ())
+            raise
         self._watch(open_batch)
+        committed.add_done_callback(open_batch.committed)
         return committed
 
     def append(self, open_batch: OpenBatch, records: Sequence[SealedRecord]) -> bool:

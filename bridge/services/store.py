@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +45,7 @@ from bridge.model import (
     Batch,
     Block,
     BlockPosition,
+    Committed,
     InstanceKey,
     Outcome,
     SealedObject,
@@ -311,6 +315,13 @@ class Incoming:
         StorageFull, StorageFault, Busy
             it could not be made durable; nothing of it is visible.
         """
+        return self.submit()()
+
+    def submit(self) -> Callable[[], Receipt]:
+        """The same without waiting: what is returned waits for it. Either may raise what `commit` does.
+
+        Who has several instances to store goes on with the next while the disk writes, and waits for many at once.
+        """
         if self._reader is None or self._meta is None:
             raise Unreadable("the file ends within its header")
         scanned = self._reader.finish()
@@ -321,7 +332,8 @@ class Incoming:
         digest = self._digest.digest()
         if self._writer is None:
             if self._served == digest:
-                return self._again(study_key, scanned, digest)
+                again = self._again(study_key, scanned, digest)
+                return lambda: again
             self._begin_sealing()
         unit = self._put(study_key, scanned, digest)
         return self._make_visible(study_key, scanned, unit)
@@ -394,8 +406,8 @@ class Incoming:
         crash.step("store.4")
         return _Put(sealed, block.cid, digest, json, tuple(self._sink.positions))
 
-    def _make_visible(self, study_key: StudyKey, scanned: ScannedInstance, put: _Put) -> Receipt:
-        """(5) and (6) through the committer, (7) the receipt."""
+    def _make_visible(self, study_key: StudyKey, scanned: ScannedInstance, put: _Put) -> Callable[[], Receipt]:
+        """(5) and (6) through the committer; what waits for them, and gives (7) the receipt."""
         store, meta = self._store, self._meta
         if meta is None:
             raise Unreadable("the header has not been read")
@@ -434,8 +446,13 @@ class Incoming:
         committed = None
         while committed is None:  # None: the batch was closed for age between the two calls
             committed = store.batches.store(self._reception.batch(study_key), unit)
-        crash.step("store.7")
-        return Receipt(scanned.identity.key, scanned.identity.sop_class, committed.outcome, scanned.warnings)
+        return partial(_receipt, committed, scanned)
+
+
+def _receipt(committed: Future[Committed], scanned: ScannedInstance) -> Receipt:
+    outcome = committed.result().outcome
+    crash.step("store.7")
+    return Receipt(scanned.identity.key, scanned.identity.sop_class, outcome, scanned.warnings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -258,7 +258,13 @@ class FakeIncoming:
     def abort(self) -> None:
         self.node.recorded.append(("abort", len(self.data)))
 
-    def commit(self) -> Any:
+    def submit(self) -> Callable[[], Any]:
+        late = self.data.startswith((b"STORE", b"Storage"))
+        self.node.recorded.append(("submitted",))
+        made = None if late else self._commit()
+        return self._commit if late else lambda: made
+
+    def _commit(self) -> Any:
         verb, *words = self.data.rstrip(b"\0").decode().split()
         if verb != "STORE":
             if words:

@@ -11,7 +11,7 @@ from node_in_memory import STUDY, Client, FakeNode
 
 from dicomweb import stow
 from dicomweb.app import create_app
-from dicomweb.stow import PIECE
+from dicomweb.stow import MOST_SUBMITTED, PIECE
 
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=b'
 GOOD, OTHER = f"STORE {STUDY} 1.1", f"STORE {STUDY} 1.2"
@@ -171,9 +171,9 @@ def test_a_bad_boundary_is_400(node: FakeNode, client: Client, content_type: str
 def test_parts_complete_before_a_truncation_are_stored_and_said_to_be(node: FakeNode, client: Client) -> None:
     response = post(client, body(GOOD, OTHER, closing=""))
     assert response.status_code == 202
-    assert [entry for entry in node.recorded if entry[0] in ("stored", "abort")] == [
-        ("stored", "1.1"),
+    assert sorted(entry for entry in node.recorded if entry[0] in ("stored", "abort")) == [
         ("abort", len(OTHER)),
+        ("stored", "1.1"),
     ]
     assert len(response.json()["0008119A"]["Value"]) == 1
 
@@ -189,6 +189,28 @@ def test_bodies_beyond_the_limit_are_413(node: FakeNode, client: Client) -> None
 
     assert post(client, chunked()).status_code == 413
     assert [entry[0] for entry in node.recorded] == ["reception", "abort", "closed"]
+
+
+def test_the_next_parts_are_read_while_the_disk_writes_and_all_are_durable_before_the_answer(
+    node: FakeNode, client: Client
+) -> None:
+    many = MOST_SUBMITTED + 3
+    response = post(client, body(*(f"STORE {STUDY} 1.{number}" for number in range(many))))
+    steps = [entry[0] for entry in node.recorded if entry[0] in ("submitted", "stored", "closed")]
+    assert steps == ["submitted"] * (MOST_SUBMITTED + 1) + ["stored", "submitted"] * 2 + ["stored"] * (many - 2) + [
+        "closed"
+    ]
+    said = [item["00081155"]["Value"][0] for item in response.json()["00081199"]["Value"]]
+    assert said == [f"1.{number}" for number in range(many)]
+
+
+def test_what_fails_late_is_reported_in_its_place(node: FakeNode, client: Client) -> None:
+    parts = [GOOD, "StorageFull 1.2", "SopClassUnsupported 1.3", "StorageFault 1.4", OTHER.replace("1.2", "1.5")]
+    response = post(client, body(*parts))
+    document = response.json()
+    assert response.status_code == 202
+    assert [item["00081155"]["Value"][0] for item in document["00081198"]["Value"]] == ["1.2", "1.3", "1.4"]
+    assert [item["00081155"]["Value"][0] for item in document["00081199"]["Value"]] == ["1.1", "1.5"]
 
 
 def test_a_request_of_nothing_but_refused_parts_ends_at_a_limit(
@@ -228,7 +250,7 @@ def test_a_client_that_goes_away_leaves_nothing_of_its_part(node: FakeNode, port
 
     portal.call(create_app(node), scope, receive, send)  # type: ignore[arg-type]
     kinds = [entry[0] for entry in node.recorded]
-    assert kinds == ["reception", "stored", "abort", "closed"]
+    assert kinds == ["reception", "submitted", "abort", "stored", "closed"]
 
 
 def test_the_purpose_reaches_the_reception(node: FakeNode, client: Client) -> None:
