@@ -367,14 +367,33 @@ def test_light_client_is_fed_stale_state(early: RunningNode, kept: Path) -> None
 
 
 def test_erasure_request_against_immutability(node: RunningNode, tmp_path: Path) -> None:
-    """The key gone, a proof withholds the detail and holds; that no erase entry says so is a finding."""
+    """The key gone without a word, a proof withholds the detail and holds; that no erase entry says so is a finding."""
+    leaf, study = a_record_about_a_study(node)
+    with closing(Keyring(node.home / "keys" / "keys.db", keystore(node))) as keyring:
+        assert keyring.delete(study)
+    withheld(node, leaf, tmp_path / "withheld")
+    assert any("there is no erase entry for its study" in line for line in findings(node))
+
+
+def test_erasure_request_carried_out_leaves_the_tree_as_it_was(node: RunningNode, kept: Path, tmp_path: Path) -> None:
+    """`cairn study erase`: nothing is a finding, the older checkpoint holds, and the detail is withheld for good."""
+    leaf, study = a_record_about_a_study(node)
+    before = envelopes(node)
+    node.cairn("study", "erase", study, "--yes")
+    assert findings(node, "--since", kept, code=0) == []
+    assert envelopes(node)[: len(before)] == before
+    withheld(node, leaf, tmp_path / "withheld")
+
+
+def a_record_about_a_study(node: RunningNode) -> tuple[bytes, str]:
+    """A record's leaf, and the Study Instance UID that it is about."""
     with closing(sqlite3.connect(index_place(Settings(home=node.home)))) as connection:
         query = "SELECT leaf, study FROM record JOIN batch ON batch.id = record.batch WHERE study IS NOT NULL LIMIT 1"
         leaf, study = connection.execute(query).fetchone()
-    with closing(Keyring(node.home / "keys" / "keys.db", keystore(node))) as keyring:
-        assert keyring.delete(study)
-    out = tmp_path / "withheld"
+    return leaf, study
+
+
+def withheld(node: RunningNode, leaf: bytes, out: Path) -> None:
     node.cairn("ledger", "prove", leaf.hex(), "--out", str(out))
     told = verify_file(node, out, code=0)
     assert told["record"] == {"id": leaf.hex(), "withheld": True}
-    assert any("there is no erase entry for its study" in line for line in findings(node))
