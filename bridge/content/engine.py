@@ -26,6 +26,7 @@ def open_content(settings: Settings, packs: PackStore, pins: PinTable, sources: 
     if settings.content.engine == "embedded":
         return EmbeddedStore(packs, pins, sources=sources)
     from bridge.content.cache import DiskCache
+    from bridge.content.kubo.admission import peer_of
     from bridge.content.kubo.control import Control
     from bridge.content.kubo.rpc import Rpc
     from bridge.content.kubo.store import KuboStore
@@ -33,13 +34,19 @@ def open_content(settings: Settings, packs: PackStore, pins: PinTable, sources: 
     content = settings.content
     cache = DiskCache(settings.home / "cache", content.cache_bytes, content.reserve_bytes)
     rpc, control, timeout_s = Rpc(content.kubo), Control(content.kubo), content.kubo.timeout_s
+    repository = (content.kubo.repository or settings.home / "kubo") if content.kubo.managed else None
+
+    def own() -> str | None:
+        return None if repository is None else peer_of(repository)
+
     if content.engine == "kubo":
-        return KuboStore(packs, pins, cache, rpc, control, timeout_s, sources)
+        return KuboStore(packs, pins, cache, rpc, control, timeout_s, sources, own=own)
     from bridge.content.cluster.rest import ClusterApi
     from bridge.content.cluster.store import ClusterStore
 
     cluster = ClusterApi(content.cluster.api, content.cluster.token)
-    return ClusterStore(packs, pins, cache, rpc, control, timeout_s, cluster, content.cluster.replicas, sources)
+    wanted = content.cluster.replicas
+    return ClusterStore(packs, pins, cache, rpc, control, timeout_s, cluster, wanted, sources, own=own)
 
 
 def each_of(content: ContentStore) -> Callable[[Iterable[bytes]], Iterator[bytes]] | None:

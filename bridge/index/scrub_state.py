@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from sqlalchemy import bindparam, func, literal_column, select, true, update
+from sqlalchemy import bindparam, false, func, literal_column, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bridge.index import schema as s
@@ -45,6 +45,9 @@ _FLAG: Final = sql(
     .values(damaged=true())
 )
 
+_UNFLAG: Final = sql(
+    update(s.instance).where(s.instance.c.tree == bindparam("of_tree"), s.instance.c.damaged).values(damaged=false())
+)
 _ROOTS: Final = sql(
     select(s.batch.c.root)
     .where(s.batch.c.study_tag == bindparam("of_tag"), s.batch.c.root.is_not(None))
@@ -86,7 +89,10 @@ class ScrubState:
         return list(json.loads(rows[0][0])) if rows else []
 
     def note(self, tree: int, *, lost: bool) -> None:
-        """Write down whether a tree that was just read back is whole."""
+        """Write down whether a tree that was just read back is whole.
+
+        Of one that was lost and is whole again, as when a disk or Kubo is back, no instance is damaged any more.
+        """
         if (tree in self.lost()) is lost:
             return
 
@@ -95,6 +101,8 @@ class ScrubState:
             held = {*json.loads(found[0] if found else b"[]")} - {tree}
             value = json.dumps(sorted(held | {tree} if lost else held)).encode()
             transaction.cursor.execute(_SAVE, {"name": _LOST, "value": value})
+            if not lost:
+                transaction.cursor.execute(_UNFLAG, {"of_tree": tree})
 
         self._submit(change).result()
 

@@ -70,9 +70,10 @@ class ClusterStore(KuboStore):
         wanted: int,
         sources: Sequence[Source] = (),
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        own: Callable[[], str | None] = lambda: None,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        super().__init__(packs, pins, cache, rpc, control, timeout_s, sources, clock)
+        super().__init__(packs, pins, cache, rpc, control, timeout_s, sources, clock, own)
         self._cluster = cluster
         self._wanted = wanted
         self._patience_s = patience_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from bridge.content import cid as cids
 from bridge.content.kubo.control import Control
@@ -25,12 +26,15 @@ class KuboCopy:
         The Kubo.
     timeout_s
         Seconds after which Kubo is not waited for when it pins again, or looks for what pins a block.
+    own
+        Returns when it is the Kubo that it ought to be, else raises EngineFault: what another lacks is not missed.
     """
 
     name = "kubo"
 
-    def __init__(self, rpc: Rpc, control: Control, timeout_s: float) -> None:
+    def __init__(self, rpc: Rpc, control: Control, timeout_s: float, own: Callable[[], None] = lambda: None) -> None:
         self._rpc = rpc
+        self._own = own
         self._control = control
         self._timeout_s = timeout_s
         self._mending = threading.Lock()
@@ -46,6 +50,7 @@ class KuboCopy:
 
     def read(self, cid: bytes) -> bytes:
         """As Copy; peers of the Kubo are not asked."""
+        self._own()
         return self._rpc.block(cid)
 
     def mend(self, block: Block) -> None:
@@ -55,6 +60,7 @@ class KuboCopy:
         above it are taken away, and put back as soon as everything below them is whole. Killed in between, they are
         lost pins, which are brought again.
         """
+        self._own()
         with self._mending:
             try:
                 self._rpc.block(block.cid)

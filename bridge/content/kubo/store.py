@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from bridge import crash
@@ -20,7 +21,7 @@ from bridge.content import cid as cids
 from bridge.content import dag, pack_car
 from bridge.content.cache import DiskCache
 from bridge.content.kubo import configuration
-from bridge.content.kubo.admission import Admission
+from bridge.content.kubo.admission import IDENTITY, Admission
 from bridge.content.kubo.control import Control
 from bridge.content.kubo.copy import KuboCopy
 from bridge.content.kubo.rpc import ChildMissing, ImportRefused, NodeDamaged, Rpc
@@ -56,6 +57,8 @@ class KuboStore:
         Where else blocks may be had, asked in turn.
     clock
         Microseconds since the epoch.
+    own
+        As `Admission`.
     """
 
     engine = "kubo"
@@ -70,6 +73,7 @@ class KuboStore:
         timeout_s: float,
         sources: Sequence[Source] = (),
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        own: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._packs = packs
         self._pins = pins
@@ -78,8 +82,8 @@ class KuboStore:
         self._control = control
         self._timeout_s = timeout_s
         self._sources = sources
-        self.copy = KuboCopy(rpc, control, timeout_s)
-        self.admission = Admission(rpc.configuration, control.version)
+        self.admission = Admission(rpc.configuration, control.version, own)
+        self.copy = KuboCopy(rpc, control, timeout_s, partial(self.admission.check, IDENTITY))
         self._clock = clock
         self._resting: tuple[float, str] = (0.0, "")  # until when Kubo is not asked for blocks, and why
         self._known: bytes | None = None  # a root that Kubo holds, to see whether it reads
@@ -187,6 +191,7 @@ class KuboStore:
 
     def pinned(self) -> set[bytes]:
         """Every root that Kubo pins recursively. Raises EngineFault."""
+        self.admission.check(IDENTITY)  # what another does not pin is not lost
         return self._control.pins()
 
     def refetch(self, cid: bytes) -> None:

@@ -165,6 +165,15 @@ def test_what_was_sent_again_is_no_finding_while_the_root_still_names_the_damage
     assert node.index.scrub.lost() == [] and verified(node)[0]
 
 
+def test_what_was_lost_and_is_there_again_is_damaged_no_longer(node: Node, three: list[bytes]) -> None:
+    (stored, _), *_ = node.index.instances()
+    damage(node, stored.object.root)
+    assert check_all(node, lambda _: None).wrong == 1 and node.index.counts()["damaged"] == 1
+    damage(node, stored.object.root)  # the same bit: as it was
+    assert check_all(node, lambda _: None).wrong == 0
+    assert node.index.counts()["damaged"] == 0 and node.index.scrub.lost() == []
+
+
 def test_of_several_that_were_lost_each_has_its_turn(node: Node, three: list[bytes]) -> None:
     instances = list(node.index.instances())
     for stored, _ in instances[:2]:

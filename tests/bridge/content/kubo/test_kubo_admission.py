@@ -13,7 +13,7 @@ import pytest
 
 from bridge.config import Kubo
 from bridge.content import cid as cids
-from bridge.content.kubo.admission import Admission
+from bridge.content.kubo.admission import Admission, peer_of
 from bridge.content.kubo.configuration import hardened
 from bridge.errors import ContentMissing, EngineFault
 from tests.contract.content_store import Archive, Study, block
@@ -27,6 +27,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.config: dict[str, Any] = hardened({"Datastore": {"Spec": {"type": "mount", "mounts": [FLATFS]}}}, Kubo())
+        self.own: str | None = None
         self.times = 0
         self.at = 0.0
 
@@ -35,7 +36,7 @@ class Asked:
         return self.config
 
     def admission(self) -> Admission:
-        return Admission(self.configuration, lambda: "0.42.0", lambda: self.at)
+        return Admission(self.configuration, lambda: "0.42.0", lambda: self.own, lambda: self.at)
 
 
 def test_one_without_findings_is_admitted_and_not_judged_again_at_once() -> None:
@@ -47,6 +48,19 @@ def test_one_without_findings_is_admitted_and_not_judged_again_at_once() -> None
     asked.at = 301.0
     admission.check()
     assert asked.times == 2
+
+
+def test_a_node_with_a_kubo_of_its_own_uses_no_other_that_answers_in_its_place(tmp_path: Path) -> None:
+    asked = Asked()
+    asked.config["Identity"] = {"PeerID": "12D3KooWAnother"}
+    asked.own = peer_of(tmp_path)
+    assert asked.own == "", "there is no repository yet"
+    admission = asked.admission()
+    with pytest.raises(EngineFault, match="another one than this node's own answers"):
+        admission.check()
+    (tmp_path / "config").write_text('{"Identity": {"PeerID": "12D3KooWAnother"}}')
+    asked.own, asked.at = peer_of(tmp_path), 6.0
+    admission.check()
 
 
 def test_a_refusal_tells_the_danger_and_the_command_and_ends_when_it_is_mended() -> None:
