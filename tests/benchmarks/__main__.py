@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.benchmarks import rows
+from tests.benchmarks.acceptor_alone import AcceptorAlone
 from tests.benchmarks.instances import Maker, Series
 from tests.benchmarks.machine import describe
 from tests.benchmarks.report import Measured, render, table
@@ -39,10 +40,12 @@ class Run:
 
     servers: Sequence[Server]
     as_installed: Sequence[Server]
+    alone: Server
     plan: Plan
     maker: Maker
     folder: Path
     measured: dict[Row, dict[str, Measured]] = field(default_factory=dict)
+    taken: dict[Row, Measured] = field(default_factory=dict)
     turn: int = 0
 
     def row(self, row: Row, measure: Callable[[Server], float], servers: Sequence[Server] | None = None) -> None:
@@ -50,12 +53,17 @@ class Run:
         self.turn += 1
         servers = servers or self.servers
         for server in servers if self.turn % 2 else reversed(servers):
-            before = server.cpu_seconds()
-            value = measure(server)
-            cpu = (server.cpu_seconds() - before) * 1000 / row.instances if row.instances else 0.0
+            value, cpu = self._measured(server, row, measure)
             self.measured.setdefault(row, {}).setdefault(server.name, Measured()).add(value, cpu)
-            sys.stdout.write(f"{row.name:58} {server.name:8} {value:10.1f} {row.unit}\n")
-            sys.stdout.flush()
+
+    def _measured(self, server: Server, row: Row, measure: Callable[[Server], float]) -> tuple[float, float]:
+        """The value, and the processor milliseconds for each instance."""
+        before = server.cpu_seconds()
+        value = measure(server)
+        cpu = (server.cpu_seconds() - before) * 1000 / row.instances if row.instances else 0.0
+        sys.stdout.write(f"{row.name:58} {server.name:14} {value:10.1f} {row.unit}\n")
+        sys.stdout.flush()
+        return value, cpu
 
     def store_rows(self) -> Series:
         """One round of everything that stores; the last series sent stays for the reading rows."""
@@ -67,7 +75,8 @@ class Run:
                 how = "TCP_NODELAY=1" if nodelay else "stock"
                 name = f"C-STORE, storescu {how}, {_associations(associations)}"
                 send = partial(rows.store, files=series.files, associations=associations, nodelay=nodelay)
-                self.row(Row(name, "instances/s", True, count), send)
+                self.row(row := Row(name, "instances/s", True, count), send)
+            self.taken.setdefault(row, Measured()).add(*self._measured(self.alone, row, send))
             series = self._series(count)
             name = f"C-STORE, storescu stock, {_associations(associations)}; Orthanc as installed"
             send = partial(rows.store, files=series.files, associations=associations, nodelay=False)
@@ -141,10 +150,10 @@ def main() -> int:
         machine = describe(folder)
         servers: list[Server] = []
         try:
-            for kind in (Cairn, Orthanc, OrthancAsInstalled):
+            for kind in (Cairn, Orthanc, OrthancAsInstalled, AcceptorAlone):
                 servers.append(kind(folder / kind.__name__))
-            cairn, orthanc, as_installed = servers
-            run = Run((cairn, orthanc), (cairn, as_installed), plan, Maker(int(time.time()) % 10**6), folder)
+            cairn, orthanc, as_installed, alone = servers
+            run = Run((cairn, orthanc), (cairn, as_installed), alone, plan, Maker(int(time.time()) % 10**6), folder)
             run.search_rows()
             for _ in range(plan.rounds):
                 run.read_rows(run.store_rows())
@@ -155,7 +164,9 @@ def main() -> int:
                 server.stop()
     sys.stdout.write("\n" + "\n".join(table(run.measured)) + "\n")
     if out is not None:
-        out.write_text(render(run.measured, [*machine, *versions], memory, plan.rounds, plan.slices), "utf-8")
+        out.write_text(
+            render(run.measured, run.taken, [*machine, *versions], memory, plan.rounds, plan.slices), "utf-8"
+        )
         sys.stdout.write(f"\nwritten: {out}\n")
     return 0
 

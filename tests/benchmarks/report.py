@@ -55,6 +55,19 @@ def table(measured: Mapping[Row, Mapping[str, Measured]]) -> list[str]:
     return lines
 
 
+def taken_table(measured: Mapping[Row, Mapping[str, Measured]], taken: Mapping[Row, Measured]) -> list[str]:
+    """Markdown lines: what the acceptor alone takes, and its share of Cairn's CPU for an instance."""
+    lines = [
+        "| what | unit | taken and dropped | CPU ms each | of Cairn's |",
+        "|---|---|---|---|---|",
+    ]
+    for row, alone in taken.items():
+        cpu, all_of_it = (statistics.median(one.cpu) for one in (alone, measured[row]["Cairn"]))
+        share = f"{cpu / all_of_it:.0%}" if all_of_it else ""
+        lines.append(f"| {row.name} | {row.unit} | {alone.shown(row.higher)} | {_number(cpu)} | {share} |")
+    return lines
+
+
 _PAGE = """# Performance, beside Orthanc
 
 <!-- Written by `make bench`; do not edit. -->
@@ -68,10 +81,19 @@ run, taking turns. Trust the ratios, not the absolute numbers: senders and reade
 Medians of {rounds} rounds, worst and best in brackets; *faster by* is the median of the rounds' ratios; CPU is what
 all of a server's processes used for each instance or frame. Filling the archive is one round.
 
+## What the acceptor costs
+
+{taken}
+
+The same senders to Cairn's acceptor alone (pynetdicom's upper layer, in a loop of ours that reads what has come), which
+drops what it has taken: that is as many as it allows, and its share of what Cairn spends on an instance.
+
 ## What was measured
 
 - C-STORE: a CT series of {slices} slices of 0.5 MB (random pixels, Explicit VR Little Endian), sent by DCMTK's
   `storescu`. *Stock* is as it is installed: Nagle's algorithm on. *TCP_NODELAY=1* is its environment variable.
+- *Tiny studies* fill the archive: each is one small instance that begins a study, to Cairn with keys, a manifest and a
+  signed entry of its own.
 - STOW-RS, searches and retrieval: one HTTP client for both (httpx), connections kept alive.
 - Frames: `transfer-syntax=*`, one request for each, as OHIF asks. A whole series: as stored, in one answer.
 - A page of studies: `limit`, `offset` and the fields of OHIF's work list, at nine places of the archive.
@@ -95,6 +117,7 @@ all of a server's processes used for each instance or frame. Filling the archive
 
 def render(
     measured: Mapping[Row, Mapping[str, Measured]],
+    taken: Mapping[Row, Measured],
     machine: Sequence[str],
     memory: Mapping[str, float],
     rounds: int,
@@ -103,6 +126,7 @@ def render(
     """The whole page, which says how to read and how to repeat it."""
     return _PAGE.format(
         table="\n".join(table(measured)),
+        taken="\n".join(taken_table(measured, taken)),
         rounds=rounds,
         slices=slices,
         machine="\n".join(f"- {line}" for line in machine),

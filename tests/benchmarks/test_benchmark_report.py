@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from tests.benchmarks.instances import CT, Maker
-from tests.benchmarks.report import Measured, ratio, table
+from tests.benchmarks.report import Measured, ratio, table, taken_table
 from tests.benchmarks.rows import Row, grouped
 
 
@@ -68,6 +68,16 @@ def test_a_line_shows_median_worst_and_best() -> None:
     )
     assert lines[2].startswith("| a rate | 1/s | 2.00 (1.00 to 3.00) | 1.00 (1.00 to 1.00) | 2.00 | 2.00 | 2.00 |")
     assert lines[3].startswith("| a time | ms | 2.00 (3.00 to 1.00) | 1.00 (1.00 to 1.00) | 0.50 |")
+
+
+def test_the_acceptors_share_is_of_what_cairn_spends_on_the_same_row() -> None:
+    row = Row("sent", "1/s", True, 10)
+    alone, cairn = Measured(), Measured()
+    for cpu in (0.4, 0.5, 0.6):
+        alone.add(900, cpu)
+        cairn.add(300, 4 * cpu)
+    (line,) = taken_table({row: {"Cairn": cairn}}, {row: alone})[2:]
+    assert line == "| sent | 1/s | 900 (900 to 900) | 0.50 | 25% |"
 
 
 def test_groups_hold_everything_in_order() -> None:
