@@ -78,7 +78,7 @@ def make_card(settings: Settings, keystore: Keystore, place: Place, signing_seed
     seed = keystore.signing_seed if signing_seed is None else signing_seed
     signer = keys.SigningKey(seed)
     _make_folder(settings.home)
-    identity = cometbft_home.make_keys(cometbft_home.home_of(settings))
+    identity = cometbft_home.keys_of(settings)
     recipient = Recipient.of(keystore.node_id, keystore.agreement_seed)
     try:
         ledger_genesis.check_name(place.name)

@@ -25,6 +25,10 @@ MEND: Final = (
     "ledger.cometbft.home naming the home of that CometBFT: it takes over a state from two members. When cairn "
     "consortium members tells the height that the others have, end it, and start both as before."
 )
+VOTELESS: Final = (
+    "ledger: this hospital's vote is missing, for its CometBFT signs with a key that the members do not know, as after "
+    "the loss of its home; it has all blocks. Have them vote for the key: cairn consortium propose rotate --keep-key"
+)
 LOST: Final = "Nothing is lost: what waits is on this node’s disk, and is handed over again and again."
 
 
@@ -75,7 +79,8 @@ def apart(own: Member | None, active: Sequence[Member], told: Condition | None, 
         return []
     if told.cometbft:
         return [f"ledger: {told.cometbft}{f'. {MEND}' if told.cometbft == LEFT_BEHIND else ''}"]
-    return [f"ledger: {one.what}" for one in (*_quorum(active, told, now), *_refusal(told)) if own is not None]
+    found = [f"ledger: {one.what}" for one in (*_quorum(active, told, now), *_refusal(told)) if own is not None]
+    return [*found, VOTELESS] if told.voteless else found
 
 
 def _membership(own: Member | None, waiting_since: int | None) -> list[Hindrance]:

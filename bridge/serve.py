@@ -20,6 +20,7 @@ from bridge import commands, control, lost_keys, start_stop, unfinished
 from bridge.access import devices
 from bridge.config import Settings
 from bridge.consensus.closing import refuse_reopening
+from bridge.consensus.lost_blocks import set_log_aside
 from bridge.consortium_log import own_node
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.keyring import Keyring
@@ -77,6 +78,7 @@ def serve(settings: Settings, *, sample: bool, say: Say) -> int:
             )
         if renew_lost_epoch(settings):
             log.error("the index has lost batches that the ledger has sealed: run cairn fsck, restore or rebuild-index")
+        set_log_aside(settings)
         if erasing:
             carry_on_before_serving(settings, keystore)
         listeners = _Listeners(

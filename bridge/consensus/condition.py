@@ -43,7 +43,7 @@ class Condition:
 
     `cometbft` says why CometBFT cannot be used, `refused` in which words it refuses what waits here: empty when
     neither is so. `unheard` are the active members, by name, with whose CometBFT this node's has no connection, or who
-    do not answer while entries wait here.
+    do not answer while entries wait here. `voteless`: the validator's key here is another than the members know.
     """
 
     at: int
@@ -52,6 +52,7 @@ class Condition:
     refused: str = ""
     refused_since: int | None = None
     unheard: Mapping[str, int] = field(default_factory=dict)
+    voteless: bool = False
 
 
 def read(home: Path) -> Condition | None:
@@ -94,11 +95,11 @@ class Reporter:
         self._looked = 0
         self._told: Condition | None = None
 
-    def step(self, cometbft: str | None, refused: str, waits: bool = False) -> None:
+    def step(self, cometbft: str | None, refused: str, waits: bool = False, voteless: bool = False) -> None:
         """Tell how it stands, when it is time for that.
 
         `cometbft`: why a managed one cannot be used; None: it can. `waits`: an entry has waited for its block longer
-        than it takes where nothing hinders.
+        than it takes where nothing hinders. `voteless`: as of `Condition`.
         """
         now = self._clock()
         if now - self._looked < LOOK_S * 1e6:
@@ -112,6 +113,7 @@ class Reporter:
             except RpcFault as error:
                 reason = str(error)
         found = follow(self._told, now, reason[:LONGEST_WORDS], refused[:LONGEST_WORDS], unheard)
+        found = replace(found, voteless=voteless)
         former = self._told
         if former is None or found.at - former.at >= FRESH_S * 1e6 or replace(found, at=former.at) != former:
             self._told = found

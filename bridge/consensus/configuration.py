@@ -75,9 +75,13 @@ def validator_key(seed: bytes) -> str:
     )
 
 
-def validator_state() -> str:
-    """priv_validator_state.json of a validator that has signed nothing yet."""
-    return _compact({"height": "0", "round": 0, "step": 0})
+def validator_state(signed: int = 0) -> str:
+    """priv_validator_state.json of a validator that signs nothing up to a height any more; 0: that has signed nothing.
+
+    CometBFT refuses lower heights, and of that height itself lower rounds (privval/file.go, CheckHRS).
+    """
+    last = {"round": 2**31 - 1, "step": 3} if signed else {"round": 0, "step": 0}
+    return _compact({"height": str(signed), **last})
 
 
 def public_key(document: str) -> bytes:

@@ -8,6 +8,7 @@ config/genesis.json, config.toml  from the consortium's genesis and the settings
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -27,6 +28,8 @@ VALIDATOR_STATE: Final = Path("data/priv_validator_state.json")
 GENESIS: Final = Path("config/genesis.json")
 CONFIG: Final = Path("config/config.toml")
 TAKES_OVER: Final = "cairn-takes-over"
+KEPT_NODE_KEY: Final = Path("consortium/node_key.json")
+"""Beside the card, which names it: without it nobody lets a CometBFT in whose home was lost and made anew."""
 
 
 class Identity(NamedTuple):
@@ -44,6 +47,16 @@ def home_of(settings: Settings) -> Path:
 def abci_of(settings: Settings) -> str:
     """Where CometBFT finds the application, as CometBFT's `proxy_app` names it."""
     return settings.ledger.cometbft.abci or f"unix://{settings.home / 'run' / 'abci.sock'}"
+
+
+def keys_of(settings: Settings) -> Identity:
+    """As `make_keys` in the home of this node's CometBFT, which is who it was among peers when that home was lost."""
+    home, kept = home_of(settings), settings.home / KEPT_NODE_KEY
+    if not (home / NODE_KEY).exists() and kept.exists():
+        write(home / NODE_KEY, _read(kept))
+    own = make_keys(home)
+    write(kept, _read(home / NODE_KEY))
+    return own
 
 
 def make_keys(home: Path) -> Identity:
@@ -67,10 +80,21 @@ def identity(home: Path) -> Identity:
     if not (home / VALIDATOR_STATE).exists():
         raise ConfigError(
             f"{home / VALIDATOR_STATE} is missing: what this validator signed last is not known, so it could sign two "
-            "blocks for one height, which counts as an attack. Restore the file from this disk; if it is lost, remove "
-            f"{home / VALIDATOR_KEY} and have the members vote for a new key"
+            "blocks for one height, which counts as an attack. It goes on by itself when all other validators tell "
+            f"their newest block; else restore the file from this disk, or remove {home / VALIDATOR_KEY} and have the "
+            "members vote for a new key"
         )
     return Identity(validator, configuration.node_id(node))
+
+
+def forgot_votes(home: Path) -> bytes | None:
+    """The address of a validator whose key is there and what it signed last is not; None where all is as it should.
+
+    Raises ConfigError when the key cannot be read.
+    """
+    if not (home / VALIDATOR_KEY).exists() or (home / VALIDATOR_STATE).exists():
+        return None
+    return hashlib.sha256(configuration.public_key(_read(home / VALIDATOR_KEY))).digest()[:20]
 
 
 def write_files(
@@ -82,7 +106,7 @@ def write_files(
     Raises ConfigError when the settings cannot be met, and as `make_keys` and `write_genesis`.
     """
     home = home_of(settings)
-    own = make_keys(home)
+    own = keys_of(settings)
     others = [peer for peer in peers if not peer.startswith(f"{own.node_id}@")]
     cometbft, abci = settings.ledger.cometbft, abci_of(settings)
     text = configuration.config_toml(cometbft, abci, name, others, genesis.parameters, state_sync)

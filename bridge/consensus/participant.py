@@ -126,7 +126,8 @@ class Participant:
         """(5) Look after CometBFT once; (7)."""
         if self._upkeep is not None:
             self._upkeep.step()
-        self._reporter.step(self.reason, self.engine.refused if self.engine is not None else "", self._waits())
+        refused = self.engine.refused if self.engine is not None else ""
+        self._reporter.step(self.reason, refused, self._waits(), self._voteless())
 
     def awaits_key(self, keystore: Keystore) -> bool:
         """Whether the members have accepted another ledger key of this node than the one in use."""
@@ -154,6 +155,12 @@ class Participant:
         elif self._first is None or self._first[0] != first[0].leaf:
             self._first = first[0].leaf, now
         return self._first is not None and now - self._first[1] >= WAITS_S
+
+    def _voteless(self) -> bool:
+        """Whether this member has a vote, and its own CometBFT another validator's key than the members know."""
+        own = self.application.state.members.get(self._who.node)
+        made = self._upkeep.validator if self._upkeep is not None else None
+        return own is not None and own.power > 0 and made is not None and made != own.card.consensus
 
     def _submit(self, tx: bytes) -> tuple[int, str]:
         told = self._rpc.submit(tx)

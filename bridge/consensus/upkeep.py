@@ -4,6 +4,7 @@
 2. one that was away until the others forgot the blocks that follow takes over a state, too   LeftBehind
 3. a member's CometBFT moved: CometBFT dials who it was started with, so it is started again
 4. where the validators changed, light blocks are kept before CometBFT forgets them           LightBlocks
+5. a validator that lost the record of its votes signs again where it cannot have signed      forgotten_votes
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from bridge.child_watch import NotYet, Watch
 from bridge.config import Settings
-from bridge.consensus import home
+from bridge.consensus import configuration, home
 from bridge.consensus.condition import LEFT_BEHIND
 from bridge.consensus.configuration import StateSync
 from bridge.consensus.daemon import BLOCKS, MANNER, ManagedCometBFT, Plan
+from bridge.consensus.forgotten_votes import signed_at_most
 from bridge.consensus.left_behind import LeftBehind
 from bridge.consensus.light_blocks import FOLDER, LightBlocks
 from bridge.consensus.rpc import Rpc, RpcFault
 from bridge.consensus.rpc_proxy import Client, StateSyncSource, where_to_start
-from bridge.errors import StorageFault
+from bridge.errors import ConfigError, StorageFault
 from bridge.member_sources import MemberGateways
 from ledger.genesis import Genesis
 from ledger.members import Member
@@ -80,6 +83,13 @@ class Upkeep:
             return self._watch.reason
         return LEFT_BEHIND if self._behind.found.is_set() else None
 
+    @property
+    def validator(self) -> bytes | None:
+        """The key that a managed CometBFT signs blocks with (32 bytes); None when it is not known."""
+        with suppress(ConfigError):
+            return home.identity(self._home).consensus if self._watch is not None else None
+        return None
+
     def keep_from(self) -> int:
         """The height from which CometBFT is to keep its blocks; 0: it keeps all."""
         kept = self._settings.ledger.cometbft.keep_blocks
@@ -113,6 +123,7 @@ class Upkeep:
     def _plan(self) -> Plan:
         peers = [member.card.address for member in self._members()]
         start = self._state_sync()
+        self._sign_again()
         self._dialled, self._moved_at = _places(self._members()), None
         return Plan(self._genesis, self._name, peers, start, self._height())
 
@@ -137,6 +148,18 @@ class Upkeep:
         if start.height and self._height():
             home.forget_blocks(self._home)
         return self._source.from_(start) if start.height else None
+
+    def _sign_again(self) -> None:
+        """(5) Without the record of what it signed last the validator waits, until it is known what that can be."""
+        own = home.forgot_votes(self._home)
+        if own is None:
+            return
+        others = [(one.card.validator, self._others.of(one.node)) for one in self._others.others() if one.active]
+        trusted = {member.card.consensus: member.power for member in self._members() if member.power}
+        height = signed_at_most(own, others, trusted, self._genesis.chain_id)
+        if height is not None:
+            home.write(self._home / home.VALIDATOR_STATE, configuration.validator_state(height))
+            log.warning("what this validator signed last was lost: it signs again behind the blocks that may be of it")
 
     def _has_moved(self) -> bool:
         """Whether it is time to start CometBFT again, since one that it was started with has another address."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.consensus.condition import LEFT_BEHIND, LONGEST_WORDS, Condition
-from bridge.consortium_waiting import GRACE_US, LATE_US, MEND, RETIRED, STALE_US, apart, hindrances
+from bridge.consortium_waiting import GRACE_US, LATE_US, MEND, RETIRED, STALE_US, VOTELESS, apart, hindrances
 from ledger.members import Member
 from tests.ledger.ledger_hospitals import joined
 
@@ -84,6 +84,11 @@ def test_readyz_says_what_cometbft_waits_for_and_what_the_members_refuse() -> No
     (line,) = apart(OWN, ACTIVE, refused, NOW)
     assert "“sequence 4, where 9 comes next”" in line
     assert apart(None, ACTIVE, refused, NOW) == []  # it is not voted in
+
+
+def test_readyz_says_that_the_members_do_not_know_the_validators_key() -> None:
+    assert apart(OWN, ACTIVE, Condition(NOW, voteless=True), NOW) == [VOTELESS]
+    assert apart(OWN, ACTIVE, Condition(NOW, "no member answers", voteless=True), NOW) == ["ledger: no member answers"]
 
 
 def test_readyz_of_a_retired_hospital_says_that_it_is_no_member_and_what_it_does() -> None:

@@ -104,13 +104,10 @@ class Hospital(RunningNode):
         self.kill()
 
     def lose(self) -> None:
-        """Lose the blocks and the shared log; keys, what the validator signed last, and the index stay."""
-        home = cometbft_home.home_of(self.values())
-        signed = (home / cometbft_home.VALIDATOR_STATE).read_text()
+        """Lose the blocks, what the validator signed last, and the shared log; keys and the index stay."""
         self._shared_closed()
-        shutil.rmtree(home / "data")
+        shutil.rmtree(cometbft_home.home_of(self.values()) / "data")
         shutil.rmtree(self.home / "consortium/ledger")
-        cometbft_home.write(home / cometbft_home.VALIDATOR_STATE, signed)
 
     def store(self) -> str:
         """A modality sends a study; its UID."""
