@@ -26,7 +26,7 @@ _GONE: Final = """
 SELECT EXISTS (SELECT 1 FROM erased_tag WHERE tag = :tag) AND NOT EXISTS (SELECT 1 FROM study_key WHERE tag = :tag)
 """
 _HELD: Final = "SELECT 1 FROM study_key WHERE study = ? LIMIT 1"
-_ERASED: Final = "SELECT max(ended) FROM erasure WHERE mark = ?"
+_ERASED: Final = "SELECT max(coalesce(ended, begun)) FROM erasure WHERE mark = ?"
 _GOING_ON: Final = "SELECT id, study, begun, asked, roots FROM erasure WHERE study IS NOT NULL ORDER BY begun"
 _UNRELEASED: Final = "SELECT id, roots FROM erasure WHERE ended IS NOT NULL AND roots <> '[]' ORDER BY ended"
 _ENDED: Final = """
@@ -124,7 +124,7 @@ class Erasures:
             self._database.empty_log()
 
     def erased(self, study: str) -> int | None:
-        """When a study was erased last (microseconds since the epoch); None: never, or it goes on."""
+        """When a study was erased last, or that was begun while it goes on (microseconds since the epoch), or None."""
         with self._database.lock, faults():
             found = self._db.execute(_ERASED, (self._mark(study),)).fetchone()[0]
         return None if found is None else int(found)

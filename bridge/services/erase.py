@@ -135,9 +135,12 @@ def carry_on(erasing: Erasing, report: Report) -> int:
         return len(going_on)
 
 
-def refuse_erased(erasures: Erasures, study: str) -> None:
-    """Raise Gone when a study was erased here (PS3.18 8.5: 410 rather than 404). Raises StorageFault."""
-    at = erasures.erased(study)
+def refuse_erased(erasures: Erasures, study: str, tag: bytes | None = None) -> None:
+    """Raise Gone when a study was erased here, or is being (PS3.18 8.5: 410 rather than 404); of a tag, if that was.
+
+    Raises StorageFault.
+    """
+    at = erasures.erased(study) if tag is None or erasures.is_gone(tag) else None
     if at is not None:
         raise Gone(f"The study was erased here on {iso(at)}")
 

@@ -26,7 +26,7 @@ from bridge.content.located import Located, Packs
 from bridge.crypto import derive
 from bridge.dicom import frames, transfer_syntaxes
 from bridge.dicom.bulk import BulkTable
-from bridge.errors import ContentCorrupt, IntegrityError, NotFound
+from bridge.errors import ContentCorrupt, ContentMissing, IntegrityError, NotFound
 from bridge.model import InstanceKey, StoredInstance
 from bridge.ports import ContentStore, Index, KeyStore
 from bridge.services.access import Viewing
@@ -59,11 +59,11 @@ class Retrieve:
         keys: KeyStore,
         damaged: Callable[[StoredInstance], None],
         each: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None,
-        refuse_erased: Callable[[str], None] = lambda study: None,
+        refuse_erased: Callable[[str, bytes | None], None] = lambda study, tag: None,
     ) -> None:
         """`damaged` flags an instance; `each` reads blocks in order, ahead of their use, where `content` can.
 
-        `refuse_erased` raises Gone for a study that was erased.
+        `refuse_erased` raises Gone for a study that was erased, or is being; with a tag for that one alone.
         """
         self._refuse_erased = refuse_erased
         self._content = content
@@ -79,7 +79,7 @@ class Retrieve:
         try:
             return self._index.locate(study, series, sop)
         except NotFound:
-            self._refuse_erased(study)
+            self._refuse_erased(study, None)
             raise
 
     def files(self, viewing: Viewing, instances: Iterable[StoredInstance]) -> Iterator[Iterator[bytes]]:
@@ -146,7 +146,11 @@ class Retrieve:
 
     def _open(self, instance: StoredInstance, blocks: Blocks | None = None) -> SealedObjectReader:
         """(4), (5) A reader of the instance's plaintext."""
-        key = self._keys.open(instance.study_tag, instance.generation)
+        try:
+            key = self._keys.open(instance.study_tag, instance.generation)
+        except ContentMissing:
+            self._refuse_erased(instance.key.study, instance.study_tag)
+            raise
         return SealedObjectReader(
             blocks or self._content,
             instance.object,

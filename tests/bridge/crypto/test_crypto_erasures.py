@@ -17,7 +17,7 @@ from bridge.model import StudyKey
 KEYS = Keystore(
     bytes(32), bytes(32), bytes(range(32)), bytes(32), bytes(32), bytes(16), bytes(16), Protection.UNPROTECTED
 )
-STUDY = "1.2.826.0.1.3680043.8.498.42"
+STUDY = "1.2.276.0.7230010.471142"
 ASKED = Asked("system", "operator", "command", "why")
 THEIRS = StudyKey(STUDY, 0, b"their study tag.", bytes(range(32)))
 
@@ -40,7 +40,7 @@ def test_one_that_was_begun_tells_everything_until_it_has_ended(ring: Keyring, e
     begun = erasures.begin(STUDY, ASKED, 5)
     assert begun is not None and set(begun.tags) == {own, THEIRS.tag}
     assert erasures.going_on() == [begun] and erasures.begin(STUDY, ASKED, 6) == begun
-    assert erasures.erased(STUDY) is None
+    assert erasures.erased(STUDY) == 5
     ring.delete(STUDY)
     erasures.note_roots(begun.id, [b"root"])
     erasures.stated(begun.id, own, b"e" * 32)

@@ -28,7 +28,7 @@ from ledger.store import LedgerStore
 from tests.bridge.services.conftest import VIEWER, instance, part10, recorded
 from tests.bridge.services.test_store import store
 
-STUDY, KEPT = "1.2.826.0.1.3680043.8.498.77", "1.2.826.0.1.3680043.8.498.78"
+STUDY, KEPT = "1.2.276.0.7230010.471177", "1.2.276.0.7230010.471178"  # no UID that is made begins so
 NAME = "Vanished^Vera"
 STEPS = [f"erase.{number}" for number in range(1, 10)] + [f"replace_key.{number}" for number in (1, 2, 3)]
 
@@ -224,6 +224,18 @@ def test_while_it_goes_on_no_key_of_the_study_is_made(open_node: Callable[[], No
     with pytest.raises(Busy):
         store(node, part10(instance(study=STUDY, name=NAME)))
     store(node, part10(instance(study=KEPT, name="Kept^Karl")))
+
+
+def test_while_it_goes_on_what_is_asked_for_is_gone_and_not_damaged(open_node: Callable[[], Node]) -> None:
+    node = open_node()
+    filled(node)
+    (held, _) = node.retrieve.locate(STUDY)
+    node.erasures.begin(STUDY, Asked("system", "operator", "command", ""), 1)
+    node.retrieve.verify(held)
+    node.keys.delete(STUDY)
+    with pytest.raises(Gone):
+        b"".join(node.retrieve.part10(node.access.view_kept(VIEWER, bytes(16), "TREAT"), held))
+    assert node.index.counts()["damaged"] == 0
 
 
 def test_an_engine_that_does_not_answer_is_asked_again_to_let_go(
