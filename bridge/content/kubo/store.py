@@ -143,7 +143,7 @@ class KuboStore:
         self.admission.check()
         self._packs.sync()
         if not self._was_there(root) and not self._brought_beside(root, former):
-            self._bring(root, lambda cid: False)
+            self._bring_all(root, former)
         self._known = root
         crash.step("pin.2")
         receipt, wanted = self._keep(root, former)
@@ -245,10 +245,31 @@ class KuboStore:
         try:
             self._send(root, skip)
         except NodeDamaged:
-            for cid, data in dag.order(root, self.get):
-                if data is not None:
-                    self.copy.discard_damaged(cid)
+            self._look_through(root)
             self._send(root, lambda cid: False)
+
+    def _bring_all(self, root: bytes, former: bytes | None) -> None:
+        """Everything, where Kubo lost what it had: it writes no block that it remembers to have until a read fails.
+
+        Looked through first where parts ought to be there, for else the import waits for these until its time is over.
+        """
+        if (former is not None and self._pins.of(former) is not None) or self._rpc.holds(root):
+            self._look_through(root)
+        try:
+            self._bring(root, lambda cid: False)
+        except ChildMissing:
+            if not self._look_through(root):
+                raise
+            self._send(root, lambda cid: False)
+
+    def _look_through(self, root: bytes) -> int:
+        """Have Kubo read every block, and remove damaged ones with links; how many it does not have."""
+        missing = 0
+        for cid, data in dag.order(root, self.get):
+            if data is not None:
+                self.copy.discard_damaged(cid)
+            missing += not self._rpc.holds(cid)
+        return missing
 
     def _send(self, root: bytes, skip: Callable[[bytes], bool]) -> None:
         try:

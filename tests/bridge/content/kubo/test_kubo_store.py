@@ -156,6 +156,21 @@ def test_nothing_is_sent_of_a_tree_that_kubo_holds(archive):
     assert len(archive.rpc.sent()) == 1
 
 
+@pytest.mark.parametrize("root_too", [True, False])
+def test_files_that_somebody_removed_below_a_lost_pin_are_brought_again_at_once(archive, kubo, monkeypatch, root_too):
+    monkeypatch.setattr(archive.store, "_timeout_s", 2)
+    study = Study()
+    given = archive.take(study.add(4))
+    archive.store.pin(study.root)
+    for one in given:
+        if root_too or one.cid != study.root:
+            kubo.block_file(one.cid).unlink()  # which Kubo, remembering that it has them, does not see
+    kubo.call("pin/rm", cids.to_text(study.root))
+    archive.store.pin(study.root)
+    assert cids.to_text(study.root) in kubo.pins()
+    assert all(kubo.holds(cids.to_text(one.cid)) for one in given)
+
+
 def test_everything_is_sent_when_kubo_has_lost_the_pin(archive):
     study, former, _ = grown(archive)
     archive.control.unpin(former)
