@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 from bridge import control
 from bridge.config import Settings
+from bridge.content.room import short_of_room
 from bridge.crypto.keystore import Keystore
 from bridge.errors import CairnError, ConfigError
 from bridge.node import Node
@@ -52,13 +53,14 @@ def upkeep_of(node: Node) -> Upkeep | None:
     """What keeps the archive in the node's engine; None with the embedded one, beside which there is nothing."""
     if node.settings.content.engine == EMBEDDED:
         return None
-    index = node.index
+    index, packs, settings = node.index, node.settings.home / "packs", node.settings.content
     return Upkeep(
         index.keeping,
         index.pins,
         cast(ContentEngine, node.content),
-        node.settings.home / "packs",
-        node.settings.content.spool_bytes,
+        packs,
+        settings.spool_bytes,
+        is_full=lambda: bool(short_of_room({"packs": packs}, settings.reserve_bytes)),
     )
 
 

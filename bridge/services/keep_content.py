@@ -6,7 +6,7 @@
 (4) record that the root was verified
 (5) drop the root that it replaces
 (6) trim the spool (`services.trim_spool`): the oldest packs go whose every live block is read back once more, only from
-    an engine that is known to fsync, and only beyond `content.spool_bytes`
+    an engine that is known to fsync, and only beyond `content.spool_bytes`, or while their disk is full
 
 Pins that the engine lost are brought again, as are blocks that it lost or damaged while they lie anywhere else. Killed
 between any two steps, the next run goes on from what is recorded. What is next is decided by `bridge.content.upkeep`.
@@ -73,6 +73,8 @@ class Upkeep:
         The spool's directory, and how much may lie in it.
     clock, now
         Microseconds since the epoch; monotonic seconds.
+    is_full
+        Whether the spool's disk is: then it keeps as little as it can.
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class Upkeep:
         spool_bytes: int,
         clock: Clock = now_us,
         now: Callable[[], float] = time.monotonic,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._kept, self._pins, self._engine = kept, pins, engine
         self._clock, self._now = clock, now
-        self._spool = Spool(kept, engine, packs, spool_bytes, clock, now)
+        self._spool = Spool(kept, engine, packs, spool_bytes, clock, now, is_full)
         self._lock = threading.Lock()
         self._outlook = Outlook(spool_bytes=spool_bytes)
         self._setbacks: dict[bytes, Setback] = {}
@@ -201,8 +204,8 @@ class Upkeep:
             outlook = replace(outlook, **self._kept.standing(MOST)._asdict())
             self._look_again = self._now() + (self._now() - began) * _SHARE
             self._forget_settled(outlook)
-        packs = self._spool.packs() if outlook.may_trim else ()
-        return replace(outlook, packs=packs, setbacks=dict(self._setbacks))
+        packs, most = self._spool.packs() if outlook.may_trim else ((), outlook.spool_bytes)
+        return replace(outlook, packs=packs, spool_bytes=most, setbacks=dict(self._setbacks))
 
     def _forget_settled(self, outlook: Outlook) -> None:
         """Setbacks of what is no longer to be done are over."""

@@ -92,8 +92,8 @@ class Spool:
     ----------
     index, engine
         What is known of the packs, and where all that is in them is kept too.
-    directory, most
-        Where the packs lie, and how many bytes of them may.
+    directory, most, is_full
+        Where the packs lie, how many bytes of them may, and whether their disk is full: then none may.
     clock, now
         Microseconds since the epoch; monotonic seconds.
     """
@@ -106,30 +106,36 @@ class Spool:
         most: int,
         clock: Clock,
         now: Callable[[], float],
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._index, self._engine, self._directory, self._most = index, engine, directory, most
+        self._is_full = is_full
         self._clock, self._now = clock, now
         self._again = 0.0
         self._stuck: dict[int, tuple[float, str]] = {}
         self.mended = 0
         """How many blocks the engine was given again."""
 
-    def packs(self) -> Sequence[Pack]:
-        """The packs, oldest first, from time to time; whether one is verified is asked only while more have to go."""
+    def packs(self) -> tuple[Sequence[Pack], int]:
+        """The packs, oldest first, from time to time, and how many bytes of them may stay.
+
+        Whether one is verified is asked only while more have to go.
+        """
         now = self._now()
         if now < self._again:
-            return ()
+            return (), self._most
+        most = 0 if self._is_full() else self._most
         stuck = {number for number, (until, _) in self._stuck.items() if until > now}
         files = [(pack_number(path), path.stat().st_size) for path in packs_in(self._directory)]
-        beyond = sum(size for _, size in files) - self._most
+        beyond = sum(size for _, size in files) - most
         found = []
         for number, size in files:
             verified = beyond > 0 and number not in stuck and self._index.roots_of(number) is not None
             beyond -= size if verified else 0
             found.append(Pack(number, size, verified))
-        if not trimmable(found, self._most):
+        if not trimmable(found, most):
             self._again = now + TRIM_S
-        return found
+        return found, most
 
     def fault(self, unsafe: str | None) -> str:
         """Why the spool holds more than it may; empty when it does not, or only for now. `unsafe`: nothing may go."""

@@ -136,6 +136,7 @@ class Archive:
         self.kept = Keeping(self.node.index.database, self.node.index.pins, self.node.index.content_state)
         self.spool_bytes = spool_bytes
         self.time = 1000.0
+        self.disk_is_full = False
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -147,6 +148,7 @@ class Archive:
             self.node.settings.home / "packs",
             self.spool_bytes,
             now=lambda: self.time,
+            is_full=lambda: self.disk_is_full,
         )
 
     def store(self, study: str, count: int = 2, rows: int = 64) -> bytes:
@@ -429,6 +431,23 @@ def test_the_oldest_packs_go_and_what_was_in_them_is_read_from_the_engine(open_a
         with pytest.raises(ContentMissing):
             archive.node.packs.get(position.cid)
         assert archive.engine.get(position.cid)
+
+
+def test_packs_that_the_engine_holds_leave_a_full_disk_though_the_spool_is_small(open_archive: Open) -> None:
+    archive = open_archive(pack_bytes=5000, spool_bytes=1 << 40)
+    for _ in range(4):
+        archive.store(generate_uid())
+    archive.all_steps()
+    archive.pass_time(TRIM_S)
+    assert StepKind.TRIM not in archive.all_steps()
+    archive.disk_is_full = True
+    archive.pass_time(TRIM_S)
+    assert StepKind.TRIM in archive.all_steps()
+    left = archive.packs()
+    archive.disk_is_full = False
+    archive.pass_time(TRIM_S)
+    assert StepKind.TRIM not in archive.all_steps()
+    assert archive.packs() == left
 
 
 def test_the_spool_stays_when_the_engine_does_not_fsync(open_archive: Open) -> None:
