@@ -55,6 +55,7 @@ def erasing_of(node: Node) -> Erasing:
         owner=node.owner,
         sharing=node.sharing,
         kept_for_others=kept_for_others,
+        require_unlocked=lambda: next(wrapping.candidates(settings.home, settings.keys.passphrase_file)),
         replace_key=partial(wrapping.replace_key, settings.home, settings.keys.passphrase_file),
         seal=partial(_seal, node),
         sealed_elsewhere=node.owner != COMMAND,

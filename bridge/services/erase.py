@@ -67,9 +67,10 @@ class Forgetting(Protocol):
 class Erasing:
     """What the recipe works with.
 
-    `sharing` is None where the node is in no consortium. `replace_key` does (5). `seal` has the ledger seal what is
-    recorded where no process of its own does; `sealed_elsewhere` is whether one does. `alone` keeps others from
-    erasing at once; `end_viewings` ends what this process has open of a study.
+    `sharing` is None where the node is in no consortium. `replace_key` does (5); `require_unlocked` raises ConfigError
+    when it could not. `seal` has the ledger seal what is recorded where no process of its own does; `sealed_elsewhere`
+    is whether one does. `alone` keeps others from erasing at once; `end_viewings` ends what this process has open of a
+    study.
     """
 
     keys: Keyring
@@ -86,6 +87,7 @@ class Erasing:
     owner: str
     sharing: Sharing | None
     kept_for_others: Callable[[bytes], bool]
+    require_unlocked: Callable[[], object]
     replace_key: Callable[[], int]
     seal: Callable[[], None]
     sealed_elsewhere: bool
@@ -111,10 +113,12 @@ class Erased(NamedTuple):
 
 
 def erase(erasing: Erasing, actor: Actor, study: str, reason: str, report: Report) -> Erased:
-    """(1) to (9). Raises NotFound for a study that is not held, Gone for one that was erased; Busy, StorageFault when
-    it waits for something: it is carried on at the next start, or when it is asked for again.
+    """(1) to (9). Raises NotFound for a study that is not held, Gone for one that was erased, ConfigError when the
+    keystore cannot be unlocked, which (5) needs; Busy, StorageFault when it waits for something: it is carried on at
+    the next start, or when it is asked for again.
     """
     asked = Asked(actor.kind.value, actor.name, actor.how, reason)
+    erasing.require_unlocked()
     with erasing.alone():
         begun = erasing.erasures.begin(study, asked, erasing.clock())  # (1)
         if begun is None:

@@ -14,7 +14,7 @@ from bridge.config import Content, Settings
 from bridge.consortium_rotation import open_keys
 from bridge.crypto.erasures import Asked
 from bridge.erasing import carry_on_erasures, erasing_of
-from bridge.errors import Busy, ContentMissing, EngineFault, Gone, NotFound
+from bridge.errors import Busy, ConfigError, ContentMissing, EngineFault, Gone, NotFound
 from bridge.ledger_reading import ledger_home
 from bridge.model import OPERATOR, Outcome
 from bridge.node import Node
@@ -202,6 +202,18 @@ def test_sent_again_it_is_a_new_study_with_a_new_key_and_tag(open_node: Callable
     (held,) = node.retrieve.locate(STUDY)
     node.retrieve.verify(held)
     assert fsck(node, silent) == []
+
+
+def test_without_what_unlocks_the_keystore_nothing_is_destroyed(home: Path, open_node: Callable[[], Node]) -> None:
+    """The other keys could not be wrapped anew."""
+    node = open_node()
+    filled(node)
+    (home / "keys" / "unlock").rename(home / "keys" / "aside")
+    with pytest.raises(ConfigError):
+        erased(node)
+    assert node.erasures.going_on() == [] and len(node.retrieve.locate(STUDY)) == 2
+    (home / "keys" / "aside").rename(home / "keys" / "unlock")
+    assert erased(node).keys == 1
 
 
 def test_what_began_before_an_erasure_and_ends_after_it_is_to_be_sent_again(open_node: Callable[[], Node]) -> None:
