@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from bridge import config
 from bridge.config import OWN_FILE, Settings
-from bridge.consortium import GENESIS, folder, read_genesis
+from bridge.consortium import CARD, GENESIS, folder, read_genesis
 from bridge.consortium_setup import found, join, make_card, place_of
 from bridge.crypto.keystore import open_keystore
 from bridge.errors import ConfigError
@@ -111,7 +111,10 @@ def prepare(plan: Sequence[Hospital], kind: Kind, environment: Mapping[str, str]
         cards = [_card(hospital, hospital.settings(environment)) for hospital in plan]
         genesis = found(CONSORTIUM, now_us, cards)
     for hospital in plan:
-        join(hospital.settings(environment), genesis)
+        settings = hospital.settings(environment)
+        if not (folder(hospital.home) / CARD).exists():  # its home was lost: the others vote for its new keys
+            _card(hospital, settings)
+        join(settings, genesis)
 
 
 def _genesis(plan: Sequence[Hospital]) -> Genesis | None:

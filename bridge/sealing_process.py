@@ -37,16 +37,19 @@ AGAIN_S: Final = 1.0
 TOLD_AGAIN_S: Final = 60.0
 
 
-def run(settings: Settings, keystore: Keystore, ended: threading.Event, beat: Callable[[], None]) -> None:
-    """Seal until `ended` is set, then what the doors closed last. Raises what the ledger's database raises."""
-    stopped = threading.Event()
-    pulse = threading.Thread(target=_beat, args=(stopped, beat), name="pulse", daemon=True)
+def run(settings: Settings, keystore: Keystore, ended: threading.Event, beat: Callable[[bool], None]) -> None:
+    """Seal until `ended` is set, then what the doors closed last. Raises what the ledger's database raises.
+
+    `beat` is told once a second whether the ledger is open: before that nothing is sealed.
+    """
+    stopped, opened = threading.Event(), threading.Event()
+    pulse = threading.Thread(target=_beat, args=(stopped, opened, beat), name="pulse", daemon=True)
     pulse.start()
     try:
         if settings.ledger.engine == "solo":
-            _alone(settings, keystore, ended)
+            _alone(settings, keystore, ended, opened)
         else:
-            _in_consortium(settings, keystore, ended)
+            _in_consortium(settings, keystore, ended, opened)
     finally:
         stopped.set()
         pulse.join()
@@ -81,19 +84,24 @@ def _waits(settings: Settings, keystore: Keystore, begin: bool) -> bool:
         return bool(source.closed_batches(cursor.id if cursor.epoch == source.epoch() else 0, 1))
 
 
-def _alone(settings: Settings, keystore: Keystore, ended: threading.Event) -> None:
+def _alone(
+    settings: Settings, keystore: Keystore, ended: threading.Event, opened: threading.Event | None = None
+) -> None:
     signer = SigningKey(keystore.signing_seed)
     engine = SoloEngine(ledger_home(settings), signer, origin_of(settings, keystore))
+    if opened is not None:
+        opened.set()
     try:
         _seal(settings, keystore, engine, ended)
     finally:
         engine.close()
 
 
-def _in_consortium(settings: Settings, keystore: Keystore, ended: threading.Event) -> None:
+def _in_consortium(settings: Settings, keystore: Keystore, ended: threading.Event, opened: threading.Event) -> None:
     from bridge.consensus.participant import Participant
 
     part = Participant(settings, keystore)
+    opened.set()
     assert part.engine is not None
     broken = part.broken
     stopping = threading.Event()
@@ -152,7 +160,9 @@ def _seal_while_readable(settings: Settings, keystore: Keystore, engine: Engine,
         source.close()
 
 
-def _beat(stopped: threading.Event, beat: Callable[[], None]) -> None:
-    beat()
-    while not stopped.wait(BEAT_S):
-        beat()
+def _beat(stopped: threading.Event, opened: threading.Event, beat: Callable[[bool], None]) -> None:
+    """Once a second, and at once when the ledger is open."""
+    beat(opened.is_set())
+    while not stopped.is_set():
+        (stopped if opened.is_set() else opened).wait(BEAT_S)
+        beat(opened.is_set())

@@ -321,7 +321,7 @@ def _ledger(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:
     ended = _until_terminated()
     from bridge.sealing_process import run
 
-    run(settings, keystore, ended, lambda: board.beat(LEDGER, True))
+    run(settings, keystore, ended, lambda opened: board.beat(LEDGER, opened))
 
 
 def _content(settings: Settings, keystore: Keystore, board: StatusBoard) -> None:

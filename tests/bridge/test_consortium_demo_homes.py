@@ -12,6 +12,7 @@ from bridge import config
 from bridge.consortium import read_genesis
 from bridge.consortium_demo import table
 from bridge.consortium_demo_homes import hospitals, prepare
+from bridge.consortium_setup import read_card
 from bridge.errors import ConfigError
 
 BEGUN_US = 1_700_000_000_000_000
@@ -78,6 +79,17 @@ def test_a_killed_beginning_is_finished(folder: Path, environment: dict[str, str
     (plan[1].home / "consortium" / "genesis.json").unlink()
     prepare(plan, "kubo", environment, BEGUN_US + 1)
     assert read_genesis(plan[0].home) == read_genesis(plan[1].home)
+
+
+def test_a_home_that_was_lost_has_a_card_of_new_keys_for_the_others_to_vote_on(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    card = folder / "h1/consortium/card"
+    former = read_card(card)
+    shutil.rmtree(folder / "h1")
+    prepare(hospitals(folder, 2, 18000), "kubo", environment, BEGUN_US + 1)
+    assert read_card(card).name == "h1" and read_card(card).key != former.key
+    assert read_genesis(folder / "h1") == read_genesis(folder / "h0")
 
 
 def test_commands_need_the_home_alone(folder: Path, environment: dict[str, str]) -> None:

@@ -22,6 +22,7 @@ from bridge.ledger_reading import ledger_home
 from bridge.model import OPERATOR
 from bridge.node import Node
 from bridge.services.scrub import Scrub
+from ledger.errors import LedgerError
 from tests.bridge.services.conftest import CHEAP, instance, part10
 from tests.bridge.services.test_store import store
 from tests.contract.index import batch, unit
@@ -55,7 +56,25 @@ def node(open_node: Callable[[Settings], Node], settings: Settings) -> Node:
 def seal(settings: Settings, node: Node) -> None:
     ended = threading.Event()
     ended.set()
-    sealing_process.run(settings, node.keystore, ended, lambda: None)
+    sealing_process.run(settings, node.keystore, ended, lambda opened: None)
+
+
+def test_the_ledgers_process_accepts_when_the_ledger_is_open(settings: Settings, node: Node) -> None:
+    told, ended = list[bool](), threading.Event()
+
+    def beat(opened: bool) -> None:
+        told.append(opened)
+        if opened:
+            ended.set()
+
+    sealing_process.run(settings, node.keystore, ended, beat)
+    assert told[0] is False and told[-1] is True
+    database = ledger_home(settings) / "ledger.db"
+    database.write_bytes(b"x" * 5000)
+    told.clear()
+    with pytest.raises(LedgerError):
+        sealing_process.run(settings, node.keystore, threading.Event(), beat)
+    assert set(told) == {False}
 
 
 def administer(node: Node) -> None:
