@@ -45,7 +45,8 @@ class PackStore:
     pack_bytes
         The size in bytes at which a new pack is begun.
     reserve_bytes
-        Free space in bytes that `put` leaves on the disk, at most a twentieth of it.
+        Free space in bytes that `put` leaves on the disk, at most a twentieth of it. Pages and roots may take half of
+        it: without them nothing that is stored gets to a content engine, and from a full disk.
     committed_end
         As `recovery.recover`: when given, the first `put` goes on with an unfinished pack that no process holds, after
         recovering it; otherwise it begins a new one.
@@ -95,9 +96,11 @@ class PackStore:
         """
         pieces: list[bytes | bytearray] = []
         relative: list[tuple[bytes, int, int]] = []
-        size = 0
+        size, closing = 0, True
         for cid, data in blocks:
-            if cids.parse(cid).hash == cids.IDENTITY or len(data) > car.MAX_BLOCK:
+            parts = cids.parse(cid)
+            closing = closing and parts.codec == cids.DAG_CBOR
+            if parts.hash == cids.IDENTITY or len(data) > car.MAX_BLOCK:
                 raise ValueError("a block has at most 2 MiB and a CID of sha2-256 or blake3")
             head = car.section_head(cid, len(data))
             relative.append((cid, size + len(head), len(data)))
@@ -106,7 +109,7 @@ class PackStore:
         with self._append:
             self._raise_failure()
             try:
-                self._leave_reserve(size)
+                self._leave_reserve(size, 2 if closing else 1)
                 pack = self._writable()
             except OSError as error:
                 raise self._error(error) from error
@@ -294,17 +297,18 @@ class PackStore:
                 self._pack = pack
         return pack
 
-    def _leave_reserve(self, size: int) -> None:
+    def _leave_reserve(self, size: int, part: int) -> None:
         if self._reserve:
-            self._leave(size)
+            self._leave(size, part)
 
-    def _leave(self, size: int) -> None:
+    def _leave(self, size: int, part: int = 1) -> None:
+        """Raise OSError when so many bytes do not fit beside the reserve, or the `part`-th part of it."""
         try:
             disk = os.statvfs(self._directory)
         except FileNotFoundError:
             self._directory.mkdir(parents=True, exist_ok=True)
             disk = os.statvfs(self._directory)
-        if disk.f_bavail * disk.f_frsize < size + room.kept_free(disk, self._reserve):
+        if disk.f_bavail * disk.f_frsize < size + room.kept_free(disk, self._reserve) // part:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _refused(self, pack: OpenPack, error: OSError) -> CairnError:

@@ -30,6 +30,7 @@ __all__ = ["ContentEngine", "Spool", "SpoolIndex"]
 
 log = logging.getLogger(__name__)
 TRIM_S: Final = 30.0
+FULL_S: Final = 5.0
 NOT_YET_S: Final = 60.0
 STUCK_S: Final = 600.0
 ARRIVING_US: Final = 86_400_000_000
@@ -124,7 +125,8 @@ class Spool:
         now = self._now()
         if now < self._again:
             return (), self._most
-        most = 0 if self._is_full() else self._most
+        full = self._is_full()
+        most = 0 if full else self._most
         stuck = {number for number, (until, _) in self._stuck.items() if until > now}
         files = [(pack_number(path), path.stat().st_size) for path in packs_in(self._directory)]
         beyond = sum(size for _, size in files) - most
@@ -134,7 +136,7 @@ class Spool:
             beyond -= size if verified else 0
             found.append(Pack(number, size, verified))
         if not trimmable(found, most):
-            self._again = now + TRIM_S
+            self._again = now + (FULL_S if full else TRIM_S)
         return found, most
 
     def fault(self, unsafe: str | None) -> str:

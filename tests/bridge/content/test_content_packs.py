@@ -17,7 +17,7 @@ from bridge.content import car, packs, recovery, scan
 from bridge.content import cid as cids
 from bridge.content.pack_format import pack_path
 from bridge.errors import ContentCorrupt, ContentMissing, StorageFault, StorageFull
-from bridge.model import BlockPosition
+from bridge.model import Block, BlockPosition
 from tests.contract.content_store import BlocksContract, block, blocks
 
 ROOT = Path(__file__).parents[3]
@@ -377,6 +377,22 @@ def test_the_reserve_is_left_free_up_to_a_twentieth_of_the_disk(tmp_path, index,
         nearly_full.setattr(os, "statvfs", lambda path: Disk)
         with pytest.raises(StorageFull) if full else contextlib.nullcontext():
             store.put(blocks(1))
+    store.close()
+
+
+@pytest.mark.parametrize(("free", "full"), [(49, True), (51, False)])
+def test_pages_and_roots_may_take_half_of_the_reserve(tmp_path, index, monkeypatch, free, full):
+    class Disk:
+        f_frsize, f_blocks, f_bavail = 1 << 20, 2000, free
+
+    store = open_store(tmp_path, index, reserve_bytes=1 << 40)
+    page = Block(cids.make(cids.DAG_CBOR, b"\x80"), b"\x80")
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(os, "statvfs", lambda path: Disk)
+        with pytest.raises(StorageFull):
+            store.put([page, *blocks(1)])
+        with pytest.raises(StorageFull) if full else contextlib.nullcontext():
+            store.put([page])
     store.close()
 
 
