@@ -111,8 +111,12 @@ def measured(other: RunningNode, loser: RunningNode) -> CaughtUp:
     """Start who has lost its copy, until its log is that of another."""
     before, began = len(loser.printed()), time.time()
     loser.start(ready=False)
-    until(lambda: TAKEN in loser.printed()[before:], "no state was taken over")
-    until(lambda: held(loser.home) == held(other.home), "the logs are not the same")
+    try:
+        until(lambda: TAKEN in loser.printed()[before:], "no state was taken over")
+        until(lambda: held(loser.home) == held(other.home), "the logs are not the same")
+    except AssertionError as error:
+        last_words = (loser.home / "consortium/cometbft/cairn-cometbft.log").read_text("utf-8", "replace")[-2000:]
+        raise AssertionError(f"{error}\n{loser.printed()[before:][-4000:]}\n{last_words}") from None
     level = time.time() - began
     lines = [json.loads(line) for line in loser.printed()[before:].splitlines() if line.startswith("{")]
     said = {line["message"]: line for line in lines}
