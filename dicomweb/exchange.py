@@ -29,6 +29,7 @@ DICOMWEB_ROOT = "/dicom-web"
 READ_THREADS = 8
 WRITE_THREADS = 4
 STREAMS = 16
+SMALL_BODIES = 32
 MAX_PARAMETERS = 200
 
 log = logging.getLogger("dicomweb")
@@ -103,6 +104,7 @@ class Door:
         self.readers = CapacityLimiter(READ_THREADS)
         self.writers = CapacityLimiter(WRITE_THREADS)
         self.streams = CapacityLimiter(STREAMS)
+        self.small_bodies = CapacityLimiter(SMALL_BODIES)
         self.ahead = ThreadPoolExecutor(READ_THREADS, "ahead")
         """Reads on in bodies that are being sent: cheaper by half than a worker thread of anyio's."""
 

@@ -203,15 +203,17 @@ async def pieces(request: Request, most: int) -> AsyncIterator[tuple[bytes, bool
 
 
 async def store(door: Door, request: Request) -> Response:
-    """`POST /studies` and `POST /studies/{study}`."""
+    """`POST /studies` and `POST /studies/{study}`.
+
+    A small body is read before anything else, so that one worker thread does all the rest; few of them at a time, since
+    nobody is known yet to be allowed to send one.
+    """
     try:
-        exchange = await door.write(door.open, request, Action.STORE)
-        declared = exchange.headers.get("content-length", "")
-        most = exchange.node.settings.web.max_body_bytes
-        if declared.isdigit() and int(declared) > most:
-            raise BodyTooLarge(f"The body exceeds {most} bytes")
-        arrival = Arrival(exchange, body_type(exchange.headers), Report(exchange.root, exchange.path.get("study")))
-        return await receive(door, request, arrival, most)
+        body = await small_body(door, request)
+        if body is not None:
+            return await door.write(store_whole, door, request, body)
+        arrival = await door.write(arrive, door, request)
+        return await receive(door, request, arrival)
     except CairnError as error:
         return refusal(error, headers_of(request.scope["headers"]))
     except ClientDisconnect:
@@ -221,18 +223,59 @@ async def store(door: Door, request: Request) -> Response:
         return problems.internal_error()
 
 
-async def receive(door: Door, request: Request, arrival: Arrival, most: int) -> Response:
+async def small_body(door: Door, request: Request) -> bytes | None:
+    """A body of at most PIECE bytes; None for a larger one, and while as many as may be are being read.
+
+    Nor is one read whose sender waits to be told to send it (RFC 9110 10.1.1). Raises ClientDisconnect.
+    """
+    headers = headers_of(request.scope["headers"])
+    declared = headers.get("content-length", "")
+    if not declared.isdigit() or int(declared) > PIECE or "expect" in headers or not door.small_bodies.available_tokens:
+        return None
+    async with door.small_bodies:
+        return b"".join([chunk async for chunk in request.stream()])
+
+
+def arrive(door: Door, request: Request) -> Arrival:
+    """Whoever sends may, and says what can be taken. Raises Unauthenticated, Forbidden, RequestError; blocking."""
+    exchange = door.open(request, Action.STORE)
+    declared = exchange.headers.get("content-length", "")
+    most = exchange.node.settings.web.max_body_bytes
+    if declared.isdigit() and int(declared) > most:
+        raise BodyTooLarge(f"The body exceeds {most} bytes")
+    return Arrival(exchange, body_type(exchange.headers), Report(exchange.root, exchange.path.get("study")))
+
+
+def store_whole(door: Door, request: Request, body: bytes) -> Response:
+    """As `receive`, of a body that is there; blocking."""
+    arrival = arrive(door, request)
+    broken: RequestError | None = None
+    try:
+        arrival.finish(body)
+    except (MultipartInvalid, BodyTooLarge) as error:
+        broken = error
+    finally:
+        if not arrival.closed:
+            arrival.close()
+    return answer(arrival.report, broken)
+
+
+async def receive(door: Door, request: Request, arrival: Arrival) -> Response:
     """Stream the body into the node and report; what breaks the body spares the parts that were complete."""
     broken: RequestError | None = None
     try:
-        async for piece, more in pieces(request, most):
+        async for piece, more in pieces(request, door.node.settings.web.max_body_bytes):
             await door.write(arrival.feed if more else arrival.finish, piece)
     except (MultipartInvalid, BodyTooLarge) as error:
         broken = error
     finally:
         if not arrival.closed:
             await door.finish(arrival.close)
-    report = arrival.report
+    return answer(arrival.report, broken)
+
+
+def answer(report: Report, broken: RequestError | None) -> Response:
+    """The response to what arrived, and to what broke the body. Raises RequestError when nothing of it was a part."""
     if broken is not None:
         if not report.stored:
             raise broken

@@ -224,6 +224,27 @@ def test_a_request_of_nothing_but_refused_parts_ends_at_a_limit(
     assert len(response.json()["00081199"]["Value"]) == 1
 
 
+@pytest.mark.parametrize("more", [{}, {"expect": "100-continue"}])
+def test_who_may_not_store_is_refused_whatever_the_body(node: FakeNode, client: Client, more: dict[str, str]) -> None:
+    headers = {"content-type": MULTIPART, "authorization": "Bearer viewer", **more}
+    for content in (body(GOOD), body("x" * (2 << 20))):
+        assert client.post("/dicom-web/studies", content=content, headers=headers).status_code == 403
+        nobody = client.post("/dicom-web/studies", content=content, headers={**headers, "authorization": "Bearer no"})
+        assert nobody.status_code == 401
+    assert not [entry for entry in node.recorded if entry[0] in ("reception", "submitted")]
+
+
+def test_what_a_small_body_and_a_streamed_one_are_answered_is_the_same(
+    node: FakeNode, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = body(GOOD, "Unreadable"), body(GOOD, OTHER, closing=""), b"--b--", b"rubbish", body("StorageFull 1.1")
+    small = [post(client, content) for content in files]
+    monkeypatch.setattr(stow, "PIECE", 8)
+    streamed = [post(client, content) for content in files]
+    assert [one.status_code for one in small] == [202, 202, 400, 400, 507]
+    assert [one.content for one in small] == [one.content for one in streamed]
+
+
 def test_a_client_that_goes_away_leaves_nothing_of_its_part(node: FakeNode, portal: BlockingPortal) -> None:
     messages: Iterator[dict[str, Any]] = iter(
         [
