@@ -68,9 +68,10 @@ def test_all_hold_one_genesis_with_the_cards_of_all(homes: list[Path]) -> None:
 def test_a_home_is_whole_private_and_its_node_a_member(homes: list[Path]) -> None:
     for home in homes:
         folder = home / "consortium"
-        assert {path.name for path in folder.iterdir()} == {"card", "cometbft", "genesis.json", "tls.crt", "tls.key"}
+        private, public = {"tls.key", "node_key.json"}, {"card", "cometbft", "genesis.json", "tls.crt"}
+        assert {path.name for path in folder.iterdir()} == private | public
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert stat.S_IMODE((folder / "tls.key").stat().st_mode) == 0o600
+        assert {stat.S_IMODE((folder / name).stat().st_mode) for name in private} == {0o600}
         settings, origins = config.load(None, {"CAIRN_HOME": str(home)})
         assert settings.ledger.engine == "cometbft" and origins["ledger.engine"] == f"file {home / 'cairn.toml'}"
         assert settings.members.certificate == folder / "tls.crt" and settings.members.key == folder / "tls.key"

@@ -1,6 +1,7 @@
 """The cache on disk of blocks from elsewhere: what it keeps, what goes first, and that it never fails."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,8 +70,10 @@ def test_what_a_crash_left_unfinished_goes_too(cache, tmp_path):
     assert not left.exists()
 
 
-def test_nothing_is_kept_that_is_larger_than_the_limit_or_would_take_the_reserve(tmp_path):
+def test_nothing_is_kept_that_is_larger_than_the_limit_or_would_take_the_reserve(tmp_path, monkeypatch):
     (one,) = blocks(1)
+    disk = SimpleNamespace(f_frsize=4096, f_blocks=1 << 20, f_bavail=(1 << 20) // 20)  # a twentieth is free
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
     for cache in (DiskCache(tmp_path / "cache", 0), DiskCache(tmp_path / "cache", 10_000, reserve=1 << 62)):
         cache.put(*one)
         assert cache.get(one.cid) is None
