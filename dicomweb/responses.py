@@ -184,7 +184,8 @@ def respond(
     if exchange.method == "HEAD":
         close(chunks)
         return _head(headers, media_type)
-    first = gather(chunks, FIRST)
+    # Of a body that is large for certain a little goes out at once, and the rest is read while that is sent.
+    first = gather(chunks, FIRST if length is None or length <= PIECE else LARGE)
     if not first.more:
         return whole(exchange, b"".join(first.chunks), headers, media_type)
     return Stream(exchange.door, first, chunks, headers, media_type)

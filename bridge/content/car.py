@@ -15,7 +15,7 @@ from bridge.content import cid as cids
 from bridge.errors import ContentCorrupt
 from bridge.model import Block
 
-__all__ = ["MAX_BLOCK", "MAX_HEADER", "CarReader", "encode_header", "section_head"]
+__all__ = ["MAX_BLOCK", "MAX_HEADER", "CarReader", "encode_header", "section_head", "section_size"]
 
 MAX_BLOCK: Final = 2 << 20  # Bitswap and boxo take no larger block
 MAX_HEADER: Final = 32 << 10
@@ -33,6 +33,12 @@ def encode_header(roots: Sequence[bytes]) -> bytes:
 def section_head(cid: bytes, length: int) -> bytes:
     """What precedes a block of `length` bytes in its section: the varint of CID and data together, then the CID."""
     return cids.varint(len(cid) + length) + cid
+
+
+def section_size(cid: bytes, length: int) -> int:
+    """The bytes of the section of a block of `length` bytes, with its head."""
+    size = len(cid) + length
+    return (max(size.bit_length(), 1) + 6) // 7 + size
 
 
 class CarReader:

@@ -253,7 +253,7 @@ def _length(header: bytes, planned: Iterable[tuple[bytes, bytes | None]], locate
         size = located.size(cid) if data is None else len(data)
         if size is None:
             return None
-        total += len(car.section_head(cid, size)) + size
+        total += car.section_size(cid, size)
     return total
 
 

@@ -24,6 +24,14 @@ def read(data):
     return reader.roots, list(reader)
 
 
+@given(st.binary(max_size=160), st.integers(0, 1 << 22))
+@example(b"", 0)
+@example(b"c" * 36, 91)
+@example(b"c" * 36, 92)
+def test_the_size_of_a_section_is_told_without_it(cid, length):
+    assert car.section_size(cid, length) == len(car.section_head(cid, length)) + length
+
+
 def test_the_blocks_of_a_car_written_by_kubo():
     roots, blocks = read(STUDY)
     assert [cids.to_text(root) for root in roots] == [KUBO["root"]]
