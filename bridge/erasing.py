@@ -99,7 +99,9 @@ def carry_on_before_serving(settings: Settings, keystore: Keystore) -> None:
     """
     child = os.fork()
     if child:
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        if status:  # what it was is told below, unless the process was killed
+            log.error("an erasure waits: it could not be carried on before the start")
         return
     status = 1
     try:
@@ -109,7 +111,7 @@ def carry_on_before_serving(settings: Settings, keystore: Keystore) -> None:
         finally:
             node.close()
         status = 0
-    except Exception:
+    except Exception:  # the process's outermost frame: the node serves without it, and tries again
         log.exception("an erasure could not be carried on before the start")
     finally:
         os._exit(status)
