@@ -196,8 +196,9 @@ class BlockStore(LedgerStore):
     def put(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
         """ONE transaction: entries of this node to the outbox, the cursor behind their batches. Under `writing`."""
         with self._transaction() as execute:
-            for envelope, said, batch, records in entries:
-                values = (said.sequence, leaf_hash(envelope), said.records_root, envelope, *batch, records)
+            for one in entries:
+                said, envelope = one.entry, one.envelope
+                values = (said.sequence, leaf_hash(envelope), said.records_root, envelope, *one.batch, one.records)
                 execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)", values)
             execute("UPDATE state SET epoch = ?, batch = ?", (*cursor,))
 

@@ -22,6 +22,7 @@ from ledger.types import ENTRY_TYPES
 
 VERSION = 1
 MAX_SIZE = codec.MAX_SIZE  # bytes of an envelope
+MAX_PAYLOAD = MAX_SIZE - 85  # bytes of a payload: the rest are header, signature and heads of three bytes or less
 GENESIS = bytes(32)  # the previous hash of a node's entry 0
 MAX_TEXT = 64  # characters of a purpose or role
 
@@ -96,7 +97,7 @@ def leaf_hash(envelope: bytes) -> bytes:
 
 
 def encode(entry: Entry) -> bytes:
-    """The canonical payload; raises CodecError for a field out of its range."""
+    """The canonical payload; raises CodecError for a field out of its range, and when no envelope would hold it."""
     _check(entry)
     who, study, commitment, body, refs = entry.who, entry.study, entry.commitment, entry.body, entry.refs
     # Written out, in canonical order, because an entry is encoded for every one that is sealed or verified: it is what
@@ -134,7 +135,10 @@ def encode(entry: Entry) -> bytes:
     parts += b"\x61i\x50", who.tag, b"\x61k", codec.head(0, who.kind)
     if who.role:
         parts += b"\x61r", _text(who.role)
-    return b"".join(parts)
+    payload = b"".join(parts)
+    if len(payload) > MAX_PAYLOAD:
+        raise CodecError(f"{len(payload)} bytes of an entry, more than {MAX_PAYLOAD}")
+    return payload
 
 
 _MAP = tuple(codec.head(5, size) for size in range(17))

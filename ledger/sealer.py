@@ -3,7 +3,7 @@
 1. where the node's chain and the cursor stand            engine.position
 2. closed batches behind the cursor, at most 1,024        source.closed_batches
 3. leave out what was sealed under a former epoch         engine.held
-4. make and sign an entry for each, chained to the last
+4. make an entry for each, chained to the last: all but the last one are signed for that
 5. append them and move the cursor, in one transaction    engine.append
 6. when there are none: entries whose batch the engine does not know, for it was restored from others, are linked to it
    again, by the root over its records                    engine.link
@@ -89,14 +89,16 @@ class Sealer:
         return self._engine.link(batches, epoch)
 
     def _seal(self, batches: Sequence[ClosedBatch], position: Position, epoch: bytes) -> list[Sealed]:
-        sealed = []
-        previous = position.previous
+        sealed: list[Sealed] = []
         for sequence, batch in enumerate(batches, position.sequence):
+            previous = entry.envelope_hash(sealed[-1].envelope) if sealed else position.previous
             stated = entry_of(batch, position, sequence, previous)
-            envelope = entry.sign(entry.encode(stated), self._signer, self._kid)
-            sealed.append(Sealed(envelope, stated, Cursor(epoch, batch.id), batch.records))
-            previous = entry.envelope_hash(envelope)
+            payload = entry.encode(stated)
+            sealed.append(Sealed(stated, payload, Cursor(epoch, batch.id), batch.records, self._sign))
         return sealed
+
+    def _sign(self, payload: bytes) -> bytes:
+        return entry.sign(payload, self._signer, self._kid)
 
 
 def entry_of(batch: ClosedBatch, position: Position, sequence: int, previous: bytes) -> Entry:

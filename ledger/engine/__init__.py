@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from ledger.entry import Entry
@@ -19,17 +21,27 @@ class Position(NamedTuple):
     cursor: Cursor
 
 
-class Sealed(NamedTuple):
-    """A signed envelope, the entry in it, and the closed batch it is of (source epoch and batch id, its records)."""
+@dataclass
+class Sealed:
+    """An entry with its encoding, the closed batch it is of (source epoch and batch id, its records), and how to sign.
 
-    envelope: bytes
+    It is signed when its envelope is first asked for: an engine has the disk write before that.
+    """
+
     entry: Entry
+    payload: bytes
     batch: Cursor
     records: int
+    sign: Callable[[bytes], bytes]
+
+    @cached_property
+    def envelope(self) -> bytes:
+        """The signed envelope."""
+        return self.sign(self.payload)
 
 
 class Engine(Protocol):
-    """Takes a node's envelopes in order. Raises OSError and StoreFault when the disk or database fails."""
+    """Takes a node's entries in order. Raises OSError and StoreFault when the disk or database fails."""
 
     def position(self) -> Position:
         """Where this node's chain stands."""

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -236,5 +237,5 @@ class CometEngine:
             records_root=merkle.EMPTY_ROOT,
             body=terms.encode(JOIN, {"o": closed.origin, "s": closed.size, "r": closed.root}),
         )
-        envelope = entry.sign(entry.encode(said), self._member.signer)
-        self._store.put([Sealed(envelope, said, FOREIGN, 0)], closed.cursor)
+        sign = partial(entry.sign, private_key=self._member.signer)
+        self._store.put([Sealed(said, entry.encode(said), FOREIGN, 0, sign)], closed.cursor)

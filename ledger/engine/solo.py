@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ DATABASE = "ledger.db"
 JOURNAL = "journal"
 _MOST_WAITING = 64  # entries in the journal that are not yet in the database
 _UNPUBLISHED = 4 * WIDTH  # entries after which the files are written even when busy
+# Neither a Sig_structure (RFC 9052 section 4.4) nor a note (C2SP signed-note), which is all that else is signed.
+_JOURNAL = b"cairn ledger: the key of the journal, version 1"
 
 
 class SoloEngine:
@@ -55,7 +58,7 @@ class SoloEngine:
         self._waiting: list[StoredEntry] = []  # in the journal, not yet in the database
         self._epoch: bytes | None = None  # under which all entries were made, as far as is known
         try:
-            self._journal = Journal(home / JOURNAL)
+            self._journal = Journal(home / JOURNAL, _journal_key(signer))
         except BaseException:
             self._store.close()
             raise
@@ -83,7 +86,7 @@ class SoloEngine:
         return known[0]
 
     def append(self, entries: Sequence[Sealed], cursor: Cursor) -> None:
-        """(1) durable in the journal when few, and while the disk writes (2) rows from envelopes, which grow the tree;
+        """(1) durable in the journal when few, and while the disk writes (2) signed, in rows, which grow the tree;
         (3) else committed with the tree's signed checkpoint; (4) publish when many wait."""
         with self._store.writing():
             position, frontier = self._stand()
@@ -95,7 +98,8 @@ class SoloEngine:
             frontier, rows = frontier.copy(), list[StoredEntry]()
 
             def grow() -> None:  # (2)
-                rows.extend(row(since + at, *sealed) for at, sealed in enumerate(entries))
+                for at, one in enumerate(entries, since):
+                    rows.append(row(at, one.envelope, one.entry, one.batch, one.records))
                 for item in rows:
                     frontier.append(item.leaf)
 
@@ -175,7 +179,7 @@ class SoloEngine:
         """(1) Whether the entries are durable in the journal; from it the cursor is known by the last one's batch."""
         if not entries or len(self._waiting) + len(entries) > _MOST_WAITING or cursor != entries[-1].batch:
             return False
-        kept = [Journaled(sealed.envelope, sealed.batch, sealed.records) for sealed in entries]
+        kept = [Journaled(sealed.payload, sealed.batch, sealed.records) for sealed in entries]
         return self._journal.append(since, kept, meanwhile)
 
     def _flush(self) -> None:
@@ -201,20 +205,21 @@ class SoloEngine:
     def _take_in(self) -> None:
         """Commit what the journal holds beyond the database: left by a crash, or written by another engine.
 
-        Only what this node has signed and what continues its chain: a journal beside a database that was restored from
+        Only what this node has written and what continues its chain: a journal beside a database that was restored from
         a backup may be of another history.
         """
         self._waiting = []
         last, state = self._store.tip(), self._store.state()
         sequence, previous = (0, entry.GENESIS) if last is None else (last[0] + 1, entry.envelope_hash(last[1]))
         frontier, cursor, rows = state.frontier.copy(), state.cursor, []
-        for envelope, batch, records in self._journal.read(frontier.size):
+        for payload, batch, records in self._journal.read(frontier.size):
             try:
-                said = entry.open(envelope, self._signer.public_key())
-            except LedgerError:
+                said = entry.decode(payload)
+            except LedgerError:  # of a version of this program that knows more
                 break
             if (said.ledger, said.node, said.sequence, said.previous) != (self._ledger, self._node, sequence, previous):
                 break
+            envelope = entry.sign(payload, self._signer)
             rows.append(row(frontier.size, envelope, said, batch, records))
             frontier.append(rows[-1].leaf)
             sequence, previous, cursor = sequence + 1, entry.envelope_hash(envelope), batch
@@ -234,3 +239,12 @@ class SoloEngine:
             raise TreeMismatch("the newest checkpoint is not of the tree", "checkpoint")
         self._published.recover(note)
         self._take_in()
+
+
+def _journal_key(signer: keys.Signer) -> bytes:
+    """The key of the journal's tags, 32 bytes: from a signature that is made for nothing else and never shown.
+
+    Only who can sign knows it (RFC 8032 section 5.1.6: the same data is signed the same). Another key's journal is left
+    alone: what is in it is sealed again.
+    """
+    return hashlib.sha256(signer.sign(_JOURNAL)).digest()

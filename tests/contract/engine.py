@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,6 @@ def sealed(engine: Engine, *labels: str) -> Sequence[Sealed]:
             *(position.node, sequence, previous, "study.store", position.ledger, 1_700_000_000_000_000, "TREAT", 0),
             *(entry.Who(0, bytes(16)), octets("study"), None, root),
         )
-        envelope = entry.sign(entry.encode(said), KEY)
-        made.append(Sealed(envelope, said, Cursor(EPOCH, number), 1))
-        sequence, previous = sequence + 1, entry.envelope_hash(envelope)
+        made.append(Sealed(said, entry.encode(said), Cursor(EPOCH, number), 1, partial(entry.sign, private_key=KEY)))
+        sequence, previous = sequence + 1, entry.envelope_hash(made[-1].envelope)
     return made

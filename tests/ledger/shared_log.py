@@ -29,6 +29,11 @@ def seed_of(name: str, what: str = "ledger") -> bytes:
     return hashlib.sha256(f"{name} {what}".encode()).digest()
 
 
+def signed(envelope: bytes, batch: Cursor, records: int) -> Sealed:
+    """An entry that is signed already, for an outbox."""
+    return Sealed(entry.read(envelope), entry.unwrap(envelope)[1], batch, records, lambda payload: envelope)
+
+
 class Hospital:
     """One member: keys, card, and, once it has a home, its copy of the log."""
 
@@ -81,7 +86,7 @@ class Hospital:
     def wait(self, envelope: bytes, batch: Cursor = FOREIGN, records: int = 0) -> None:
         """Put an entry of this member's into its outbox."""
         with self.store.writing():
-            self.store.put([Sealed(envelope, entry.read(envelope), batch, records)], batch)
+            self.store.put([signed(envelope, batch, records)], batch)
 
     def publish(self) -> None:
         """Write tiles and checkpoint, and settle the database."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ledger_source import KEY, ORIGIN, Source
 
-from ledger import journal
+from ledger import entry, journal, keys
 from ledger.audit import audit
+from ledger.engine import solo
 from ledger.engine.solo import DATABASE, JOURNAL, SoloEngine
 from ledger.journal import Journal, Journaled
 from ledger.sealer import Sealer
 from ledger.source import Cursor
 from ledger.store import LedgerStore
 
+KEYED = bytes(32)
+HEAD = 4 + 8 + 16 + 16  # bytes before a record's body: length, index, tag, hash
 ENTRIES = [Journaled(bytes([number]) * (300 + number), Cursor(b"e" * 16, number + 1), number) for number in range(5)]
 
 
@@ -47,9 +51,9 @@ def killed(home: Path, source: Source, batches: int) -> None:
 
 
 def test_what_was_appended_is_read_again_from_its_index_on(tmp_path: Path) -> None:
-    first = Journal(tmp_path / "journal")
+    first = Journal(tmp_path / "journal", KEYED)
     assert first.append(7, ENTRIES[:2]) and first.append(9, ENTRIES[2:])
-    again = Journal(tmp_path / "journal")
+    again = Journal(tmp_path / "journal", KEYED)
     assert again.read(7) == ENTRIES and again.continues(7)
     assert again.read(6) == again.read(8) == [] and not again.continues(8)
     first.close()
@@ -57,7 +61,7 @@ def test_what_was_appended_is_read_again_from_its_index_on(tmp_path: Path) -> No
 
 
 def test_a_new_round_ends_where_it_was_written_to(tmp_path: Path) -> None:
-    held = Journal(tmp_path / "journal")
+    held = Journal(tmp_path / "journal", KEYED)
     held.append(0, ENTRIES)
     held.begin()
     held.append(5, ENTRIES[:1])
@@ -66,27 +70,85 @@ def test_a_new_round_ends_where_it_was_written_to(tmp_path: Path) -> None:
 
 
 def test_a_full_journal_takes_nothing_and_keeps_its_size(tmp_path: Path) -> None:
-    held = Journal(tmp_path / "journal")
+    held = Journal(tmp_path / "journal", KEYED)
     taken = 0
     while held.append(taken, [Journaled(bytes(16_000), Cursor(b"e" * 16, taken), 1)]):
         taken += 1
-    assert len(held.read(0)) == taken == journal.SIZE // 16_056
+    assert len(held.read(0)) == taken == journal.SIZE // (HEAD + 28 + 16_000)
     assert (tmp_path / "journal").stat().st_size == journal.SIZE
     held.close()
 
 
 def test_every_flipped_byte_ends_the_journal_before_the_entry_that_it_is_in(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    held = Journal(path)
+    held = Journal(path, KEYED)
     held.append(3, ENTRIES)
     ends = [0]
     for item in ENTRIES:
-        ends.append(ends[-1] + 28 + 28 + len(item.envelope))
+        ends.append(ends[-1] + HEAD + 28 + len(item.payload))
     whole = path.read_bytes()
     for at in range(ends[-1]):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         assert held.read(3) == ENTRIES[: sum(end <= at for end in ends) - 1], at
     held.close()
+
+
+def test_what_another_key_has_tagged_is_not_read_and_yet_no_fault(tmp_path: Path) -> None:
+    other = Journal(tmp_path / "journal", bytes(31) + b"\1")
+    other.append(0, ENTRIES)
+    held = Journal(tmp_path / "journal", KEYED)
+    assert held.read(0) == [] and other.read(0) == ENTRIES
+    assert journal.fault(tmp_path / "journal") is None
+    other.close()
+    held.close()
+
+
+def test_nothing_is_signed_that_somebody_else_wrote_into_the_journal(tmp_path: Path) -> None:
+    source, home = Source(), tmp_path / "ledger"
+    killed(home, source, 6)
+    path = home / JOURNAL
+    with_key = Journal(tmp_path / "again", solo._journal_key(KEY))
+    forged = Journal(tmp_path / "forged", KEYED)
+    before = Journal(path, solo._journal_key(KEY))
+    left = before.read(3)
+    before.close()
+    assert len(left) == 3
+    said = replace(entry.decode(left[0].payload), records_root=bytes(32))
+    for made in (forged, with_key):
+        made.append(3, [Journaled(entry.encode(said), left[0].batch, 1)])
+        made.close()
+    shutil.copyfile(tmp_path / "forged", path)
+    SoloEngine(home, KEY, ORIGIN).close()
+    assert len(stored(home)) == 3
+    shutil.copyfile(tmp_path / "again", path)  # the same of one who can sign is taken in: what is tested is the tag
+    SoloEngine(home, KEY, ORIGIN).close()
+    assert len(stored(home)) == 4 and entry.read(stored(home)[3]) == said
+
+
+def test_a_signer_that_fails_while_the_disk_writes_loses_nothing(tmp_path: Path) -> None:
+    source, broken = Source(), [True]
+
+    class Failing:
+        def sign(self, data: bytes, /) -> bytes:
+            if broken[0] and b"Signature1" in data:
+                raise OSError("the key cannot be reached")
+            return KEY.sign(data)
+
+        def public_key(self) -> keys.PublicKey:
+            return KEY.public_key()
+
+    engine = SoloEngine(tmp_path, Failing(), ORIGIN)
+    sealer = Sealer(source, engine, Failing())
+    source.close()
+    for _ in range(2):
+        with pytest.raises(OSError, match="cannot be reached"):
+            sealer.step()
+    broken[0] = False
+    assert sealer.step() + len(stored(tmp_path)) >= 1
+    engine.publish()
+    assert len(stored(tmp_path)) == 1
+    engine.close()
+    assert audit(tmp_path, KEY.public_key(), ORIGIN, source) == []
 
 
 def test_entries_that_were_only_in_the_journal_are_there_after_a_kill(tmp_path: Path) -> None:

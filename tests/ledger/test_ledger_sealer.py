@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -145,9 +146,9 @@ def test_the_engine_refuses_entries_that_do_not_continue_the_chain(tmp_path: Pat
         None,
         batch.records_root,
     )
-    envelope = entry.sign(entry.encode(said), KEY)
+    sign = partial(entry.sign, private_key=KEY)
     with pytest.raises(ChainBroken):
-        engine.append([Sealed(envelope, said, Cursor(EPOCH, 1), 2)], Cursor(EPOCH, 1))
+        engine.append([Sealed(said, entry.encode(said), Cursor(EPOCH, 1), 2, sign)], Cursor(EPOCH, 1))
     assert engine.position().cursor == Cursor(b"", 0)
     engine.close()
 

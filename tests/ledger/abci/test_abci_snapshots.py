@@ -14,13 +14,11 @@ from ledger.abci.application import ConsortiumApplication, Signers
 from ledger.abci.messages import Snapshot
 from ledger.audit_shared import SharedReport, audit_shared
 from ledger.block_store import BlockStore
-from ledger.engine import Sealed
-from ledger.entry import read
 from ledger.keys import raw
 from ledger.publication import Publication
 from ledger.source import Cursor
 from ledger.tile_files import TileFiles
-from tests.ledger.shared_log import Hospital, Network
+from tests.ledger.shared_log import Hospital, Network, signed
 
 HEIGHTS = 70
 
@@ -241,7 +239,7 @@ def test_a_member_that_lost_its_disk_gives_up_what_it_signed_without_knowing_its
     anew = lost.own.sign(network.ledger)
     lost.own.sequence, lost.own.previous = sequence, previous
     with lost.store.writing():
-        lost.store.put([Sealed(anew, read(anew), Cursor(bytes(16), 1), 1)], Cursor(bytes(16), 1))
+        lost.store.put([signed(anew, Cursor(bytes(16), 1), 1)], Cursor(bytes(16), 1))
     snapshot, chunks, app_hash = offered(network["west"] if network["west"] in network.copies else network["north"])
     lost.application.offer_snapshot(snapshot, app_hash)
     for at, chunk in enumerate(chunks):
@@ -256,7 +254,7 @@ def test_a_member_that_lost_its_disk_gives_up_what_it_signed_without_knowing_its
 def test_entries_that_waited_and_come_with_a_snapshot_keep_their_batches(network: Network, tmp_path: Path) -> None:
     behind = Newcomer(network, tmp_path / "behind", "east")
     envelopes = [item.envelope for item in network["east"].store.all_entries() if item.node == behind.own.node][1:4]
-    waiting = [Sealed(one, read(one), Cursor(bytes(16), at), 7) for at, one in enumerate(envelopes, 1)]
+    waiting = [signed(one, Cursor(bytes(16), at), 7) for at, one in enumerate(envelopes, 1)]
     with behind.store.writing():
         behind.store.put(waiting, Cursor(bytes(16), 3))
     snapshot, chunks, app_hash = offered(network["east"])
