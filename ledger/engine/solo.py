@@ -95,21 +95,22 @@ class SoloEngine:
             if [sealed.entry.sequence for sealed in entries] != list(range(position.sequence, end)):
                 raise ChainBroken("the entries do not continue this node's sequence", f"entry {since}")
             self._known = None  # until it is known how the write went
-            frontier, rows = frontier.copy(), list[StoredEntry]()
+            frontier, rows, previous = frontier.copy(), list[StoredEntry](), position.previous
 
             def grow() -> None:  # (2)
+                nonlocal previous
                 for at, one in enumerate(entries, since):
                     rows.append(row(at, one.envelope, one.entry, one.batch, one.records))
-                for item in rows:
-                    frontier.append(item.leaf)
+                    frontier.append(rows[-1].leaf)
+                if entries:
+                    previous = entry.envelope_hash(entries[-1].envelope)
 
             if self._journaled(since, entries, cursor, grow):  # (1)
                 self._waiting += rows
             else:
                 grow()
                 self._commit([*self._waiting, *rows], frontier, cursor)  # (3)
-            previous = entry.envelope_hash(rows[-1].envelope) if rows else position.previous
-            self._known = position._replace(sequence=end, previous=previous, cursor=cursor), frontier
+            self._known = Position(position.ledger, position.node, end, previous, cursor), frontier
             if not self._waiting:
                 self._make_room()  # (4)
 

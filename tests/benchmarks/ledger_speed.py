@@ -28,7 +28,8 @@ def measure(folder: Path, entries: int, rounds: int) -> tuple[list[Figure], list
         sys.stdout.write(figure.line() + "\n")
         sys.stdout.flush()
 
-    tell(steps.single_appends(folder / "single", 100 * rounds))
+    steps.warm_up(folder / "warm")
+    tell(steps.single_appends(folder / "single", 600 * rounds))
     log = steps.Log(folder / "log")
     try:
         for figure in steps.batched_appends(log, min(20_000, entries // 2), "an empty log"):
@@ -36,7 +37,7 @@ def measure(folder: Path, entries: int, rounds: int) -> tuple[list[Figure], list
         steps.grow(log, entries - min(20_000, entries // 2))
         for figure in steps.batched_appends(log, min(20_000, entries // 2), f"a log of {entries:,}"):
             tell(figure)
-        tell(steps.single_appends_to(log, 100 * rounds, f"a log of {entries:,}"))
+        tell(steps.single_appends_to(log, 600 * rounds, f"a log of {entries:,}"))
     finally:
         log.close()
     costs = steps.proof_costs(log, rounds)

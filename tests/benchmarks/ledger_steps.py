@@ -107,6 +107,16 @@ class Log:
         self.engine.close()
 
 
+def warm_up(home: Path) -> None:
+    """Some entries to a log of which nothing is kept: what a process does once, and how a node never runs, is over."""
+    log = Log(home)
+    try:
+        single_appends_to(log, 200, "a log to warm up")
+        batched_appends(log, 5_000, "a log to warm up")
+    finally:
+        log.close()
+
+
 def single_appends(home: Path, count: int) -> Figure:
     """One entry at a time to an empty log."""
     log = Log(home)
