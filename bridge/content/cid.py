@@ -24,6 +24,7 @@ __all__ = [
     "Cid",
     "HashName",
     "from_text",
+    "kind",
     "make",
     "parse",
     "read",
@@ -139,6 +140,14 @@ def parse(cid: bytes) -> Cid:
     if end != len(cid):
         raise ValueError("bytes behind the CID")
     return parts
+
+
+def kind(cid: bytes) -> tuple[int, int]:
+    """Codec and hash code of a whole binary CID, at half the cost of `parse`; ValueError as that."""
+    if len(cid) == _PREFIX_SIZE + DIGEST_SIZE and (known := _OF_PREFIX.get(cid[:_PREFIX_SIZE])) is not None:
+        return known
+    parts = parse(cid)
+    return parts.codec, parts.hash
 
 
 def verify(cid: bytes, data: Buffer) -> bool:

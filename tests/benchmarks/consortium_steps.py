@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bridge import consortium_setup
 from bridge.config import load
@@ -276,8 +276,9 @@ def sharing(folder: Path, slices: int, rounds: int) -> tuple[list[Figure], int]:
             seconds.append(time.perf_counter() - began)
             car = folder / f"{number}.car"
             root = demo.answer(0, "study", "export", series.study, "--out", car)["root"]
-            rates.append(_from_member(demo, root))
-            raw.append(_from_tls(demo, car))
+            for _ in range(TRANSFERS):
+                rates.append(_from_member(demo, root))
+                raw.append(_from_tls(demo, car))
         made = (_entries(demo) - entries) // rounds
         demo.stop()
     finally:
@@ -311,6 +312,10 @@ def _until_visible(demo: RunningDemo, hospital: int, token: str, study: str, sli
             time.sleep(0.02)
 
 
+TRANSFERS: Final = 5
+"""Of each CAR, in turns with the plain ones."""
+
+
 def _context(demo: RunningDemo, shows: int, trusts: int) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(demo.home(trusts) / "consortium/tls.crt"))
     context.check_hostname = False
@@ -322,8 +327,9 @@ def _context(demo: RunningDemo, shows: int, trusts: int) -> ssl.SSLContext:
 def _from_member(demo: RunningDemo, root: str) -> float:
     """MB a second of the CAR from h0's members' listener, by what h1 shows; read and counted, as the plain one is."""
     port, path = demo.base_port + 43, f"/ipfs/{root}?format=car"
+    context = _context(demo, 1, 0)
     began, size = time.perf_counter(), 0
-    with closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=_context(demo, 1, 0))) as member:
+    with closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=context)) as member:
         member.request("GET", path)
         answer = member.getresponse()
         assert answer.status == 200, answer.status
