@@ -127,7 +127,7 @@ class LedgerStore:
     def __init__(self, path: Path, readonly: bool = False) -> None:
         self._path = path
         self._digested = b"", 0  # header and length of the write-ahead log whose pages are digested
-        self._log = os.fspath(wal_path(path))
+        self._log = wal_path(path)
         self._digests = PageDigests(digests_path(path))
         #: how many transactions the write-ahead log held when it was opened for writing: more than none after a crash
         self.left = 0
@@ -312,7 +312,7 @@ class LedgerStore:
         A tenth of the time of `changed`; but two writes within one tick of the file system's clock may look like one.
         """
         try:
-            status = os.stat(self._log)
+            status = self._log.stat()
             stamp = status.st_size, status.st_mtime_ns
         except FileNotFoundError:
             stamp = None
@@ -322,7 +322,7 @@ class LedgerStore:
     def log_size(self) -> int:
         """Bytes in the write-ahead log."""
         try:
-            return os.stat(self._log).st_size
+            return self._log.stat().st_size
         except FileNotFoundError:
             return 0
 

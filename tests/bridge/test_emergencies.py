@@ -270,7 +270,7 @@ def test_processes_that_tell_an_emergency_at_once_tell_it_once(wards: Wards) -> 
     together = threading.Barrier(len(watches))
 
     def tell(watch: Alerts) -> None:
-        together.wait(10)
+        together.wait(60)
         watch.tell(told)
 
     with ThreadPoolExecutor(len(watches)) as pool:

@@ -31,7 +31,7 @@ def test_a_node_that_holds_the_lock_and_does_not_listen_yet_is_waited_for(tmp_pa
         asking.join(0.6)
         assert asking.is_alive()
         server = ControlServer(tmp_path / "run" / "cairn.sock", answer)
-        asking.join(10)
+        asking.join(60)
         server.close()
     assert answers == [{"command": "status"}]
 

@@ -176,14 +176,14 @@ def test_the_loop_seals_when_woken_and_ends_when_told(tmp_path: Path) -> None:
     engine.settle = told  # type: ignore[method-assign]
     loop = threading.Thread(target=Sealer(source, engine, KEY).run, args=(stop, wake))
     loop.start()
-    assert settled.wait(20)
+    assert settled.wait(60)
     settled.clear()
     source.close()
     wake.set()
-    assert settled.wait(20)
+    assert settled.wait(60)
     stop.set()
     wake.set()
-    loop.join(20)
+    loop.join(60)
     assert not loop.is_alive()
     assert len(envelopes(tmp_path)) == 1
     engine.close()

@@ -84,7 +84,7 @@ def test_a_study_is_erased_at_a_running_node_and_can_be_sent_again(fresh_node: R
 
 def told(client: httpx.Client, entry: str) -> None:
     """The console says by whom and when, the exports that something was deleted: of which study, nobody can tell."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while (found := client.get(f"/ledger/entries/{entry}")).status_code != 200 and time.monotonic() < until:
         time.sleep(0.2)
     event = found.json()

@@ -70,7 +70,7 @@ def until(done: Callable[[], bool]) -> None:
 def test_who_refuses_is_silent_at_once_and_who_says_nothing_after_a_while(listeners: Listeners, call: RollCall) -> None:
     assert call.silent() == set()
     call.step(OTHERS)
-    assert listeners.begun.wait(10)
+    assert listeners.begun.wait(60)
     until(lambda: call.silent() == {AWAY})
     listeners.now += PATIENCE_S
     assert call.silent() == {AWAY, FROZEN}

@@ -163,7 +163,7 @@ def test_while_it_is_not_known_what_became_of_a_commit_others_are_refused(
     index = SqlIndex(PostgresqlPlace(through, tmp_path), "test", lambda: None)
     relay.cut_at(b"COMMIT", delivered=True, then_refuse=True)
     waiting = index.commit(unit(sop(0)))
-    assert relay.cut.wait(20)
+    assert relay.cut.wait(60)
     with pytest.raises(StorageFault):
         index.commit(unit(sop(1))).result(30)
     assert not waiting.done()

@@ -75,7 +75,7 @@ def test_while_another_process_writes_the_content_is_synced(path: Path) -> None:
     writer = Writer(database, synced.set)
     other.lock()
     waiting = writer.submit(lambda transaction: transaction.one("SELECT 1", {}), needs_content=True)
-    assert synced.wait(20)
+    assert synced.wait(60)
     assert not waiting.done()
     other.unlock()
     assert waiting.result() == (1,)
@@ -93,11 +93,11 @@ def test_content_that_cannot_be_made_durable_fails_those_who_need_it_alone(path:
 
     def hold(transaction: Transaction) -> None:
         taken.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     writer = Writer(database, fail)
     first = writer.submit(hold)
-    taken.wait(20)  # the two below are one group
+    taken.wait(60)  # the two below are one group
     needs = writer.submit(lambda transaction: transaction.cursor.execute("CREATE TABLE lost (id)"), needs_content=True)
     other = writer.submit(lambda transaction: transaction.cursor.execute("CREATE TABLE kept (id)") and None)
     go_on.set()

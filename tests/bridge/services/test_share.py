@@ -934,7 +934,7 @@ def test_a_giver_that_takes_its_time_keeps_no_other_waiting(members: Members) ->
         incoming.commit()
     members.desks["h0"].step()
     take_in(desk.receiver, lanes)
-    assert asked.wait(20)
+    assert asked.wait(60)
     other = members.desks["h2"]
     members.other.statements._made = lambda root, final: (
         members.consortium.seal() or members.consortium.hospitals["h2"].made(root, final)  # type: ignore[func-returns-value]
