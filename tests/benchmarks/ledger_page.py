@@ -110,8 +110,8 @@ Both grow with the logarithm of the log: a proof holds one hash of 45 characters
 
 ## What was measured
 
-- A *durable append*: one closed batch becomes an entry that is on stable storage when it returns, in a journal written in
-  place, and is signed while the disk writes ([ADR 0017](adr/0017-a-journal-in-front-of-the-ledger.md)). The database, the
+- A *durable append*: one closed batch becomes an entry that is on stable storage when it returns, in a journal written
+  in place, and is signed while the disk writes ([ADR 0017](adr/0017-a-journal-in-front-of-the-ledger.md)). Database,
   signed checkpoint, tiles and the `checkpoint` file follow; after a loss of power they are made from the journal, whose
   entries are signed the same once more, and the database. 200 appends and 5,000 batched entries go before, unmeasured.
 - *Entries in batches*: closed batches wait in memory; the time holds signing, the database, tiles and bundles of the
