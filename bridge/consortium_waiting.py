@@ -109,8 +109,8 @@ def _process(told: Condition | None, now: int) -> list[Hindrance]:
         return [
             Hindrance(
                 "The process that keeps the ledger says nothing",
-                "It is started again by itself when it ends. If this stays, look at the node’s log, and run "
-                f"cairn doctor. {LOST}",
+                "It is started again by itself when it ends. If this stays, look at the node’s log, and start the node "
+                f"anew. {LOST}",
                 told.at if told is not None else None,
             )
         ]
