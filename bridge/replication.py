@@ -8,13 +8,14 @@
 
 Nobody asks whom it has no business with. A member that this node keeps something for, or that keeps something for it,
 is asked when the ledger says that something happened, and soon again; while nothing does, ever more seldom, down to
-once in ten minutes (`bridge.services.member_pace`).
+once in ten minutes (`bridge.services.member_pace`). An assignment may be final here before its member knows that, or
+while that cannot be reached: it is asked until it has told of it, and a restart follows the ledger from there.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -92,6 +93,9 @@ class Replication:
         self._pace = Pace()
         self._hurried: set[bytes] = set()
         self._business: set[bytes] = set()
+        self._awaited: dict[bytes, tuple[bytes, int]] = {}
+        """Assignments to this node, by entry, of which their member has told nothing yet: its node, their index."""
+        self._followed = self._seen_to = -1  # all was looked at up to here; and need not be looked at again
         self._looked = 0
         self._from_start: dict[bytes, int] = {}
         self._retired: dict[bytes, int] = {}
@@ -107,12 +111,16 @@ class Replication:
             if not self._follow(own, others):
                 break
             done = True
+        self._advance()
         self._ask(others)
         return any([done, self._let_go(others), self._out.step(others), self._in.step()])
 
     def _follow(self, own: Member, others: list[Member]) -> bool:
         """(1)"""
-        found = self._consortium.follow(self._index.followed.position(FOLLOWED), TYPES)
+        seen_to = self._index.followed.position(FOLLOWED)
+        if seen_to != self._seen_to:  # the first look, or the index is another
+            self._followed = self._seen_to = seen_to
+        found = self._consortium.follow(self._followed, TYPES)
         self._grown(own, found)
         for final in found:
             said = final.entry
@@ -121,17 +129,31 @@ class Replication:
                 self._in.signed(final)
             elif said.type == "replica.release":
                 self._out.released(final) if said.node == own.node else self._in.released(final)
+                self._told_of(said.refs)
             elif said.type == "replica.assign":
                 self._assigned(final, own, others)
         if found:
-            self._index.followed.advance(FOLLOWED, found[-1].index)
+            self._followed = found[-1].index
         return bool(found)
+
+    def _advance(self) -> None:
+        """What was seen to, up to the first assignment that is awaited, need not be followed again."""
+        reached = min([self._followed, *(index - 1 for _, index in list(self._awaited.values()))])
+        if reached > self._seen_to:
+            self._index.followed.advance(FOLLOWED, reached)
+            self._seen_to = reached
+
+    def _told_of(self, entries: Iterable[bytes]) -> None:
+        for entry in entries:
+            self._awaited.pop(entry, None)
 
     def _assigned(self, final: FinalEntry, own: Member, others: list[Member]) -> None:
         said = final.entry
         if said.node == own.node:
             self._out.assigned(final, others)
         elif said.terms.get("to") == own.node:
+            if self._index.replicas_in.by_entry(final.id) is None:
+                self._awaited[final.id] = said.node, final.index
             self._hurry(said.node)  # what it wants kept is asked at once
         else:
             self._in.assigned(final)
@@ -155,7 +177,8 @@ class Replication:
         if now >= self._looked:
             self._business = self._index.replicas_out.nodes() | self._index.replicas_in.nodes()
             self._looked = now + LOOKED_EVERY_US
-        concerned = self._business | self._hurried | self._out.candidates
+        awaited = {node for node, _ in list(self._awaited.values())}
+        concerned = self._business | self._hurried | self._out.candidates | awaited
         for member in others:
             if member.active and member.node in concerned and self._pace.is_due(member.node, self._clock()):
                 self._asking(member.node, partial(self._ask_member, member))
@@ -200,6 +223,7 @@ class Replication:
         except (ContentMissing, RequestError) as error:  # it is there, and says nothing of replicas, or what is false
             log.warning("a member does not say what it wants kept", extra={"peer": member.name, "slug": error.slug})
             if isinstance(error, RequestError):
+                self._told_of([entry for entry, (node, _) in list(self._awaited.items()) if node == member.node])
                 self._access.refused(member_actor(member.name), "", f"a replica: {error.detail}"[:400])
             self._out.note(member, True, False, now)
             return False
@@ -213,6 +237,7 @@ class Replication:
     def _heard(self, member: Member, offer: Offer, now: int) -> tuple[bool, bool]:
         """What is done with a part of a list: whether it is new, and whether all in it is final here."""
         new, final = self._in.offered(member, offer, now)
+        self._told_of([one.entry for one in offer.replicas if self._index.replicas_in.by_entry(one.entry) is not None])
         refused = self._out.refused(member.node, offer.refused, now)
         self._out.note(member, True, offer.accepts, now)
         return bool(new or refused), final

@@ -26,7 +26,7 @@ def test_a_figure_is_reached_within_its_bounds_and_not_beyond() -> None:
 def test_every_step_is_measured_on_a_small_log(tmp_path: Path) -> None:
     figures, costs = measure(tmp_path, 300, 1)
     assert len(figures) == 11 and all(figure.ours > 0 < figure.raw for figure in figures)
-    assert [cost.size for cost in costs] == [1, 4, 16, 64, 256, costs[-1].size]
+    assert [cost.size for cost in costs] == [1, 4, 16, 64, 256, 1024, costs[-1].size]
     assert costs[-1].characters > costs[0].characters
     lines = table(figures)
     text = page(figures, costs, ["a machine"], 300)

@@ -126,6 +126,43 @@ def test_the_ledger_names_no_root_and_no_study(running: Callable[..., Running]) 
         assert tree.root not in one.envelope and STUDY.encode() not in one.envelope
 
 
+def assigned(two: Running) -> Tree:
+    """A study of h0's that h1 is to keep: so says the ledger, and h0 has not looked there yet."""
+    tree = two.store("h0", range(2))
+    while not two.consortium.of_type("replica.assign"):
+        two.steps["h0"].step()
+        two.consortium.seal()
+        two.clock.pass_by(6)
+    return tree
+
+
+def test_an_assignment_that_is_final_before_its_member_knows_it_is_asked_for_until_it_is_told(
+    running: Callable[..., Running],
+) -> None:
+    two = running(ONE, NONE)
+    tree = assigned(two)
+    two.steps["h1"].step()
+    assert two.hospitals["h1"].node.index.replicas_in.of_tag(tree.tag) == []  # it was asked, and told nothing
+    two.settle()
+    assert two.holders(tree.tag) == ["h1"]
+
+
+def test_an_assignment_of_a_member_that_is_away_is_asked_for_when_it_is_back_and_after_a_restart(
+    running: Callable[..., Running],
+) -> None:
+    two = running(ONE, NONE)
+    tree = assigned(two)
+    two.hospitals["h0"].down = True
+    two.settle(3)
+    two.steps["h1"] = Replication(two.hospitals["h1"].node, two.clock)
+    two.settle(3)
+    two.hospitals["h0"].down = False
+    two.settle()
+    assert two.holders(tree.tag) == ["h1"]
+    followed = two.hospitals["h1"].node.index.followed.position("replication")
+    assert followed == max(one.index for one in two.consortium.entries if one.entry.type.startswith("replica"))
+
+
 def test_copies_follow_a_study_that_grows(running: Callable[..., Running]) -> None:
     two = running(ONE, NONE)
     two.store("h0", range(2))
