@@ -143,6 +143,10 @@ class Replication:
             self._index.followed.advance(FOLLOWED, reached)
             self._seen_to = reached
 
+    def _known(self, entries: Iterable[bytes]) -> None:
+        """Those of the awaited that are written down are awaited no longer."""
+        self._told_of([entry for entry in entries if self._index.replicas_in.by_entry(entry) is not None])
+
     def _told_of(self, entries: Iterable[bytes]) -> None:
         for entry in entries:
             self._awaited.pop(entry, None)
@@ -152,8 +156,8 @@ class Replication:
         if said.node == own.node:
             self._out.assigned(final, others)
         elif said.terms.get("to") == own.node:
-            if self._index.replicas_in.by_entry(final.id) is None:
-                self._awaited[final.id] = said.node, final.index
+            self._awaited[final.id] = said.node, final.index
+            self._known([final.id])
             self._hurry(said.node)  # what it wants kept is asked at once
         else:
             self._in.assigned(final)
@@ -237,7 +241,7 @@ class Replication:
     def _heard(self, member: Member, offer: Offer, now: int) -> tuple[bool, bool]:
         """What is done with a part of a list: whether it is new, and whether all in it is final here."""
         new, final = self._in.offered(member, offer, now)
-        self._told_of([one.entry for one in offer.replicas if self._index.replicas_in.by_entry(one.entry) is not None])
+        self._known([one.entry for one in offer.replicas if one.entry in self._awaited])
         refused = self._out.refused(member.node, offer.refused, now)
         self._out.note(member, True, offer.accepts, now)
         return bool(new or refused), final
