@@ -223,12 +223,14 @@ class Delivered(Car):
         super().__init__(file, root)
 
     def get(self, cid: bytes) -> bytes:
-        """The block, from the file or else from this node. Raises CarInvalid."""
+        """The block, from the file or else from this node. Raises CarInvalid, ContentMissing for one lost meanwhile."""
         if self.has(cid):
             return super().get(cid)
         try:
             return self._held.get(cid)
         except (ContentMissing, ContentCorrupt) as error:
+            if self._held.has(cid):  # it could be read when the rest was fetched: the next time it is fetched too
+                raise ContentMissing(error.detail) from None
             raise CarInvalid(error.detail) from None
 
     def _place(self, cid: bytes) -> tuple[int, int]:

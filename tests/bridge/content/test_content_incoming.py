@@ -172,3 +172,22 @@ def test_a_file_that_is_not_the_trees_is_begun_anew(tmp_path: Path, member: Memb
         with opened(tmp_path, root, here) as incoming:
             incoming.fetch(member)
             assert len(list(whole(incoming, root, here))) == 5
+
+
+def test_a_block_that_is_lost_here_after_the_rest_was_fetched_is_fetched_the_next_time(
+    tmp_path: Path, member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, root = Blocks(), member.study(2)
+    here.held |= member.held
+    with opened(tmp_path, root, here) as incoming:
+        incoming.fetch(member, partly_held=True)
+        assert member.asked == []
+        lost = Blocks()
+        monkeypatch.setattr(here, "get", lost.get)  # the index knows the blocks; their pack is gone
+        with pytest.raises(ContentMissing):
+            list(whole(incoming, root, here))
+        incoming.fetch(member, partly_held=True)
+        assert member.asked == ["block"] * 4  # root, page, instances
+        assert list(whole(incoming, root, here)) == [cid for cid, _ in dag.order(root, member.get)]
+        with pytest.raises(CarInvalid):  # what is neither there nor known here
+            Delivered(incoming.file, root, here).get(cids.make(cids.RAW, b"unknown"))  # type: ignore[arg-type]
