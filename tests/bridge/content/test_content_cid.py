@@ -19,6 +19,7 @@ def test_binary_and_text_forms_are_those_of_the_multiformats_library(data, codec
         assert ours == bytes(theirs)
         assert cids.to_text(ours) == str(theirs)
         assert cids.from_text(str(theirs)) == ours
+        assert cids.kind(ours) == cids.parse(ours)[:2]
         assert cids.verify(ours, data)
         assert not cids.verify(ours, data + b"\0")
 
@@ -64,6 +65,8 @@ GOOD = cids.make(cids.RAW, b"data")
 def test_what_is_no_whole_cid_of_ours_is_refused(bad):
     with pytest.raises(ValueError, match=r".+"):
         cids.parse(bad)
+    with pytest.raises(ValueError, match=r".+"):
+        cids.kind(bad)
 
 
 @pytest.mark.parametrize(
@@ -77,5 +80,6 @@ def test_text_in_another_base_case_or_with_stray_bits_is_refused(change):
 def test_the_empty_identity_block_is_the_gateway_probe():
     cid = cids.from_text("bafkqaaa")
     assert cids.parse(cid) == cids.Cid(cids.RAW, cids.IDENTITY, b"")
+    assert cids.kind(cid) == (cids.RAW, cids.IDENTITY)
     assert cids.verify(cid, b"")
     assert not cids.verify(cid, b"x")

@@ -77,7 +77,9 @@ def test_links_of_dag_cbor_lie_anywhere_in_it_and_come_in_its_order():
         b"\x9f\xff",  # indefinite length
         b"\x18\x01",  # a number that is not minimal
         b"\xa2\x61b\x00\x61a\x00",  # keys out of order
+        b"\xa2\x62aa\x00\x61b\x00",  # the longer key first
         b"\xa1\x00\x00",  # a key that is no text
+        b"\xf9\x3c\x00",  # a floating-point number of less than 64 bits
         b"\xd8\x1c\x81\xd8\x1d\x00",  # a list that holds itself
         b"\xc1\x00",  # a date
         b"\xd8\x2a\x41\x01",  # a link without the leading zero
@@ -88,6 +90,11 @@ def test_links_of_dag_cbor_lie_anywhere_in_it_and_come_in_its_order():
 def test_a_block_that_is_not_canonical_dag_cbor_is_refused(data):
     with pytest.raises(ContentCorrupt):
         dag.links(cids.make(cids.DAG_CBOR, data), data)
+
+
+def test_floating_point_numbers_of_64_bits_are_those_of_dag_cbor():
+    data = bytes.fromhex("fb3ff0000000000000")
+    assert dag.links(cids.make(cids.DAG_CBOR, data), data) == ()
 
 
 def test_a_dag_pb_block_that_is_no_file_node_is_refused():
