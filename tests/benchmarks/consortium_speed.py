@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bridge.services.access import SLIDING_S
 from tests.benchmarks import consortium_steps as steps
 from tests.benchmarks.consortium_catch_up import catch_up
 from tests.benchmarks.consortium_page import HOSPITALS, Measured, page
@@ -27,7 +28,7 @@ PAGE = Path("docs/performance-consortium.md")
 @dataclass(frozen=True)
 class Plan:
     """How much: single commits, entries in batches, idle seconds, entries of a snapshot, and of one that a whole member
-    takes over, slices, shared studies."""
+    takes over, slices, shared studies, seconds after which viewing sessions have become entries."""
 
     commits: int
     entries: int
@@ -36,10 +37,20 @@ class Plan:
     taken_over: int
     slices: int
     rounds: int
+    closed_s: float
 
 
-WHOLE = Plan(commits=100, entries=8000, idle_s=30, synced=20_000, taken_over=40_000, slices=300, rounds=3)
-QUICK = Plan(commits=12, entries=800, idle_s=3, synced=2000, taken_over=2000, slices=10, rounds=1)
+WHOLE = Plan(
+    commits=100,
+    entries=8000,
+    idle_s=30,
+    synced=20_000,
+    taken_over=40_000,
+    slices=300,
+    rounds=3,
+    closed_s=SLIDING_S + 15,
+)
+QUICK = Plan(commits=12, entries=800, idle_s=3, synced=2000, taken_over=2000, slices=10, rounds=1, closed_s=0)
 
 
 def measure(folder: Path, plan: Plan) -> Measured:
@@ -49,7 +60,7 @@ def measure(folder: Path, plan: Plan) -> Measured:
     _told(([synced],))
     taken_over = catch_up(folder / "whole", plan.taken_over).figure(synced.ours)
     _told(([taken_over],))
-    shared, of_study = _told(steps.sharing(folder, plan.slices, plan.rounds))
+    shared, of_study = _told(steps.sharing(folder, plan.slices, plan.rounds, plan.closed_s))
     figures = [*ordered, synced, taken_over, *shared]
     return Measured(figures, "; ".join(idle), plan.entries, growth, of_study, steps.large_state(HOSPITALS))
 

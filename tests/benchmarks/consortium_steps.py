@@ -259,8 +259,11 @@ def large_state(count: int) -> tuple[int, float]:
     return len(members.encode(state)), statistics.median(times)
 
 
-def sharing(folder: Path, slices: int, rounds: int) -> tuple[list[Figure], int]:
-    """A study visible at the receiver after its grant, its transfer beside plain TLS; entries that a round makes."""
+def sharing(folder: Path, slices: int, rounds: int, closed_s: float) -> tuple[list[Figure], int]:
+    """A study visible at the receiver after its grant, its transfer beside plain TLS; entries that a round makes.
+
+    These are counted `closed_s` after the last: a viewing session is an entry when nothing was seen for a minute.
+    """
     demo = RunningDemo(folder / "hospitals")
     maker, seconds, rates, raw = Maker(7), [], [], []
     try:
@@ -279,7 +282,8 @@ def sharing(folder: Path, slices: int, rounds: int) -> tuple[list[Figure], int]:
             for _ in range(TRANSFERS):
                 rates.append(_from_member(demo, root))
                 raw.append(_from_tls(demo, car))
-        made = (_entries(demo) - entries) // rounds
+        time.sleep(closed_s)
+        made = -(-(_entries(demo) - entries) // rounds)
         demo.stop()
     finally:
         demo.kill()
