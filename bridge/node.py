@@ -324,7 +324,7 @@ class Node:
         return [*of_logs, *(misconduct(self.consortium) if self.consortium is not None else ())]
 
     def _durable(self) -> None:
-        """(5) of the way in, called by the index's committer before each group's COMMIT (6)."""
+        """(5) of the way in, called by who commits the index before each group's COMMIT (6)."""
         crash.step("store.5")
         self.packs.sync()
         crash.step("store.6")

@@ -78,7 +78,8 @@ class Index(Protocol):
     def commit(self, unit: WriteUnit) -> Future[Committed]:
         """Step (6): rows, frame table, block positions and the record, atomically and durably.
 
-        The future raises StorageFull, StorageFault; Busy is raised at once when the queue is full.
+        Written with all that wait, at the latest when the future is asked for its result, as of every method here that
+        gives one. The future raises StorageFull, StorageFault; Busy is raised at once when the queue is full.
         """
 
     def append(self, batch: Batch, records: Sequence[SealedRecord]) -> Future[int]:

@@ -33,7 +33,7 @@ PIECE = 1024 * 1024
 MOST_REFUSED = 10_000
 """Refused parts that one request may hold: each takes memory until the answer."""
 MOST_SUBMITTED = 32
-"""Parts of one request that may be on their way to the disk while the next are read."""
+"""Parts of one request that may wait for a commit that they share while the next are read."""
 log = logging.getLogger("dicomweb")
 
 

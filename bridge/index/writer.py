@@ -1,9 +1,12 @@
-"""The one thread per process that writes the index: group commit of everything that waits.
+"""Writes the index, one group at a time in a process: whoever waits for a job first writes all that stand in the queue.
 
 A group: what stands in the queue -> the lock between processes -> BEGIN -> each job within its own savepoint, so that
 one that fails fails alone -> `before_commit` once (step (5): the blocks become durable; the disk has been writing them
 while the statements ran, and when another process holds the lock they are synced while waiting) -> COMMIT -> the
 futures. The group is whatever arrived during the commit before it; there is no delay to gather one.
+
+A thread of its own would have to be woken for each group, and wake who waits: on a processor that had gone idle, each
+of the two costs more than the statements (ADR 0005).
 """
 
 from __future__ import annotations
@@ -87,7 +90,7 @@ class Transaction:
 
 
 Submit = Callable[[Callable[[Transaction], Any]], "Future[Any]"]
-"""Has work done in the next group's transaction, as `Writer.submit`."""
+"""Has work done in a group's transaction, as `Writer.submit`."""
 
 
 def run_one(submit: Submit, statement: str, values: dict[str, Any]) -> None:
@@ -99,13 +102,26 @@ def run_one(submit: Submit, statement: str, values: dict[str, Any]) -> None:
     submit(work).result()
 
 
-class _Job:
-    __slots__ = ("future", "needs_content", "work")
+class _Job(Future[Any]):
+    """A job, and what becomes of it: who asks for that writes the group it stands in, if nobody does already."""
 
-    def __init__(self, work: Callable[[Transaction], Any], needs_content: bool) -> None:
+    def __init__(
+        self, work: Callable[[Transaction], Any], needs_content: bool, see_to: Callable[[Future[Any]], None]
+    ) -> None:
+        super().__init__()
         self.work = work
         self.needs_content = needs_content
-        self.future: Future[Any] = Future()
+        self._see_to = see_to
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As a Future's; the timeout does not hold for a group that is written here."""
+        self._see_to(self)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As `result`."""
+        self._see_to(self)
+        return super().exception(timeout)
 
 
 class _ContentNotDurable(Exception):
@@ -160,45 +176,70 @@ class Writer:
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._busy = False  # somebody writes a group
         self._known = Known()
         self._writing = database.writing()
-        self._thread = threading.Thread(target=self._run, name="index-writer", daemon=True)
-        self._thread.start()
 
     def submit(self, work: Callable[[Transaction], T], *, needs_content: bool = False) -> Future[T]:
         """Queue a job; the future gives what `work` returns once it is durable.
 
+        It is written when somebody asks the future for its result or exception, with the next group that somebody else
+        writes, or when the writer is closed: `concurrent.futures.wait` alone waits for others.
+
         Raises Busy when the queue is full, StorageFault when the writer is closed. The future raises what `work`
         raises, or StorageFull, StorageFault, Busy for the database's own failures; nothing of the job is then kept.
         """
-        job = _Job(work, needs_content)
+        job = _Job(work, needs_content, self._see_to)
         with self._changed:
             if self._closed:
                 raise StorageFault("the index is closed")
             if len(self._waiting) >= self._most_waiting:
                 raise Busy("too much waits to be written to the index")
             self._waiting.append(job)
-            self._changed.notify()
-        return job.future
+        return job
 
     def close(self) -> None:
         """Write what waits, then stop."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            while self._busy:
+                self._changed.wait()
+            jobs = self._taken()
+        self._write_group(jobs)
         self._writing.close()
 
-    def _run(self) -> None:
-        while True:
+    def _see_to(self, job: Future[Any]) -> None:
+        """Return when a job is done: written by who writes already, or with all that wait by this thread."""
+        if job.done():
+            return
+        with self._changed:
+            while self._busy and not job.done():
+                self._changed.wait()
+            if job.done():
+                return
+            jobs = self._taken()
+        self._write_group(jobs)
+
+    def _taken(self) -> list[_Job]:
+        """What waits, to be written by this thread. Called with `_changed` held, while nobody writes."""
+        self._busy = True
+        jobs = list(self._waiting)
+        self._waiting.clear()
+        return jobs
+
+    def _write_group(self, jobs: list[_Job]) -> None:
+        try:
+            self._write([job for job in jobs if job.set_running_or_notify_cancel()])
+        except BaseException:  # this thread was interrupted: nobody else would ever write them
+            self._known.clear()
+            for job in jobs:
+                if not job.done():
+                    job.set_exception(StorageFault("writing to the index was interrupted"))
+            raise
+        finally:
             with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                jobs = list(self._waiting)
-                self._waiting.clear()
-            self._write([job for job in jobs if job.future.set_running_or_notify_cancel()])
+                self._busy = False
+                self._changed.notify_all()
 
     def _write(self, jobs: list[_Job]) -> None:
         if not jobs:
@@ -211,16 +252,16 @@ class Writer:
             self._known.clear()
             for job in jobs:
                 if job.needs_content:
-                    job.future.set_exception(lost.error)
+                    job.set_exception(lost.error)
             return self._write([job for job in jobs if not job.needs_content])
         except Exception as error:  # the group as a whole: every waiting caller is told, and the thread lives on
             self._known.clear()
             outcomes = [(None, self._writing.told(error))] * len(jobs)
         for job, (result, failure) in zip(jobs, outcomes, strict=True):
             if failure is None:
-                job.future.set_result(result)
+                job.set_result(result)
             else:
-                job.future.set_exception(failure)
+                job.set_exception(failure)
 
     def _transact(self, jobs: list[_Job], content: _Content) -> list[tuple[Any, Exception | None]]:
         writing = self._writing
@@ -261,6 +302,8 @@ class Writer:
             self._waiting.clear()
             closed = self._closed
         for job in jobs:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(why)
+            if job.set_running_or_notify_cancel():
+                job.set_exception(why)
+        with self._changed:
+            self._changed.notify_all()
         return not closed

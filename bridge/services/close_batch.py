@@ -7,6 +7,7 @@ records (DESIGN section 6). What a crash left open is closed when the process of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -14,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
 from bridge import crash
 from bridge.content import cid as cids
@@ -44,6 +45,7 @@ class OpenBatch:
         self._leaves = dict(enumerate(leaves))
         self._changed = threading.Condition()
         self._entering = 0
+        self._units: set[Future[Committed]] = set()
         self._began = self._touched = time.monotonic()
         self._not_before = self._began
 
@@ -71,8 +73,15 @@ class OpenBatch:
             self._touched = time.monotonic()
             self._changed.notify_all()
 
-    def committed(self, unit: Future[Committed]) -> None:
-        """A unit has entered, or failed."""
+    def follow(self, unit: Future[Committed]) -> None:
+        """A unit that was announced has been handed to the index: it has entered, or failed, when it is done."""
+        with self._changed:
+            self._units.add(unit)
+        unit.add_done_callback(self._done)
+
+    def _done(self, unit: Future[Committed]) -> None:
+        with self._changed:
+            self._units.discard(unit)
         if unit.cancelled() or unit.exception() is not None:
             self.leave(None, ())
         else:
@@ -82,6 +91,11 @@ class OpenBatch:
         """Let no record enter any more, wait for those on their way, and give all leaves in order."""
         with self._changed:
             self.closed = True
+            units = tuple(self._units)
+        for unit in units:  # who handed it in may have gone without waiting for it, and then nobody writes it
+            with contextlib.suppress(CancelledError):
+                unit.exception()
+        with self._changed:
             while self._entering:
                 self._changed.wait()
             return [leaf for _, leaf in sorted(self._leaves.items())]
@@ -145,7 +159,7 @@ class Batches:
             open_batch.leave(None, ())
             raise
         self._watch(open_batch)
-        committed.add_done_callback(open_batch.committed)
+        open_batch.follow(committed)
         return committed
 
     def append(self, open_batch: OpenBatch, records: Sequence[SealedRecord]) -> bool:

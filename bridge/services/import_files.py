@@ -16,7 +16,7 @@ Report = Callable[[str], None]
 CHUNK = 1 << 20
 TOLD_EVERY = 200
 MOST_SUBMITTED = 32
-"""Files that may be on their way to the disk while the next are read."""
+"""Files that may wait for a commit that they share while the next are read."""
 
 
 def import_files(store: Store, actor: Actor, path: Path, report: Report) -> dict[str, object]:
@@ -38,7 +38,7 @@ def import_files(store: Store, actor: Actor, path: Path, report: Report) -> dict
 
 
 class _Imported:
-    """What became of files so far, and those on their way to the disk while the next are read."""
+    """What became of files so far, and those that wait for a commit while the next are read."""
 
     def __init__(self, report: Report) -> None:
         self.counts: Counter[str] = Counter()

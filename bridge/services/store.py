@@ -5,7 +5,7 @@
     (2) identity, and the study's key                             KeyStore
     (3) as bytes arrive: digest, frame table, seal, blocks, CIDs  [pure; constant memory]
     (4) put the blocks                                            ContentStore
-    (5) make them durable     \\  by the index's one committer, for all instances that wait:
+    (5) make them durable     \\  by whoever commits the index, for all instances that wait:
     (6) make them visible     /  one fdatasync, then one transaction
     (7) the receipt
     (8) closing the batch is in bridge.services.close_batch
@@ -320,7 +320,7 @@ class Incoming:
     def submit(self) -> Callable[[], Receipt]:
         """The same without waiting: what is returned waits for it. Either may raise what `commit` does.
 
-        Who has several instances to store goes on with the next while the disk writes, and waits for many at once.
+        Who has several instances to store goes on with the next and waits for many at once: they share a commit.
         """
         if self._reader is None or self._meta is None:
             raise Unreadable("the file ends within its header")
@@ -407,7 +407,7 @@ class Incoming:
         return _Put(sealed, block.cid, digest, json, tuple(self._sink.positions))
 
     def _make_visible(self, study_key: StudyKey, scanned: ScannedInstance, put: _Put) -> Callable[[], Receipt]:
-        """(5) and (6) through the committer; what waits for them, and gives (7) the receipt."""
+        """(5) and (6) through the index; what waits for them, and gives (7) the receipt."""
         store, meta = self._store, self._meta
         if meta is None:
             raise Unreadable("the header has not been read")

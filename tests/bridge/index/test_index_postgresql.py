@@ -30,7 +30,7 @@ from bridge.index.postgresql_statements import compiled
 from bridge.index.record_source import SqlRecordSource
 from bridge.model import BatchClosing
 from tests.bridge.index.postgresql_relay import PostgresqlRelay
-from tests.contract.index import batch, unit
+from tests.contract.index import asked, batch, unit
 from tests.postgresql_server import PostgresqlServer
 
 STUDY = "1.2.3"
@@ -162,7 +162,7 @@ def test_while_it_is_not_known_what_became_of_a_commit_others_are_refused(
     through = fresh_postgresql.fresh().replace(str(fresh_postgresql.folder), str(relay.folder))
     index = SqlIndex(PostgresqlPlace(through, tmp_path), "test", lambda: None)
     relay.cut_at(b"COMMIT", delivered=True, then_refuse=True)
-    waiting = index.commit(unit(sop(0)))
+    waiting = asked(index.commit(unit(sop(0))))
     assert relay.cut.wait(60)
     with pytest.raises(StorageFault):
         index.commit(unit(sop(1))).result(30)

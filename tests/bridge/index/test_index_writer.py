@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from bridge.index.sqlite import SqliteDatabase
 from bridge.index.storing import store
 from bridge.index.writer import Transaction, Writer
 from bridge.model import BatchClosing, BlockPosition, Outcome
-from tests.contract.index import batch, tag_of, unit
+from tests.contract.index import asked, batch, tag_of, unit
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_while_another_process_writes_the_content_is_synced(path: Path) -> None:
     synced = threading.Event()
     writer = Writer(database, synced.set)
     other.lock()
-    waiting = writer.submit(lambda transaction: transaction.one("SELECT 1", {}), needs_content=True)
+    waiting = asked(writer.submit(lambda transaction: transaction.one("SELECT 1", {}), needs_content=True))
     assert synced.wait(60)
     assert not waiting.done()
     other.unlock()
@@ -96,7 +96,7 @@ def test_content_that_cannot_be_made_durable_fails_those_who_need_it_alone(path:
         go_on.wait(60)
 
     writer = Writer(database, fail)
-    first = writer.submit(hold)
+    first = asked(writer.submit(hold))
     taken.wait(60)  # the two below are one group
     needs = writer.submit(lambda transaction: transaction.cursor.execute("CREATE TABLE lost (id)"), needs_content=True)
     other = writer.submit(lambda transaction: transaction.cursor.execute("CREATE TABLE kept (id)") and None)
@@ -122,13 +122,53 @@ def test_what_waits_together_is_committed_together(path: Path) -> None:
         held.wait()
 
     index = SqlIndex(path, "test", before_commit)
-    first = index.commit(unit(("1.2.3", "1.2.3.1", "1.0")))
+    first = asked(index.commit(unit(("1.2.3", "1.2.3.1", "1.0"))))
     entered.wait()
     rest = [index.commit(unit(("1.2.3", "1.2.3.1", f"1.{number}"))) for number in range(1, 50)]
     held.set()
-    wait([first, *rest])
     assert {future.result().outcome for future in (first, *rest)} == {Outcome.NEW}
     assert synced == [0, 1]
+    index.close()
+
+
+def test_who_waits_for_a_job_writes_all_that_stand_in_the_queue(path: Path) -> None:
+    synced: list[int] = []
+    index = SqlIndex(path, "test", lambda: synced.append(threading.get_ident()))
+    first, second = (index.commit(unit(("1.2.3", "1.2.3.1", f"1.{number}"))) for number in range(2))
+    assert not first.done()
+    assert second.result().outcome is Outcome.NEW
+    assert first.done()
+    assert first.result().outcome is Outcome.NEW
+    assert synced == [threading.get_ident()]
+    index.close()
+
+
+def test_when_who_writes_is_interrupted_the_others_are_told_and_writing_goes_on(path: Path) -> None:
+    def interrupted(transaction: Transaction) -> None:
+        raise KeyboardInterrupt
+
+    index = SqlIndex(path, "test", lambda: None)
+    other = index.commit(unit(("1.2.3", "1.2.3.1", "1.0")))
+    with pytest.raises(KeyboardInterrupt):
+        index.run(interrupted).result()
+    with pytest.raises(StorageFault):
+        other.result()
+    assert index.commit(unit(("1.2.3", "1.2.3.1", "1.1"))).result().outcome is Outcome.NEW
+    assert [stored.key.sop for stored in index.locate("1.2.3")] == ["1.1"]
+    index.close()
+
+
+def test_of_many_threads_that_wait_each_gets_its_own_outcome(path: Path) -> None:
+    index = SqlIndex(path, "test", lambda: None)
+
+    def store_some(sender: int) -> list[Outcome]:
+        names = [f"1.{sender}.{number}" for number in range(25)]
+        return [index.commit(unit(("1.2.3", "1.2.3.1", name))).result().outcome for name in names]
+
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(store_some, range(16)))
+    assert outcomes == [[Outcome.NEW] * 25] * 16
+    assert len(index.locate("1.2.3")) == 400
     index.close()
 
 
@@ -141,13 +181,13 @@ def test_a_full_queue_is_busy_and_takes_nothing(path: Path) -> None:
         held.wait()
 
     index = SqlIndex(path, "test", before_commit, most_waiting=2)
-    futures = [index.commit(unit(("1.2.3", "1.2.3.1", "1.0")))]
+    futures = [asked(index.commit(unit(("1.2.3", "1.2.3.1", "1.0"))))]
     entered.wait()
     futures += [index.commit(unit(("1.2.3", "1.2.3.1", f"1.{number}"))) for number in (1, 2)]
     with pytest.raises(Busy):
         index.commit(unit(("1.2.3", "1.2.3.1", "1.3")))
     held.set()
-    wait(futures)
+    assert [future.result().outcome for future in futures] == [Outcome.NEW] * 3
     assert len(index.locate("1.2.3")) == 3
     index.close()
 
@@ -211,7 +251,7 @@ def test_a_cancelled_unit_is_not_written(path: Path) -> None:
         held.wait()
 
     index = SqlIndex(path, "test", before_commit)
-    index.commit(unit(("1.2.3", "1.2.3.1", "1.0")))
+    asked(index.commit(unit(("1.2.3", "1.2.3.1", "1.0"))))
     entered.wait()
     cancelled = index.commit(unit(("1.2.3", "1.2.3.1", "1.1")))
     assert cancelled.cancel()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pydicom.uid import generate_uid
 
 from bridge.content import manifest
+from bridge.model import Outcome
 from bridge.node import Node
 from bridge.services import close_batch
 from tests.bridge.services.conftest import SENDER, instance, part10
@@ -25,6 +26,19 @@ def test_leaving_a_reception_closes_one_batch_for_each_study(node: Node) -> None
             put(reception, part10(instance(study=studies[number % 2])))
         assert node.index.counts()["closed_batches"] == 0
     assert node.index.counts()["closed_batches"] == 2
+
+
+def test_what_was_submitted_and_not_waited_for_is_written_when_its_batch_closes(node: Node) -> None:
+    study = generate_uid()
+    with node.store.reception(SENDER) as reception:
+        put(reception, part10(instance(study=study)))
+        incoming = reception.begin()
+        incoming.write(part10(instance(study=study)))
+        durable = incoming.submit()
+        assert len(node.index.locate(study)) == 1
+    assert len(node.index.locate(study)) == 2
+    assert node.index.counts()["closed_batches"] == 1
+    assert durable().outcome is Outcome.NEW
 
 
 def test_closing_makes_a_root_over_pages_over_instance_blocks(node: Node) -> None:
