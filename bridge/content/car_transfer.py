@@ -15,12 +15,13 @@ from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from bridge.content import car, dag
 from bridge.content import cid as cids
+from bridge.content.at_hand import at_hand_only
 from bridge.content.passed import PassedCids
 from bridge.errors import CarInvalid, ContentCorrupt, IntegrityError
 from bridge.model import Block, BlockPosition, PinReceipt
 from bridge.ports import ContentStore
 
-__all__ = ["MAX_BLOCKS", "Car", "Kept", "Source", "export_car", "import_car", "keep", "missing"]
+__all__ = ["MAX_BLOCKS", "Car", "Kept", "Source", "export_car", "import_car", "is_held", "keep", "missing"]
 
 MAX_BLOCKS: Final = 2_000_000  # of one CAR, about 150 bytes of temporary disk each while it is read
 _PUT_AT_ONCE: Final = 4 << 20
@@ -179,7 +180,7 @@ def keep(store: ContentStore, source: Source, placed: Placed, chosen: Iterable[b
     for cid in source.order() if chosen is None else chosen:
         block = Block(cid, source.get(cid))
         blocks, size = blocks + 1, size + len(block.data)
-        if _is_held(store, cid):
+        if is_held(store, cid):
             continue
         new += 1
         waiting.append(block)
@@ -208,11 +209,13 @@ def _the_root(named: Sequence[bytes], wanted: bytes | None) -> bytes:
     return root
 
 
-def _is_held(store: ContentStore, cid: bytes) -> bool:
+def is_held(store: ContentStore, cid: bytes) -> bool:
+    """Whether this node itself has the block, whole: it is read."""
     if not store.has(cid):
         return False
     try:
-        store.get(cid)
+        with at_hand_only():
+            store.get(cid)
     except IntegrityError:
         return False
     return True

@@ -1,8 +1,8 @@
 """Another member's listener, over mutual TLS: its trustless gateway as a source of blocks, each verified by its CID,
 and what members ask each other besides.
 
-A gateway gives what its node has at hand and asks nobody for it (`at_hand_only`), so that members that lack a block do
-not ask each other in a circle.
+A gateway gives what its node has at hand and asks nobody for it (`bridge.content.at_hand`), so that members that lack a
+block do not ask each other in a circle.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from bridge.content import car, dag
 from bridge.content import cid as cids
+from bridge.content.at_hand import asks_nobody
 from bridge.content.car import MAX_BLOCK, CarReader
 from bridge.content.car_transfer import MAX_BLOCKS
 from bridge.content.passed import PassedCids
@@ -28,7 +29,7 @@ from bridge.errors import CarInvalid, ContentCorrupt, ContentMissing, EngineFaul
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["GatewayClient", "at_hand_only"]
+__all__ = ["GatewayClient"]
 
 log = logging.getLogger(__name__)
 RAW: Final = "application/vnd.ipld.raw"
@@ -50,18 +51,6 @@ _PIECE: Final = 64 << 10
 _SLOWEST: Final = 64 << 10
 """Bytes a second that a tree must come with on the whole, or it is given up."""
 _PURPOSE: Final = "HOPERAT"
-_serving = threading.local()
-
-
-@contextmanager
-def at_hand_only() -> Iterator[None]:
-    """Within the block no gateway is asked by this thread: each has nothing to give."""
-    before = getattr(_serving, "now", False)
-    _serving.now = True
-    try:
-        yield
-    finally:
-        _serving.now = before
 
 
 class GatewayClient:
@@ -109,7 +98,7 @@ class GatewayClient:
         another, EngineFault when it does not answer; it is then left alone for a while, up to half a minute.
         """
         name = cids.to_text(cid)
-        if getattr(_serving, "now", False):
+        if asks_nobody():
             raise ContentMissing(f"block {name} is not at hand")
         with self._asked(f"/ipfs/{name}?format=raw") as answer:
             if answer.status_code in _ABSENT:

@@ -10,13 +10,15 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, Self, cast
 
 from bridge.content import car, dag
 from bridge.content import cid as cids
+from bridge.content.at_hand import at_hand_only
 from bridge.content.car import CarReader
-from bridge.content.car_transfer import MAX_BLOCKS, Car
+from bridge.content.car_transfer import MAX_BLOCKS, Car, is_held
 from bridge.content.passed import PassedCids
 from bridge.errors import CarInvalid, ContentCorrupt, ContentMissing, StorageFault, StorageFull
 from bridge.ports import ContentStore
@@ -102,19 +104,22 @@ class Incoming:
         """The CAR's bytes so far."""
         return self._end
 
-    def fetch(self, source: Source, *, partly_held: bool = False) -> None:
+    def fetch(self, source: Source, *, partly_held: bool = False, doubted: bool = False) -> None:
         """Fetch what is missing: the whole tree at once when nothing of it is here, else block by block.
 
-        `partly_held`: an earlier state of the tree is held, so that most of what lies below a new root is.
+        `partly_held`: an earlier state of the tree is held, so that most of what lies below a new root is. `doubted`:
+        what the index names is read before it is believed to be held, for blocks of this tree were lost.
 
         Raises what the source does, StorageFull when there is no room (what came is kept), StorageFault, CarInvalid
         for a tree of too many blocks or whose blocks are not what they must be.
         """
         with _faults():
-            if not partly_held and not self._places and not self._held.has(self._root):
+            has = partial(is_held, self._held) if doubted else self._held.has
+            begun = has(self._root) or (partly_held and not doubted)
+            if not begun and not self._places:
                 self._fetch_all(source)
             self._begin()
-            self._fetch_rest(source)
+            self._fetch_rest(source, has)
             self._file.flush()
 
     def discard(self) -> None:
@@ -140,7 +145,7 @@ class Incoming:
             self._file.seek(0)
             self._end = self._file.write(car.encode_header([self._root]))
 
-    def _fetch_rest(self, source: Source) -> None:
+    def _fetch_rest(self, source: Source, has: Callable[[bytes], bool]) -> None:
         def get(cid: bytes) -> bytes:
             data = self._get(cid)
             if data is None:
@@ -149,7 +154,7 @@ class Incoming:
 
         try:
             for cid, data in dag.order(self._root, get, passed=PassedCids()):
-                if data is None and cid not in self._places and not self._held.has(cid):
+                if data is None and cid not in self._places and not has(cid):
                     self._add(cid, source(cid))
         except ContentCorrupt as error:
             raise CarInvalid(error.detail) from None
@@ -162,7 +167,8 @@ class Incoming:
         if not self._held.has(cid):
             return None
         try:
-            return self._held.get(cid)
+            with at_hand_only():
+                return self._held.get(cid)
         except (ContentMissing, ContentCorrupt):
             return None  # it is fetched anew, and so healed
 
@@ -227,7 +233,8 @@ class Delivered(Car):
         if self.has(cid):
             return super().get(cid)
         try:
-            return self._held.get(cid)
+            with at_hand_only():
+                return self._held.get(cid)
         except (ContentMissing, ContentCorrupt) as error:
             if self._held.has(cid):  # it could be read when the rest was fetched: the next time it is fetched too
                 raise ContentMissing(error.detail) from None

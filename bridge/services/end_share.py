@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bridge.content import dag
-from bridge.content.gateway_client import at_hand_only
+from bridge.content.at_hand import at_hand_only
 from bridge.content.pins import Pin
 from bridge.errors import CairnError, ContentCorrupt, ContentMissing
 from bridge.model import Tree

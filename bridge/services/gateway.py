@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 
 from bridge.content import car, unixfs
 from bridge.content import cid as cids
-from bridge.content.gateway_client import at_hand_only
+from bridge.content.at_hand import at_hand_only
 from bridge.content.located import Located, Packs, section
 from bridge.content.membership import Membership
 from bridge.content.multibase import cid_from_text

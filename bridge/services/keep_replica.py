@@ -1,6 +1,7 @@
 """A member's study kept for it without its key: fetched, verified, pinned. Nothing of it can be opened or found here.
 
-    (1) what of the tree is not at hand is fetched: all at once, or block by block where part of it is held
+    (1) what of the tree is not at hand is fetched: all at once, or block by block where part of it is held; of a tree
+        that was lost nothing counts as held that cannot be read
     (2) its manifest, strictly: of the study tag that was assigned, with every block below it
     (3) the blocks put, synced and indexed; then those of the manifest, so that no pack ever names unknown instances
     (4) ONE transaction: the tree, its root and pages
@@ -72,7 +73,8 @@ def keep_replica(holder: Holder, origin: Source, asked: Asked) -> Kept:
     most = asked.octets + asked.octets // 8 + _BESIDE
     try:
         with Incoming(directory, asked.root, holder.content, most, holder.require_room) as incoming:
-            incoming.fetch(origin, partly_held=held is not None and held.root is not None)  # (1)
+            begun = held is not None and held.root is not None
+            incoming.fetch(origin, partly_held=begun, doubted=begun and asked.former is None)  # (1)
             source = Delivered(incoming.file, asked.root, holder.content)
             received = read_manifest(source)  # (2)
             if received.tag != asked.tag:

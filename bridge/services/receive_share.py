@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bridge.content.gateway_client import at_hand_only
+from bridge.content.at_hand import at_hand_only
 from bridge.content.incoming import Delivered, Incoming
 from bridge.crypto import study_key_file
 from bridge.crypto.study_key_file import Envelope

@@ -389,6 +389,7 @@ def test_blocks_that_a_holder_lost_come_from_the_other_while_the_origin_is_down(
     (row,) = node.index.replicas_in.all()
     shutil.rmtree(node.settings.home / "packs")
     (node.settings.home / "packs").mkdir()
+    node.packs.release_removed()
     node.index.replicas_in.lost(row)
     four.settle(3)
     (row,) = node.index.replicas_in.all()

@@ -90,8 +90,14 @@ class RunningDemo(DaemonProcess):
 
 
 def free_hundreds(members: int) -> int:
-    """A base below the ports that `free_ports` gives, whose hospitals' ports nothing listens on."""
-    bases = list(range(2000, 10_000 - 100 * members, 100))
+    """A base below the ports that `free_ports` gives, whose hospitals' ports nothing listens on.
+
+    Each worker of a run has its own part of them: what another has chosen is taken only when its hospitals have begun.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    part = 8000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) // 100 * 100
+    lowest = 2000 + worker * part
+    bases = list(range(lowest, lowest + part - 100 * members + 1, 100))
     random.shuffle(bases)
     return next(base for base in bases if all(_is_free(base + 100 * i + o) for i in range(members) for o in OFFSETS))
 

@@ -15,8 +15,9 @@ import pytest
 
 from bridge.content import car
 from bridge.content import cid as cids
+from bridge.content.at_hand import at_hand_only
 from bridge.content.car import CarReader
-from bridge.content.gateway_client import GatewayClient, at_hand_only
+from bridge.content.gateway_client import GatewayClient
 from bridge.errors import CarInvalid, ContentCorrupt, ContentMissing, EngineFault, RequestError
 
 DATA = b"a sealed block"

@@ -10,7 +10,8 @@ import pytest
 
 from bridge.content import car, dag, manifest
 from bridge.content import cid as cids
-from bridge.content.car_transfer import Car, export_car
+from bridge.content.at_hand import asks_nobody
+from bridge.content.car_transfer import Car, export_car, is_held
 from bridge.content.incoming import Delivered, Incoming
 from bridge.content.manifest import InstanceBlock, StudyRoot
 from bridge.errors import CarInvalid, ContentMissing, EngineFault, StorageFull
@@ -172,6 +173,41 @@ def test_a_file_that_is_not_the_trees_is_begun_anew(tmp_path: Path, member: Memb
         with opened(tmp_path, root, here) as incoming:
             incoming.fetch(member)
             assert len(list(whole(incoming, root, here))) == 5
+
+
+@pytest.mark.parametrize("what", ["leaf", "root"])
+def test_of_a_tree_that_was_lost_nothing_counts_as_held_that_cannot_be_read(
+    what: str, tmp_path: Path, member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, root = Blocks(), member.study(2)
+    here.held |= member.held
+    lost = root if what == "root" else next(cid for cid in member.held if cids.parse(cid).codec == cids.RAW)
+    readable = Blocks()
+    readable.held = {cid: data for cid, data in member.held.items() if cid != lost}
+    monkeypatch.setattr(here, "get", readable.get)  # the index knows all of them
+    with opened(tmp_path, root, here) as incoming:
+        incoming.fetch(member, partly_held=True, doubted=True)
+        assert member.asked == (["tree"] if what == "root" else ["block"])
+        assert list(whole(incoming, root, here)) == [cid for cid, _ in dag.order(root, member.get)]
+
+
+def test_what_another_member_has_is_not_held_here(member: Member) -> None:
+    cid = member.add(cids.RAW, b"elsewhere")
+
+    class Beside(Blocks):
+        """The index names the block, its pack is gone, and another member gives it."""
+
+        def has(self, cid: bytes) -> bool:
+            return True
+
+        def get(self, cid: bytes) -> bytes:
+            return super().get(cid) if asks_nobody() else member.get(cid)
+
+    here = Beside()
+    assert here.get(cid) == b"elsewhere"
+    assert not is_held(here, cid)  # type: ignore[arg-type]
+    here.held[cid] = b"elsewhere"
+    assert is_held(here, cid)  # type: ignore[arg-type]
 
 
 def test_a_block_that_is_lost_here_after_the_rest_was_fetched_is_fetched_the_next_time(
