@@ -5,8 +5,7 @@ one that fails fails alone -> `before_commit` once (step (5): the blocks become 
 while the statements ran, and when another process holds the lock they are synced while waiting) -> COMMIT -> the
 futures. The group is whatever arrived during the commit before it; there is no delay to gather one.
 
-A thread of its own would have to be woken for each group, and wake who waits: on a processor that had gone idle, each
-of the two costs more than the statements (ADR 0005).
+A thread of its own would have to be woken for each group, and wake who waits, which costs processor time (ADR 0005).
 """
 
 from __future__ import annotations
